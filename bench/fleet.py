@@ -1,0 +1,220 @@
+"""How many devices one core carries: listening, speaking, in dialogue, idle, and all coming back at once.
+
+    python bench/fleet.py listening --devices 100
+    python bench/fleet.py speaking --devices 300
+    python bench/fleet.py dialogue --devices 150 --turns 3
+    python bench/fleet.py idle --devices 200
+    python bench/fleet.py storm --devices 200 --rounds 3
+
+The hub is pinned to core 0 and the devices to core 1. ``--engines instant`` (the scripted engines of the echo integration) shows the
+hub's own share, ``--engines default`` the shipped voice loop. Load goes to 127.0.0.1 only and every run is bounded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from hub_process import FLEET_CORE, HubProcess, percentile, pin, running_hub
+
+from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.testing import FakeDevice, TurnResult, Utterance
+
+INSTANT = """
+voice:
+  vad: echo
+  asr: echo
+  tts: echo
+  llm: echo
+  silence: {complete_ms: 200, extendable_ms: 200, unfinished_ms: 200}
+history:
+  enabled: false
+integrations:
+  echo:
+    asr: {say: "echo please"}
+    tts: {ms: 4000}
+    llm: {otherwise: "This is the answer."}
+  silero_vad: false
+  phrases: false
+  espeak: false
+  clock: false
+limits:
+  devices: 2000
+"""
+DEFAULT = """
+history:
+  audio: false
+integrations:
+  demo:
+limits:
+  devices: 2000
+"""
+
+
+def murmur(seconds: float) -> Utterance:
+    """Something that counts as speech: a tone that wavers like syllables."""
+    time_ = np.arange(int(16000 * seconds)) / 16000
+    wave = np.sin(2 * math.pi * 180 * time_) * (0.6 + 0.4 * np.sin(2 * math.pi * 4 * time_)) * 9000
+    return Utterance.of(PcmChunk(wave.astype(np.int16), 16000))
+
+
+async def fleet(hub: HubProcess, count: int, gap: float = 0.01) -> list[FakeDevice]:
+    """Connect *count* devices, one after the other."""
+    devices = []
+    for number in range(count):
+        device = FakeDevice(ota_url=hub.ota_url, device_id=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}")
+        await device.__aenter__()
+        devices.append(device)
+        await asyncio.sleep(gap)
+    return devices
+
+
+async def leave(devices: list[FakeDevice]) -> None:
+    await asyncio.gather(*(device.__aexit__(None, None, None) for device in devices))
+
+
+def report(results: list[TurnResult], **more: object) -> dict[str, object]:
+    """The figures of some turns."""
+    first = [r.stamps["first_frame"] for r in results if "first_frame" in r.stamps]
+    return {
+        "turns": len(results),
+        "underruns": sum(r.underruns for r in results),
+        "overflows": sum(r.overflows for r in results),
+        "first_frame_ms_p50": round(percentile(first, 0.5), 1),
+        "first_frame_ms_p95": round(percentile(first, 0.95), 1),
+        "lead_ms_max": round(max((r.lead_ms for r in results), default=0.0)),
+        **more,
+    }
+
+
+async def speaking(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
+    """All devices are answered at the same time, with a phrase that is kept."""
+    devices = await fleet(hub, args.devices)
+    await devices[0].ask_text("echo please")
+    before, began = hub.usage(), time.perf_counter()
+
+    async def talk(number: int, device: FakeDevice) -> list[TurnResult]:
+        await asyncio.sleep(2.0 * number / len(devices))
+        return [await device.ask_text("echo please") for _ in range(args.turns)]
+
+    results = [r for rs in await asyncio.gather(*(talk(n, d) for n, d in enumerate(devices))) for r in rs]
+    after, wall = hub.usage(), time.perf_counter() - began
+    await leave(devices)
+    return report(results, hub_core_percent=round((after.cpu_s - before.cpu_s) / wall * 100, 1))
+
+
+async def dialogue(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
+    """Each device asks, listens, and asks again."""
+    devices = await fleet(hub, args.devices)
+    question = murmur(1.5)
+    before, began = hub.usage(), time.perf_counter()
+
+    async def talk(number: int, device: FakeDevice) -> list[TurnResult]:
+        await asyncio.sleep(5.0 * number / len(devices))
+        return [await device.ask(question) for _ in range(args.turns)]
+
+    results = [r for rs in await asyncio.gather(*(talk(n, d) for n, d in enumerate(devices))) for r in rs]
+    after, wall = hub.usage(), time.perf_counter() - began
+    await leave(devices)
+    minutes = args.devices * wall / 60
+    return report(results, cpu_s_per_device_minute=round((after.cpu_s - before.cpu_s) / minutes, 4))
+
+
+async def together(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
+    """All devices are spoken to at the same instant."""
+    devices = await fleet(hub, args.devices)
+    question = murmur(1.5)
+    await devices[0].ask(question)
+    results = list(await asyncio.gather(*(device.ask(question) for device in devices)))
+    await leave(devices)
+    return report(results)
+
+
+async def listening(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
+    """All microphones are open and nobody speaks: room noise is streamed."""
+    devices = await fleet(hub, args.devices)
+    for device in devices:
+        await device.start_listening()
+    await asyncio.sleep(3)
+    before, began = hub.usage(), time.perf_counter()
+    await asyncio.sleep(args.seconds)
+    after, wall = hub.usage(), time.perf_counter() - began
+    still = sum(device.connected for device in devices)
+    await leave(devices)
+    percent = (after.cpu_s - before.cpu_s) / wall * 100
+    return {
+        "devices": args.devices,
+        "still_connected": still,
+        "hub_core_percent": round(percent, 1),
+        "devices_on_one_core": round(args.devices / percent * 100) if percent else None,
+    }
+
+
+async def idle(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
+    """All are connected and do nothing."""
+    alone = hub.usage()
+    devices = await fleet(hub, args.devices)
+    await asyncio.sleep(3)
+    full = hub.usage()
+    await leave(devices)
+    await asyncio.sleep(3)
+    return {
+        "rss_mb": alone.rss_mb,
+        "pss_mb": alone.pss_mb,
+        "kb_per_connection": round((full.pss_mb - alone.pss_mb) * 1024 / args.devices, 1),
+        "threads_per_connection": round((full.threads - alone.threads) / args.devices, 2),
+        "pss_mb_after": hub.usage().pss_mb,
+    }
+
+
+async def storm(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
+    """All lose their link and come back at the same instant."""
+    seconds = []
+    for _ in range(args.rounds):
+        devices = await fleet(hub, args.devices, 0.002)
+        for device in devices:
+            device.drop()
+        await leave(devices)
+        again = [
+            FakeDevice(url=f"ws://127.0.0.1:{hub.port}/xiaozhi/v1/", device_id=device.device_id) for device in devices
+        ]
+        began = time.perf_counter()
+        await asyncio.gather(*(device.__aenter__() for device in again))
+        seconds.append(round(time.perf_counter() - began, 3))
+        await leave(again)
+    return {"devices": args.devices, "all_greeted_s": seconds, "median_s": sorted(seconds)[len(seconds) // 2]}
+
+
+SCENARIOS = {f.__name__: f for f in (listening, speaking, dialogue, together, idle, storm)}
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scenario", choices=SCENARIOS)
+    parser.add_argument("--devices", type=int, default=100)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=15)
+    parser.add_argument("--engines", choices=("instant", "default"), default=None)
+    parser.add_argument("--max-seconds", type=float, default=300)
+    args = parser.parse_args()
+    if not 1 <= args.devices <= 1000:
+        parser.error("--devices takes 1 to 1000")
+    engines = args.engines or ("default" if args.scenario in ("listening", "idle") else "instant")
+    pin(FLEET_CORE)
+    async with asyncio.timeout(args.max_seconds), running_hub(INSTANT if engines == "instant" else DEFAULT) as hub:
+        figures = await SCENARIOS[args.scenario](hub, args)
+    print(json.dumps({"scenario": args.scenario, "engines": engines, "devices": args.devices, **figures}, indent=1))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,119 @@
+"""Rules that hold for every test: nothing is left running, and nothing leaves this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SPEECH = Path(os.environ.get("XIAOZHI_SPEECH", Path(__file__).resolve().parent.parent.parent / "shared" / "audio"))
+"""Recordings of people; tests that need them skip where they are absent."""
+
+# -- nothing leaves this machine ----------------------------------------------------------------------------------
+
+
+class WentOut(BaseException):
+    """A test reached beyond this machine. Not an `Exception`, so that no code under test can swallow it."""
+
+
+_outside: list[str] = []
+
+
+def _is_local(address: Any) -> bool:
+    if not isinstance(address, tuple):
+        return True  # a Unix socket
+    host = address[0]
+    if isinstance(host, bytes):
+        host = host.decode()
+    if host in ("", "localhost"):
+        return True
+    try:
+        ip = ipaddress.ip_address(str(host).split("%")[0])
+    except ValueError:
+        return False
+    return ip.is_loopback or ip.is_unspecified
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = arguments[1]
+    elif event == "socket.getaddrinfo":
+        address = (arguments[0] or "",)
+    else:
+        return
+    if address is not None and not _is_local(address):
+        _outside.append(f"{event} {address}")
+        raise WentOut(f"{event} {address}")
+
+
+sys.addaudithook(_audit)
+
+
+@pytest.fixture(autouse=True)
+def stays_on_this_machine() -> Iterator[None]:
+    """Fail a test that tried to reach beyond loopback, even if its code hid the refusal."""
+    _outside.clear()
+    yield
+    went, _outside[:] = list(_outside), []
+    assert not went, f"it reached beyond this machine: {went}"
+
+
+# -- nothing is left running --------------------------------------------------------------------------------------
+
+
+def _children() -> set[int]:
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        return set()
+    found: set[int] = set()
+    for task in tasks.iterdir():
+        try:
+            found.update(int(pid) for pid in (task / "children").read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def _threads() -> set[threading.Thread]:
+    # The loop's default executor belongs to the loop, which pytest-asyncio closes after the fixture.
+    return {
+        t for t in threading.enumerate() if t.is_alive() and not t.name.startswith(("asyncio_", "ThreadPoolExecutor"))
+    }
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_running() -> Iterator[None]:
+    """Fail a test that leaves a thread or a child process behind."""
+    threads, children = _threads(), _children()
+    yield
+    deadline = time.monotonic() + 3
+    while True:
+        left_threads = [t.name for t in _threads() - threads]
+        left_children = _children() - children
+        if not left_threads and not left_children:
+            return
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    raise AssertionError(f"left running: threads {left_threads}, processes {left_children}")
+
+
+@pytest.fixture(autouse=True)
+async def leaves_no_task(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Fail a test that leaves a task or a timer on the loop."""
+    before = asyncio.all_tasks()
+    yield
+    for _ in range(200):
+        left = {task for task in asyncio.all_tasks() - before if not task.done()} - {asyncio.current_task()}
+        if not left:
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"left running: {[task.get_name() for task in left]}")

@@ -1,0 +1,146 @@
+"""The rules of the house that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "xiaozhi_hub"
+
+RANK = {
+    "errors": 0,
+    "core": 1,
+    "store": 2,
+    "audio": 2,
+    "protocol": 2,
+    "engines": 3,
+    "tools": 3,
+    "entities": 3,
+    "plugins": 4,
+    "dialog": 5,
+    "devices": 6,
+    "automation": 6,
+    "web": 7,
+    "discovery": 7,
+    "diagnostics": 7,
+    "overview": 8,
+    "hub": 8,
+    "testing": 9,
+    "cli": 9,
+    "__main__": 9,
+}
+"""Imports point from a higher number to a lower one, or stay in their own room."""
+NEIGHBOURS = {
+    ("cli", "testing"),
+    ("__main__", "cli"),
+    ("tools", "engines"),
+    ("entities", "tools"),
+    ("store", "audio"),
+    ("hub", "overview"),
+}
+"""Rooms of equal rank where one may look into the other, never back."""
+
+
+def imports_of(path: Path, root: Path = ROOT) -> Iterator[tuple[str, int]]:
+    """Yield the absolute names of the modules that *path* imports at run time, with their lines."""
+
+    def walk(node: ast.AST) -> Iterator[ast.stmt]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
+                continue
+            if isinstance(child, (ast.Import, ast.ImportFrom)):
+                yield child
+            yield from walk(child)
+
+    for statement in walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(statement, ast.Import):
+            for alias in statement.names:
+                yield alias.name, statement.lineno
+        elif isinstance(statement, ast.ImportFrom):
+            if statement.level:
+                inside = path.relative_to(root).with_suffix("").parts
+                base = inside[: len(inside) - statement.level]
+                yield ".".join((*base, statement.module or "")).strip("."), statement.lineno
+            else:
+                yield statement.module or "", statement.lineno
+
+
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def wrong_imports(root: Path) -> list[str]:
+    wrong = []
+    for path in sorted((root / "xiaozhi_hub").rglob("*.py")):
+        here = room_of(".".join(path.relative_to(root).with_suffix("").parts))
+        if here == "__init__":
+            here = ""
+        for module, line in imports_of(path, root):
+            if not module.startswith("xiaozhi_hub"):
+                continue
+            there = room_of(module)
+            if not there or there == here or (here, there) in NEIGHBOURS:
+                continue
+            if not here or RANK[there] >= RANK[here]:
+                wrong.append(f"{path.relative_to(root)}:{line}: {here or 'xiaozhi_hub'} must not import {there}")
+    return wrong
+
+
+def test_imports_point_one_way() -> None:
+    assert wrong_imports(ROOT) == []
+
+
+def test_the_import_rule_would_notice(tmp_path: Path) -> None:
+    folder = tmp_path / "xiaozhi_hub" / "core"
+    folder.mkdir(parents=True)
+    (folder / "bad.py").write_text("def f():\n    from xiaozhi_hub.dialog import turn\n")
+    (folder / "good.py").write_text("from xiaozhi_hub import errors\nfrom xiaozhi_hub.errors import HubError\n")
+    assert wrong_imports(tmp_path) == ["xiaozhi_hub/core/bad.py:2: core must not import dialog"]
+
+
+def test_every_room_has_a_rank() -> None:
+    rooms = {p.stem if p.is_file() else p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()}
+    data = {"__init__", "__pycache__", "docs", "translations", "builtin"}
+    assert rooms - data <= set(RANK)
+
+
+def test_integrations_use_only_the_public_interface() -> None:
+    wrong = []
+    for path in sorted((ROOT / "integrations").rglob("*.py")):
+        for module, line in imports_of(path):
+            if module.startswith("xiaozhi_hub") and module != "xiaozhi_hub.plugins.api":
+                wrong.append(f"{path.relative_to(ROOT)}:{line}: {module}")
+    assert wrong == []
+
+
+def test_tasks_have_owners() -> None:
+    """Only core/ may make tasks; everybody else starts them in a `TaskScope`."""
+    wrong = []
+    for folder in (PACKAGE, ROOT / "integrations"):
+        for path in sorted(folder.rglob("*.py")):
+            if path.is_relative_to(PACKAGE / "core"):
+                continue
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and node.attr in ("create_task", "ensure_future"):
+                    owner = node.value
+                    if not (isinstance(owner, ast.Name) and owner.id in ("group", "scope")):
+                        wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert wrong == []
+
+
+def test_broad_excepts_say_why() -> None:
+    """`except Exception` stands at a border, with the reason on its line."""
+    wrong = []
+    for folder in (PACKAGE, ROOT / "integrations"):
+        for path in sorted(folder.rglob("*.py")):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            wrong += [
+                f"{path.relative_to(ROOT)}:{number}"
+                for number, line in enumerate(lines, 1)
+                if ("except Exception" in line or "except BaseException" in line)
+                and "#" not in line
+                and "raise" not in lines[min(number + 1, len(lines) - 1)]
+            ]
+    assert wrong == []

@@ -1,0 +1,89 @@
+"""When a person has begun and has finished speaking."""
+
+from __future__ import annotations
+
+import pytest
+
+from xiaozhi_hub.audio.endpoint import Endpoint, Moment, Patience
+from xiaozhi_hub.core.flow import Completeness
+
+FRAME = 60.0
+
+
+def play(endpoint: Endpoint, pattern: str) -> list[Moment]:
+    """One character is one frame: ``#`` speech, ``+`` doubtful, ``.`` silence."""
+    return [endpoint.feed(FRAME, {"#": 0.9, "+": 0.4, ".": 0.02}[char]) for char in pattern]
+
+
+def frames_until_end(endpoint: Endpoint, limit: int = 100) -> int:
+    for count in range(1, limit):
+        if endpoint.feed(FRAME, 0.0) is Moment.ENDED:
+            return count
+    raise AssertionError("it never ended")
+
+
+def test_a_single_loud_frame_is_no_beginning() -> None:
+    assert set(play(Endpoint(Patience()), "..#..#..#..")) == {Moment.WAITING}
+
+
+def test_speech_begins_at_its_first_frame() -> None:
+    endpoint = Endpoint(Patience())
+    assert play(endpoint, "..##")[-1] is Moment.STARTED
+    assert endpoint.speech_start_ms == 2 * FRAME
+
+
+@pytest.mark.parametrize(
+    ("completeness", "frames"),
+    [
+        (Completeness.COMPLETE, 4),  # 200 ms are reached with the fourth frame of 60 ms
+        (Completeness.EXTENDABLE, 8),
+        (Completeness.PARTIAL, 12),
+        (Completeness.UNKNOWN, 12),
+        (None, 12),
+    ],
+)
+def test_the_silence_that_ends_a_turn_depends_on_the_words(completeness: Completeness | None, frames: int) -> None:
+    endpoint = Endpoint(Patience(200, 450, 700))
+    play(endpoint, "####.")
+    if completeness is not None:
+        assert endpoint.hypothesis(completeness) is Moment.PAUSING
+    assert 1 + frames_until_end(endpoint) == frames
+
+
+def test_a_hypothesis_that_comes_late_ends_the_turn_at_once() -> None:
+    endpoint = Endpoint(Patience(200, 450, 700))
+    play(endpoint, "####......")
+    assert endpoint.hypothesis(Completeness.EXTENDABLE) is Moment.PAUSING
+    assert endpoint.hypothesis(Completeness.COMPLETE) is Moment.ENDED
+    assert endpoint.ended
+
+
+def test_speech_after_a_pause_makes_the_words_unknown_again() -> None:
+    endpoint = Endpoint(Patience(200, 450, 700))
+    play(endpoint, "####..")
+    endpoint.hypothesis(Completeness.EXTENDABLE)
+    assert play(endpoint, "#")[-1] is Moment.RESUMED
+    assert frames_until_end(endpoint) == 12
+
+
+def test_a_gap_inside_a_sentence_does_not_end_it() -> None:
+    endpoint = Endpoint(Patience())
+    assert Moment.ENDED not in play(endpoint, "####........####")  # 480 ms; the longest measured was 512 ms
+
+
+def test_fading_words_are_still_speech_but_doubtful_noise_does_not_resume() -> None:
+    endpoint = Endpoint(Patience())
+    assert play(endpoint, "##++")[-1] is Moment.SPEAKING
+    assert play(endpoint, "..+")[-1] is Moment.PAUSING
+
+
+def test_a_television_ends_at_twenty_seconds() -> None:
+    endpoint = Endpoint(Patience())
+    moments = play(endpoint, "#" * 400)
+    assert moments.index(Moment.ENDED) * FRAME == pytest.approx(20_000, abs=2 * FRAME)
+
+
+def test_a_hypothesis_before_any_speech_changes_nothing() -> None:
+    endpoint = Endpoint(Patience())
+    assert endpoint.hypothesis(Completeness.COMPLETE) is Moment.WAITING
+    assert not endpoint.ended

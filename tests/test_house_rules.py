@@ -1,0 +1,55 @@
+"""The rules of conftest.py are real: each is broken once, in a pytest of its own, and seen to notice."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BREAKERS = {
+    "a task is left": (
+        "import asyncio\nkeep = []\nasync def test_it():\n    keep.append(asyncio.create_task(asyncio.sleep(60), name='stray'))\n",
+        "left running: ['stray']",
+    ),
+    "a thread is left": (
+        "import threading, time\ndef test_it():\n    threading.Thread(target=time.sleep, args=(8,), name='stray', daemon=True).start()\n",
+        "left running: threads ['stray']",
+    ),
+    "a process is left": (
+        "import subprocess\nkeep = []\ndef test_it():\n    keep.append(subprocess.Popen(['sleep', '8']))\n",
+        "left running: threads [], processes {",
+    ),
+    "a packet goes out": (
+        "import socket\ndef test_it():\n    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        "    try:\n        s.sendto(b'x', ('192.0.2.1', 9))\n    except BaseException:\n        pass\n    s.close()\n",
+        "it reached beyond this machine",
+    ),
+    "a name is looked up": (
+        "import socket\ndef test_it():\n    try:\n        socket.getaddrinfo('example.org', 80)\n"
+        "    except BaseException:\n        pass\n",
+        "it reached beyond this machine",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKERS)
+def test_a_broken_rule_is_noticed(name: str, tmp_path: Path) -> None:
+    code, complaint = BREAKERS[name]
+    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path / "conftest.py")
+    (tmp_path / "test_breaker.py").write_text(code)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+    )
+    assert run.returncode == 1, run.stdout
+    assert complaint in run.stdout

@@ -1,0 +1,199 @@
+"""Blocking code beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from xiaozhi_hub.core.tasks import TaskScope, prefetch
+from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerLost
+
+CHILD = """
+import os, time
+class Counter:
+    def __init__(self): self.n = 0
+    def add(self, k):
+        self.n += k
+        return self.n
+    def pid(self): return os.getpid()
+    def fail(self): raise ValueError("no such luck")
+    def sleep(self, s): time.sleep(s); return "slept"
+    def shout(self): print("native code prints"); os.write(1, b"to the old stdout"); return "ok"
+def create(): return Counter()
+"""
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "counter.py"
+    path.write_text(CHILD)
+    return path
+
+
+async def test_a_worker_returns_results_and_raises_errors() -> None:
+    worker = Worker("t")
+    assert await worker.run(lambda a, b: a + b, 2, 3) == 5
+    with pytest.raises(ZeroDivisionError):
+        await worker.run(lambda: 1 / 0)
+    await worker.close()
+
+
+async def test_a_worker_streams_and_stops_when_the_reader_leaves() -> None:
+    worker = Worker("t")
+    closed = threading.Event()
+
+    def count(stop: threading.Event) -> Iterator[int]:
+        try:
+            yield from range(1000)
+        finally:
+            closed.set()
+
+    async with aclosing(worker.iterate(count)) as numbers:
+        async for number in numbers:
+            if number == 3:
+                break
+    assert await worker.run(lambda: closed.wait(2))
+    await worker.close()
+
+
+async def test_a_streaming_job_waits_for_its_reader() -> None:
+    worker = Worker("t")
+    made: list[int] = []
+
+    def count(stop: threading.Event) -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    async with aclosing(worker.iterate(count)) as numbers:
+        assert await anext(numbers) == 0
+        await asyncio.sleep(0.05)
+        assert len(made) < 20
+        assert [n async for n in numbers] == list(range(1, 100))
+    await worker.close()
+
+
+async def test_a_cancelled_job_that_has_not_begun_never_runs() -> None:
+    worker = Worker("t")
+    gate, ran = threading.Event(), threading.Event()
+    async with TaskScope("t") as scope:
+        first = scope.start(worker.run(gate.wait), name="first")
+        second = scope.start(worker.run(ran.set), name="second")
+        await asyncio.sleep(0.01)
+        second.cancel()
+        await asyncio.sleep(0)
+        gate.set()
+        await first
+    await worker.run(lambda: None)
+    assert not ran.is_set()
+    await worker.close()
+
+
+async def test_a_closed_worker_refuses() -> None:
+    worker = Worker("t")
+    await worker.run(lambda: None)
+    await worker.close()
+    with pytest.raises(WorkerLost):
+        await worker.run(lambda: None)
+    assert not [t for t in threading.enumerate() if t.name == "worker-t"]
+
+
+async def test_a_child_process_keeps_its_object(script: Path) -> None:
+    worker = ProcessWorker("counter", script)
+    assert [await worker.call("add", k) for k in (1, 2, 3)] == [1, 3, 6]
+    assert await worker.call("pid") == worker.pid != os.getpid()
+    await worker.close()
+
+
+async def test_what_a_child_prints_does_not_disturb_the_answers(script: Path) -> None:
+    worker = ProcessWorker("counter", script)
+    assert await worker.call("shout") == "ok"
+    assert await worker.call("add", 1) == 1
+    await worker.close()
+
+
+async def test_a_childs_error_reaches_the_caller_and_leaves_the_child_alive(script: Path) -> None:
+    worker = ProcessWorker("counter", script)
+    with pytest.raises(RuntimeError, match="ValueError: no such luck"):
+        await worker.call("fail")
+    assert await worker.call("add", 1) == 1
+    assert worker.starts == 1
+    await worker.close()
+
+
+async def test_a_killed_child_costs_one_call_and_is_started_again(script: Path) -> None:
+    worker = ProcessWorker("counter", script)
+    await worker.call("add", 1)
+    async with TaskScope("t") as scope:
+        call = scope.start(worker.call("sleep", 30), name="call")
+        await asyncio.sleep(0.1)
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        await asyncio.wait([call])
+        assert isinstance(call.exception(), WorkerLost)
+    assert await worker.call("add", 5) == 5
+    assert worker.starts == 2
+    await worker.close()
+
+
+async def test_a_child_that_hangs_is_ended(script: Path) -> None:
+    worker = ProcessWorker("counter", script, call_seconds=0.3)
+    with pytest.raises(WorkerLost, match=r"no answer for 0\.3 s"):
+        await worker.call("sleep", 30)
+    assert await worker.call("add", 1) == 1
+    await worker.close()
+
+
+async def test_the_answer_to_a_cancelled_call_is_not_given_to_the_next(script: Path) -> None:
+    worker = ProcessWorker("counter", script)
+    async with TaskScope("t") as scope:
+        call = scope.start(worker.call("sleep", 0.2), name="call")
+        await asyncio.sleep(0.1)
+        call.cancel()
+        assert await worker.call("add", 7) == 7
+    await worker.close()
+
+
+async def test_prefetch_runs_ahead_within_its_bound_and_stops_with_its_block() -> None:
+    made: list[int] = []
+    stopped = asyncio.Event()
+
+    async def source():  # type: ignore[no-untyped-def]
+        try:
+            for number in range(100):
+                made.append(number)
+                yield number
+        finally:
+            stopped.set()
+
+    async with prefetch(source(), 3) as items:
+        assert await anext(items) == 0
+        await asyncio.sleep(0.01)
+        assert 4 <= len(made) <= 6
+    assert stopped.is_set()
+
+
+async def test_prefetch_hands_on_an_error_where_it_happened() -> None:
+    async def source():  # type: ignore[no-untyped-def]
+        yield 1
+        raise LookupError("gone")
+
+    seen = []
+    with pytest.raises(LookupError):
+        async with prefetch(source(), 3) as items:
+            async for item in items:
+                seen.append(item)
+    assert seen == [1]
+
+
+async def test_leaving_a_scope_ends_its_tasks() -> None:
+    async with TaskScope("t") as scope:
+        task = scope.start(asyncio.sleep(100), name="long")
+    assert task.cancelled()

@@ -1,0 +1,1 @@
+"""Sound: PCM, Opus, Ogg, and when to send and when to stop listening."""

@@ -1,0 +1,117 @@
+"""Decide when a person has begun and when they have finished speaking.
+
+Pure: fed with durations and probabilities, timed by the audio itself and never by a clock. What has been recognised so far
+may shorten or lengthen the silence that is waited for: after a whole command little, after an unfinished one more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from xiaozhi_hub.core.flow import Completeness
+
+
+class Moment(StrEnum):
+    """What the newest piece of audio means."""
+
+    WAITING = "waiting"
+    """Nobody has spoken yet."""
+    STARTED = "started"
+    """The person has just begun."""
+    SPEAKING = "speaking"
+    PAUSING = "pausing"
+    """Silence after speech; it may be the end."""
+    RESUMED = "resumed"
+    """The person has just gone on after a pause."""
+    ENDED = "ended"
+    """The person has finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How much silence ends a turn, in ms, by what the words so far may become."""
+
+    complete_ms: float = 200
+    extendable_ms: float = 450
+    unfinished_ms: float = 700
+    """Also when nothing is known of the words: longer than the gaps inside a sentence (95 % are below 376 ms, all of the
+    measured ones below 512 ms)."""
+
+    def for_(self, completeness: Completeness | None) -> float:
+        if completeness is Completeness.COMPLETE:
+            return self.complete_ms
+        if completeness is Completeness.EXTENDABLE:
+            return self.extendable_ms
+        return self.unfinished_ms
+
+
+BEGIN_MS = 90
+"""Speech must last this long to be a beginning: white noise reaches the threshold for single windows only."""
+SPEECH = 0.5
+"""Probability from which a piece counts as speech when nobody speaks."""
+STILL_SPEECH = 0.3
+"""Probability from which it counts as speech while somebody speaks: words fade."""
+MAX_SPEECH_MS = 20_000
+"""An utterance ends here at the latest: a television never pauses."""
+
+
+class Endpoint:
+    """The state of one listening turn. Times are ms of audio since it began."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._run_ms = 0.0
+        self._run_start_ms = 0.0
+        self._completeness: Completeness | None = None
+        self.now_ms = 0.0
+        self.speech_start_ms: float | None = None
+        """When the utterance began, None before it did."""
+        self.speech_end_ms = 0.0
+        """When speech was last heard."""
+        self.ended = False
+
+    @property
+    def silence_ms(self) -> float:
+        """Silence since the last speech."""
+        return self.now_ms - self.speech_end_ms
+
+    def feed(self, ms: float, probability: float) -> Moment:
+        """Take a piece of *ms* of audio that is speech with *probability*."""
+        self.now_ms += ms
+        if self.speech_start_ms is None:
+            return self._wait(ms, probability)
+        pausing = self.silence_ms > ms
+        if probability >= STILL_SPEECH and (not pausing or probability >= SPEECH):
+            self.speech_end_ms = self.now_ms
+            if pausing:
+                self._completeness = None
+            if self.now_ms - self.speech_start_ms >= MAX_SPEECH_MS:
+                self.ended = True
+                return Moment.ENDED
+            return Moment.RESUMED if pausing else Moment.SPEAKING
+        return self._pause()
+
+    def hypothesis(self, completeness: Completeness) -> Moment:
+        """Take into account what the words up to now may become; forgotten when speech resumes."""
+        self._completeness = completeness
+        return self._pause() if self.speech_start_ms is not None else Moment.WAITING
+
+    def _wait(self, ms: float, probability: float) -> Moment:
+        if probability < SPEECH:
+            self._run_ms = 0.0
+            return Moment.WAITING
+        if self._run_ms == 0.0:
+            self._run_start_ms = self.now_ms - ms
+        self._run_ms += ms
+        if self._run_ms < BEGIN_MS:
+            return Moment.WAITING
+        self.speech_start_ms = self._run_start_ms
+        self.speech_end_ms = self.now_ms
+        return Moment.STARTED
+
+    def _pause(self) -> Moment:
+        if self.silence_ms >= self._patience.for_(self._completeness):
+            self.ended = True
+            return Moment.ENDED
+        return Moment.PAUSING

@@ -1,0 +1,107 @@
+"""``xiaozhi-hub run``: start the hub, prove that it works, and serve until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.util
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xiaozhi_hub.core.config import Config
+    from xiaozhi_hub.hub import Hub
+
+log = logging.getLogger(__name__)
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("run", help="start the hub", description=__doc__)
+    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
+                        help="the configuration folder, made when it is missing (default: ./config)")  # fmt: skip
+    parser.add_argument("--host", help="listen on this address only")
+    parser.add_argument("--port", type=int, help="the only port for pages, OTA and devices (default: 8003 and 8000)")
+    parser.add_argument("--no-discovery", action="store_true", help="do not announce the hub on the network")
+    parser.add_argument("--no-self-test", action="store_true", help="do not ask the hub one question at start")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until SIGTERM or Ctrl-C. Returns the exit code: 0 after a clean stop, 1 when the hub could not start."""
+    from xiaozhi_hub.core.config import ensure_config_folder, load_config
+    from xiaozhi_hub.diagnostics import set_up_logging
+    from xiaozhi_hub.errors import HubError
+
+    folder: Path = args.config.resolve()
+    try:
+        ensure_config_folder(folder)
+        config = _with_arguments(load_config(folder), args)
+        stop_logging = set_up_logging(config.log, secrets=[config.server.auth_key])
+        try:
+            with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                return runner.run(_serve(config, self_test=not args.no_self_test))
+        finally:
+            stop_logging()
+    except HubError as error:
+        print(f"xiaozhi-hub: {error}", file=sys.stderr)
+        return 1
+
+
+def _with_arguments(config: Config, args: argparse.Namespace) -> Config:
+    """What the command line says wins over the files."""
+    server = config.server
+    if args.host:
+        server = replace(server, ip=args.host)
+    if args.port is not None:
+        server = replace(server, port=args.port, http_port=args.port)
+    discovery = replace(config.discovery, enabled=False) if args.no_discovery else config.discovery
+    return replace(config, server=server, discovery=discovery)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed (the extra ``fast``), asyncio's own elsewhere."""
+    if importlib.util.find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(config: Config, *, self_test: bool) -> int:
+    from xiaozhi_hub.cli.banner import banner
+    from xiaozhi_hub.hub import Hub
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows has no handlers for the loop
+            loop.add_signal_handler(number, stop.set)
+    async with Hub(config) as hub:
+        async with asyncio.TaskGroup() as group:
+            stopping = group.create_task(stop.wait())
+            started = group.create_task(_start(hub, self_test))
+            await asyncio.wait((stopping, started), return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.done():
+                print(banner(hub, started.result()), flush=True)
+                await stopping
+            started.cancel()
+        log.info("stopping")
+    return 0
+
+
+async def _start(hub: Hub, self_test: bool) -> str:
+    """Open everything to the outside, wait for the engines, and ask the hub one question. Returns the line about it."""
+    from xiaozhi_hub.cli.self_test import talk_to_yourself
+
+    await hub.announce()
+    await hub.ready()
+    if not self_test:
+        return "not asked for"
+    return await talk_to_yourself(hub)

@@ -1,0 +1,233 @@
+"""What the owner has set, as frozen values.
+
+`load_config` is the way from files to values. Everything has a default, so an empty folder is a working hub; the
+defaults stand here and nowhere else. Nobody changes a `Config`: a change of the files makes a new one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.schema import CONFIGURATION, check
+from xiaozhi_hub.core.secret import Secret
+from xiaozhi_hub.core.yaml_files import Document, KeyPath, Reader, is_there, place_of
+from xiaozhi_hub.errors import ConfigError, ConfigErrors, Place
+
+MAIN_FILE = "configuration.yaml"
+OVERRIDE_FILE = "data/.config.yaml"
+"""Merged over the main file. Other servers of the family keep the owner's settings there, so theirs may be copied."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubConfig:
+    """The hub itself."""
+
+    name: str = "xiaozhi-hub"
+    """The host name on the local network, without ``.local``."""
+    language: str = "en"
+    """The language of devices and pages that ask for none: one of `i18n.LANGUAGES`."""
+    time_zone: str = ""
+    """An IANA name; empty is the zone of the system."""
+    data_dir: Path | None = None
+    """As the owner wrote it; use `Config.data_dir`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """Where the hub listens."""
+
+    ip: str = "0.0.0.0"
+    port: int = 8000
+    http_port: int = 8003
+    auth_key: Secret = field(default_factory=Secret)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """What the hub says about its own address."""
+
+    public_host: str | None = None
+    """Put into OTA answers in place of the address that the request arrived on."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveryConfig:
+    """Announcing the hub on the local network."""
+
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceConfig:
+    """How long a pause must be before it is the end of what a person says, in milliseconds."""
+
+    complete_ms: int = 200
+    """After a whole command that cannot go on."""
+    extendable_ms: int = 450
+    """After a whole command that could go on."""
+    unfinished_ms: int = 700
+    """After anything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceConfig:
+    """Hearing and speaking. Engines are named by id, the preferred one first; none means the first available."""
+
+    vad: tuple[str, ...] = ()
+    asr: tuple[str, ...] = ()
+    tts: tuple[str, ...] = ()
+    llm: tuple[str, ...] = ()
+    silence: SilenceConfig = SilenceConfig()
+    speed: float = 1.0
+    lead_ms: int = 300
+    """How far ahead of what is heard the device is supplied with speech."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationConfig:
+    """How a conversation ends."""
+
+    idle_s: float = 60
+    """The hub hangs up when nobody has spoken for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """What the owner has said about one device."""
+
+    name: str
+    area: str | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryConfig:
+    """What is remembered of conversations."""
+
+    enabled: bool = True
+    audio: bool = True
+    keep_days: int = 30
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """What is written down about the hub's own work."""
+
+    level: str = "info"
+    folder: Path | None = None
+    """An absolute folder for log files; None writes to the terminal only."""
+    json: bool = False
+    """One JSON object per line on the terminal."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """What one device, or all of them, may ask of the hub."""
+
+    devices: int = 1000
+    message_bytes: int = 65535
+    frames_per_second: int = 60
+    json_per_second: int = 50
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything the owner has set, with defaults for the rest."""
+
+    config_dir: Path
+    hub: HubConfig = HubConfig()
+    server: ServerConfig = field(default_factory=ServerConfig)
+    http: HttpConfig = HttpConfig()
+    discovery: DiscoveryConfig = DiscoveryConfig()
+    voice: VoiceConfig = VoiceConfig()
+    conversation: ConversationConfig = ConversationConfig()
+    devices: Mapping[str, DeviceConfig] = field(default_factory=dict)
+    history: HistoryConfig = HistoryConfig()
+    log: LogConfig = LogConfig()
+    limits: LimitsConfig = LimitsConfig()
+    integrations: Mapping[str, Mapping[str, Any] | bool | None] = field(default_factory=dict)
+    """Options by domain, unchecked: each integration checks its own. None is *on with its defaults*, False is *off*."""
+    places: Mapping[KeyPath, Place] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the hub keeps what must outlive it. An absolute path when `config_dir` is one; it may not exist yet."""
+        return self.hub.data_dir or self.config_dir / "data"
+
+    def place(self, path: Iterable[str | int]) -> Place:
+        """Return where the keys *path* are written, or where the nearest key around them is."""
+        return place_of(self.places, tuple(path), MAIN_FILE)
+
+
+def ensure_config_folder(folder: Path) -> bool:
+    """Make *folder* and the commented configuration file in it; what exists stays as it is.
+
+    Returns False when the place cannot be written: the hub then works with the defaults, which `load_config` gives too.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / MAIN_FILE).exists():
+            shutil.copyfile(builtin("config") / MAIN_FILE, folder / MAIN_FILE)
+    except OSError:
+        return False
+    return True
+
+
+def load_config(folder: Path, environment: Mapping[str, str] | None = None) -> Config:
+    """Read the configuration in *folder*; `ConfigErrors` tells all that is wrong with it at once.
+
+    ``configuration.yaml`` in *folder* is read, or the shipped one when there is none; ``data/.config.yaml`` is merged
+    over it. *environment* holds the variables for ``${…}``; the process's own unless given.
+    """
+    folder = folder.absolute()
+    if folder.exists() and not folder.is_dir():
+        hint = f"Did you mean {folder.parent}?" if folder.name == MAIN_FILE else ""
+        raise ConfigErrors([ConfigError("expected a folder, this is a file.", Place(str(folder)), hint=hint)])
+    reader = Reader(folder, environment)
+    main, override = folder / MAIN_FILE, folder / OVERRIDE_FILE
+    document = reader.read(main if is_there(main) else builtin("config") / MAIN_FILE)
+    if is_there(override):
+        document = document.merged(reader.read(override))
+    values, wrong = check(CONFIGURATION, document.value, document.place)
+    errors = [*reader.errors, *wrong]
+    if errors:
+        raise ConfigErrors(sorted(errors, key=lambda error: (error.place.file, error.place.line or 0)))
+    return _build(folder, values, document)
+
+
+def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Config:
+    """Make the frozen values; what is not in *values* is left to the defaults above."""
+    hub = dict(values.get("hub", {}))
+    if "data_dir" in hub:
+        hub["data_dir"] = folder / hub["data_dir"]
+    log = dict(values.get("log", {}))
+    if "folder" in log:
+        log["folder"] = folder / log["folder"]
+    voice = dict(values.get("voice", {}))
+    if "silence" in voice:
+        voice["silence"] = SilenceConfig(**voice["silence"])
+    devices = {
+        device_id: DeviceConfig(**{"name": device_id, **options})
+        for device_id, options in values.get("devices", {}).items()
+    }
+    return Config(
+        config_dir=folder,
+        hub=HubConfig(**hub),
+        server=ServerConfig(**values.get("server", {})),
+        http=HttpConfig(**values.get("http", {})),
+        discovery=DiscoveryConfig(**values.get("discovery", {})),
+        voice=VoiceConfig(**voice),
+        conversation=ConversationConfig(**values.get("conversation", {})),
+        devices=MappingProxyType(devices),
+        history=HistoryConfig(**values.get("history", {})),
+        log=LogConfig(**log),
+        limits=LimitsConfig(**values.get("limits", {})),
+        integrations=MappingProxyType(dict(values.get("integrations", {}))),
+        places=MappingProxyType(document.places),
+    )

@@ -1,0 +1,185 @@
+"""The values that cross borders between the stages of a turn. All are frozen; nothing here does anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.int16]
+"""Mono PCM, native byte order."""
+
+
+@dataclass(frozen=True, slots=True)
+class PcmChunk:
+    """A piece of mono sound."""
+
+    samples: Samples
+    rate: int
+    """Samples per second."""
+
+    @property
+    def ms(self) -> float:
+        return len(self.samples) * 1000 / self.rate
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One Opus packet (RFC 6716) and how long it sounds."""
+
+    data: bytes
+    ms: float
+    timestamp: int = 0
+    """Milliseconds on the device's clock, 0 where the framing carries none."""
+
+
+class Completeness(StrEnum):
+    """What a half-heard sentence may still become."""
+
+    COMPLETE = "complete"
+    """A whole command, and no longer command begins with it."""
+    EXTENDABLE = "extendable"
+    """A whole command, but a longer one begins with it ("turn on the light" … "in the kitchen")."""
+    PARTIAL = "partial"
+    """The beginning of a command."""
+    UNKNOWN = "unknown"
+    """Nothing we know of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What the person said. An empty text means: that was speech, but none that the recogniser understood."""
+
+    text: str
+    language: str
+    confidence: float | None = None
+    """0…1, or None when the engine does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A piece of the reply as it is written."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A piece of the reply that sounds right when it is spoken by itself."""
+
+    text: str
+    """As shown on the device: no emoji, no markup, no newline."""
+    language: str
+
+
+EMOTIONS = (
+    "neutral happy laughing funny sad angry crying loving embarrassed surprised shocked thinking winking cool relaxed "
+    "delicious kissy confident sleepy silly confused"
+).split()
+"""The faces that every display generation of the firmware knows (firmware emoji_collection.cc)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emotion:
+    """The face the device shall show, one of `EMOTIONS`."""
+
+    name: str
+
+
+class Channel(StrEnum):
+    """How a turn came in."""
+
+    VOICE = "voice"
+    TEXT = "text"
+    ANNOUNCEMENT = "announcement"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnInfo:
+    """What tools and integrations may know of the turn they serve."""
+
+    id: str
+    session_id: str
+    device_id: str
+    """The asking device; empty for turns of the API and the command line."""
+    language: str
+    """``en`` or ``zh-Hans``: the language to answer in."""
+    area: str | None = None
+    """Name of the room the asking device stands in."""
+    channel: Channel = Channel.VOICE
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """What was done in a turn: recorded, shown, and given back to a language model."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    result: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    """The error's code, empty when the call succeeded."""
+    ms: float = 0.0
+
+
+class Outcome(StrEnum):
+    """How a turn ended."""
+
+    ANSWERED = "answered"
+    NOT_UNDERSTOOD = "not_understood"
+    NO_SPEECH = "no_speech"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+STAMPS = (
+    "listen",
+    "speech_start",
+    "speech_end",
+    "guess",
+    "endpoint",
+    "transcript",
+    "reply",
+    "tts_start",
+    "first_audio",
+    "first_voice",
+    "sent",
+    "played",
+)
+"""Moments of a turn in their usual order, in ms after the turn began: listening began, the person began and stopped
+(by the device's own frames), the first speculative recognition was in, the end of the turn was certain, the transcript
+and the first words of the reply were known, ``tts start`` and the first packet went out, the first packet that holds
+voice went out, the last packet went out, the device has played it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRecord:
+    """Everything that is remembered of one turn."""
+
+    id: str
+    session_id: str
+    device_id: str
+    started_at: float
+    """Seconds since the epoch."""
+    channel: Channel
+    mode: str
+    """Listening mode of the device: ``auto``, ``manual``, ``realtime``, or empty for text."""
+    language: str
+    heard: str
+    """What the hub understood."""
+    said: str
+    """What the person *heard*: the sentences that were played at least in part."""
+    outcome: Outcome
+    emotion: str = "neutral"
+    confidence: float | None = None
+    error: str = ""
+    stamps: Mapping[str, float] = field(default_factory=dict)
+    tool_calls: tuple[ToolCall, ...] = ()
+    audio_in: tuple[Packet, ...] = ()
+    """The device's packets as they came; 16 kHz."""
+    audio_out: tuple[Packet, ...] = ()
+    """The packets that were sent; 24 kHz."""

@@ -1,0 +1,1 @@
+"""Pieces of hardware, and the conversations with them."""

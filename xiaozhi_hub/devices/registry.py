@@ -1,0 +1,93 @@
+"""The devices that are connected now."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from xiaozhi_hub.core.bus import Bus
+from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.events import DeviceConnected, DeviceDisconnected
+from xiaozhi_hub.core.i18n import language_of
+from xiaozhi_hub.devices.session import DeviceProfile, Session
+from xiaozhi_hub.dialog.respond import Conversation
+from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.protocol.link import Link
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 5.0
+
+
+class DeviceRegistry:
+    """Serves links, one session for each device: the newest link wins."""
+
+    def __init__(self, config: Config, bus: Bus, parts: TurnParts, locale_of: Callable[[str], str]) -> None:
+        self._config = config
+        self._bus = bus
+        self._parts = parts
+        self._locale_of = locale_of
+        self._sessions: dict[str, Session] = {}
+        self._lines: dict[str, dict[str, float]] = {}
+        self._conversations: dict[str, Conversation] = {}
+
+    @property
+    def sessions(self) -> Mapping[str, Session]:
+        """The connected devices by id."""
+        return self._sessions
+
+    def profile(self, device_id: str) -> DeviceProfile:
+        """Language and area of a device: what the owner wrote, then what it said of itself, then the hub's own."""
+        written = self._config.devices.get(device_id)
+        locale = (written.language if written is not None else None) or self._locale_of(device_id)
+        default = language_of(self._config.hub.language)
+        return DeviceProfile(
+            language_of(locale, default) if locale else default, written.area if written is not None else None
+        )
+
+    async def serve(self, link: Link) -> None:
+        """Serve *link* until it ends."""
+        device_id = link.device.id
+        conversation = self._conversations.setdefault(device_id, Conversation())
+        conversation.pending = None  # a question of the last conversation is not open any more
+        session = Session(
+            link,
+            self._parts,
+            self.profile(device_id),
+            conversation,
+            idle_seconds=self._config.conversation.idle_s,
+            line_kept=lambda: self._line_kept(device_id),
+        )
+        old = self._sessions.get(device_id)
+        self._sessions[device_id] = session
+        if old is not None:
+            await old.link.close("superseded by a newer connection of the same device")
+        self._bus.tell(DeviceConnected(device_id, link.session_id))
+        try:
+            await session.run()
+        finally:
+            if self._sessions.get(device_id) is session:
+                del self._sessions[device_id]
+            self._bus.tell(DeviceDisconnected(device_id, link.session_id, link.close_reason))
+
+    def keep_line(self, device_id: str, key: str, until: float | None) -> None:
+        """See `xiaozhi_hub.plugins.api.Announcer.keep_line`; *until* is loop time here."""
+        lines = self._lines.setdefault(device_id, {})
+        if until is None:
+            lines.pop(key, None)
+        else:
+            lines[key] = until
+        if not lines:
+            del self._lines[device_id]
+
+    def _line_kept(self, device_id: str) -> bool:
+        now = asyncio.get_running_loop().time()
+        return any(until > now for until in self._lines.get(device_id, {}).values())
+
+    async def housekeeping(self) -> None:
+        """Hang up on the silent, keep the others alive; runs until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            for session in tuple(self._sessions.values()):
+                await session.tick()

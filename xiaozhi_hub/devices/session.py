@@ -1,0 +1,234 @@
+"""One link's conversation: which turn listens, which speaks, and when it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xiaozhi_hub.audio.mic import Mic
+from xiaozhi_hub.audio.opus import OpusDecoder
+from xiaozhi_hub.core.flow import Channel, Outcome, Packet, TurnInfo
+from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
+from xiaozhi_hub.devices.wake_words import is_wake_word
+from xiaozhi_hub.dialog.hear import RATE, Ears
+from xiaozhi_hub.dialog.respond import Conversation
+from xiaozhi_hub.dialog.turn import Turn, TurnParts, new_id
+from xiaozhi_hub.engines.base import Role
+from xiaozhi_hub.engines.registry import no_engine
+from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.protocol.link import Link
+from xiaozhi_hub.protocol.messages import (
+    Abort,
+    DeviceMessage,
+    Goodbye,
+    Keepalive,
+    ListenDetect,
+    ListenStart,
+    ListenStop,
+)
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_SECONDS = 45.0
+"""The device takes a link that was quiet for 120 s to be dead (firmware websocket_protocol.cc): say something before."""
+MOST_FAILURES = 2
+"""Turns that may fail one after the other before the hub hangs up."""
+POLITE_SECONDS = 30.0
+"""Ringing waits this long for the end of what is being said."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceProfile:
+    """What the hub knows of the asking device and its place in the house."""
+
+    language: str
+    area: str | None = None
+
+
+class Session:
+    """Serves one link until it ends. One object for each connection; nothing of it is shared."""
+
+    def __init__(
+        self,
+        link: Link,
+        parts: TurnParts,
+        profile: DeviceProfile,
+        conversation: Conversation,
+        *,
+        idle_seconds: float,
+        line_kept: Callable[[], bool],
+    ) -> None:
+        self.link = link
+        self._parts = parts
+        self._profile = profile
+        self._idle_seconds = idle_seconds
+        self._line_kept = line_kept
+        self._conversation = conversation
+        self._loop = asyncio.get_running_loop()
+        self._scope = TaskScope(f"session-{link.session_id}")
+        self._ears: Ears | None = None
+        self._mic: Mic | None = None
+        self._turn: Turn | None = None
+        self._task: asyncio.Task[Outcome] | None = None
+        self._mode = "auto"
+        self._failures = 0
+        self.active_at = self._loop.time()
+        """When somebody last spoke, asked or was answered (loop time)."""
+
+    @property
+    def device_id(self) -> str:
+        return self.link.device.id
+
+    @property
+    def busy(self) -> bool:
+        """Somebody is speaking, the person or the hub."""
+        return self._turn is not None and (self._turn.hub_speaks or self._turn.person_speaks)
+
+    async def run(self) -> None:
+        """Serve the link; returns when it has ended, whoever ended it."""
+        try:
+            async for message in self.link.receive():
+                if isinstance(message, Packet):
+                    if self._mic is not None:
+                        self._mic.put(message)
+                else:
+                    await self._on_message(message)
+        finally:
+            await self._scope.close()
+            if self._ears is not None:
+                self._ears.decoder.close()
+
+    async def _on_message(self, message: DeviceMessage) -> None:
+        match message:
+            case ListenStart(mode=mode):
+                self._mode = mode
+                if not self._answers_already():
+                    await self._interrupt()
+                    self._listen()
+            case ListenStop():
+                if self._mic is not None:
+                    self._mic.finish()
+            case ListenDetect(text=text):
+                await self._on_detect(text)
+            case Abort():
+                self.active_at = self._loop.time()
+                await self._interrupt()
+                if self._mode == "realtime":
+                    self._listen()
+            case Goodbye():
+                await self.link.close("the device said goodbye")
+            case _:  # iot, mcp, ping and what later firmware may say: nothing to do, nothing to complain about
+                log.debug("%s sent %s", self.device_id, type(message).__name__)
+
+    def _answers_already(self) -> bool:
+        """Does the device only say that it listens, after a text of its own or a ring that it is hearing? What would
+        interrupt these begins with ``abort`` (firmware application.cc)."""
+        return self._turn is not None and self._turn.info.channel is not Channel.VOICE
+
+    async def _on_detect(self, text: str) -> None:
+        self.active_at = self._loop.time()
+        if not text or is_wake_word(text):
+            return  # the person is present; `listen start` follows
+        await self._interrupt()
+        info = self._info(Channel.TEXT)
+        self._start(Turn(self._parts, self.link, info, self._conversation), lambda turn: turn.text(text))
+
+    # -- turns ----------------------------------------------------------------------------------------------------
+
+    def _info(self, channel: Channel, language: str | None = None) -> TurnInfo:
+        return TurnInfo(
+            id=new_id(),
+            session_id=self.link.session_id,
+            device_id=self.device_id,
+            language=language or self._profile.language,
+            area=self._profile.area,
+            channel=channel,
+        )
+
+    def _listen(self) -> None:
+        """Begin to hear the next question."""
+        self._mic = Mic()
+        turn = Turn(self._parts, self.link, self._info(Channel.VOICE), self._conversation, mode=self._mode)
+        turn.standby = self._line_kept() and self._quiet_seconds() > self._idle_seconds
+        mic = self._mic
+        self._start(turn, lambda turn: self._hear(turn, mic))
+
+    async def _hear(self, turn: Turn, mic: Mic) -> Outcome:
+        if self._ears is None:
+            await self._parts.ready()
+            vads = self._parts.engines.vads(self._parts.voice.vad)
+            if vads:
+                self._ears = Ears(OpusDecoder(RATE), vads[0].open())
+        if self._ears is None:
+            return await turn.fail(no_engine(Role.VAD))
+        self._ears.vad.reset()
+        return await turn.voice(mic, self._ears)
+
+    def _start(self, turn: Turn, run: Callable[[Turn], object]) -> None:
+        self._turn = turn
+        work = run(turn)
+        assert asyncio.iscoroutine(work)
+        self._task = self._scope.start(work, name=f"turn-{turn.info.id}")
+        self._task.add_done_callback(lambda task: self._on_turn_done(turn, task))
+
+    def _on_turn_done(self, turn: Turn, task: asyncio.Task[Outcome]) -> None:
+        if self._turn is not turn:
+            return
+        self._turn = None
+        mic, self._mic = self._mic, None
+        if task.cancelled() or task.exception() is not None:
+            return
+        if task.result() is not Outcome.NO_SPEECH:
+            self.active_at = self._loop.time()
+        self._failures = self._failures + 1 if task.result() is Outcome.FAILED else 0
+        if self._failures >= MOST_FAILURES:
+            # A device that listens again after each answer would hear the same apology for ever.
+            self._scope.start(self.link.close("it failed again and again"), name="give-up")
+            return
+        only_noise = task.result() is Outcome.NO_SPEECH and mic is not None and self._mode != "manual"
+        if only_noise or self._mode == "realtime":  # the device is still listening, and will not say so again
+            self._listen()
+
+    async def _interrupt(self) -> None:
+        """End the turn that runs, if any; returns when nothing of it can be sent any more."""
+        task, self._task = self._task, None
+        self._turn = self._mic = None
+        if task is not None:
+            await cancel_and_wait(task)
+
+    # -- the hub speaks first, and the end ------------------------------------------------------------------------
+
+    async def announce(self, text: str, language: str, rounds: int) -> bool:
+        """Ring and say *text*; waits for whoever is speaking. False when the link ended before it was heard."""
+        try:
+            async with asyncio.timeout(POLITE_SECONDS):
+                while self.busy and self._task is not None:
+                    await asyncio.wait([self._task], timeout=0.5)
+        except TimeoutError:
+            log.info("%s talks on and on; ringing anyway", self.device_id)
+        await self._interrupt()
+        turn = Turn(self._parts, self.link, self._info(Channel.ANNOUNCEMENT, language), self._conversation)
+        self._start(turn, lambda turn: turn.announce(text, rounds))
+        task = self._task
+        assert task is not None
+        await asyncio.wait([task])
+        # Whoever stops the ringing has heard it.
+        return not self.link.closed
+
+    def _quiet_seconds(self) -> float:
+        return self._loop.time() - self.active_at
+
+    async def tick(self) -> None:
+        """Called every few seconds: hang up when nobody has spoken for long, or keep the link alive."""
+        if self.busy:
+            self.active_at = self._loop.time()
+            return
+        if self._quiet_seconds() > self._idle_seconds and not self._line_kept():
+            await self.link.close("nobody has spoken for a while")
+        elif self._loop.time() - self.link.sent_at > KEEPALIVE_SECONDS:
+            try:
+                await self.link.send(Keepalive())
+            except HubError as error:
+                log.debug("no keepalive for %s: %s", self.device_id, error)

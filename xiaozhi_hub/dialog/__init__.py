@@ -1,0 +1,1 @@
+"""A turn: from sound to words to an answer and back to sound."""

@@ -1,0 +1,75 @@
+"""A written question to the hub itself: the same answer as a device would get, without the sound."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from xiaozhi_hub.core.flow import Emotion, Outcome, ToolCall, TurnInfo, TurnRecord
+from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
+from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.errors import HubError
+
+log = logging.getLogger(__name__)
+
+
+class _Calls:
+    """Keeps what was done."""
+
+    def __init__(self) -> None:
+        self.calls: list[ToolCall] = []
+
+    def tool_called(self, call: ToolCall) -> None:
+        self.calls.append(call)
+
+
+async def ask(parts: TurnParts, info: TurnInfo, text: str) -> AsyncGenerator[str | TurnRecord, None]:
+    """Yield the sentences of the answer and, last, the record of the turn, which is remembered as any other."""
+    began, started_at = asyncio.get_running_loop().time(), time.time()
+    said: list[str] = []
+    stamps: dict[str, float] = {}
+    calls, outcome, emotion, error = _Calls(), Outcome.ANSWERED, "neutral", ""
+
+    def stamp(name: str) -> None:
+        stamps.setdefault(name, round((asyncio.get_running_loop().time() - began) * 1000, 2))
+
+    try:
+        async with aclosing(parts.responder.respond(info, text, Conversation(), calls)) as pieces:
+            async for piece in pieces:
+                stamp("reply")
+                if isinstance(piece, Emotion):
+                    emotion = piece.name
+                else:
+                    said.append(piece.text)
+                    yield piece.text
+    except NotUnderstood:
+        outcome = Outcome.NOT_UNDERSTOOD
+        said.append(parts.texts.text("spoken.not_known", info.language))
+        yield said[-1]
+    except HubError as problem:
+        log.error("turn %s failed: %s", info.id, problem)
+        outcome, error = Outcome.FAILED, problem.code
+        said.append(parts.texts.text("spoken.failed", info.language))
+        yield said[-1]
+    stamp("sent")
+    record = TurnRecord(
+        id=info.id,
+        session_id=info.session_id,
+        device_id=info.device_id,
+        started_at=started_at,
+        channel=info.channel,
+        mode="",
+        language=info.language,
+        heard=text,
+        said=" ".join(said),
+        outcome=outcome,
+        emotion=emotion,
+        error=error,
+        stamps=stamps,
+        tool_calls=tuple(calls.calls),
+    )
+    parts.remember(record)
+    yield record

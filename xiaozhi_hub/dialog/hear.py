@@ -1,0 +1,239 @@
+"""From a microphone to words: decode, detect voice, decide when the person has finished, recognise.
+
+Recognition runs while the person speaks, and speculatively in the silence after: when the words so far are a whole command that
+nothing can be added to, the turn ends without waiting any longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from xiaozhi_hub.audio.endpoint import BEGIN_MS, Endpoint, Moment, Patience
+from xiaozhi_hub.audio.mic import Mic
+from xiaozhi_hub.audio.opus import OpusDecoder
+from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript
+from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
+from xiaozhi_hub.engines.base import Asr, AsrRequest, AsrStream, VadStream
+from xiaozhi_hub.errors import HubError, ProtocolError, StageError
+
+log = logging.getLogger(__name__)
+
+RATE = 16000
+MARGIN_MS = 250
+"""Silence kept before and after the speech: without it recognisers lose the first and last sounds."""
+GUESS_MS = 120
+"""Silence after which the words so far are recognised speculatively: two frames, so that not every breath costs a pass."""
+STALL_SECONDS = 1.0
+"""A device that sends nothing for so long in the middle of an utterance is taken to be silent."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The person has begun to speak."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The person has finished. ``transcript`` is None when nobody spoke."""
+
+    transcript: Transcript | None
+
+
+@dataclass(slots=True)
+class Ears:
+    """What hears for one connection: the decoder runs on from turn to turn, as the device's encoder does."""
+
+    decoder: OpusDecoder
+    vad: VadStream
+
+    def decode(self, packet: Packet) -> PcmChunk:
+        """Decode one packet; a broken one sounds like silence of its length."""
+        try:
+            return PcmChunk(self.decoder.decode(packet.data), RATE)
+        except ProtocolError as error:
+            log.debug("a packet could not be decoded: %s", error)
+            return PcmChunk(self.decoder.decode(b""), RATE)
+
+
+Stamp = Callable[..., None]
+"""``stamp(name, at=None)``: note a moment of the turn; *at* is loop time, now when left out."""
+
+
+class Hearing:
+    """One listening turn.
+
+    *judge* says what a text may still become; *manual* leaves the end to the person's finger (`Mic.finish`).
+    """
+
+    def __init__(
+        self,
+        mic: Mic,
+        ears: Ears,
+        recognisers: Sequence[Asr],
+        request: AsrRequest,
+        *,
+        patience: Patience,
+        judge: Callable[[str, str], Completeness],
+        stamp: Stamp,
+        manual: bool = False,
+    ) -> None:
+        self._mic = mic
+        self._ears = ears
+        self._recognisers = recognisers
+        self._request = request
+        self._endpoint = Endpoint(patience)
+        self._judge = judge
+        self._stamp = stamp
+        self._manual = manual
+        self._before: deque[PcmChunk] = deque()
+        self._held: list[PcmChunk] = []
+        self._utterance: list[PcmChunk] = []
+        self._stream: AsrStream | None = None
+        self._guess: asyncio.Task[Transcript] | None = None
+        self._guessed: Transcript | None = None
+        self.packets: list[Packet] = []
+        """Everything that was heard, as it came."""
+
+    @property
+    def speaking(self) -> bool:
+        """Somebody has begun to speak and is not known to have finished."""
+        return self._endpoint.speech_start_ms is not None
+
+    async def run(self) -> AsyncGenerator[SpeechStarted | Heard, None]:
+        """Listen until the person has finished. The last value is `Heard`."""
+        async with TaskScope("hearing") as scope:
+            try:
+                async with aclosing(self._listen(scope)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                if self._stream is not None:
+                    await self._stream.aclose()
+
+    async def _listen(self, scope: TaskScope) -> AsyncGenerator[SpeechStarted | Heard, None]:
+        endpoint = self._endpoint
+        while not endpoint.ended:
+            taken = self._mic.take()
+            if taken is None:
+                if self._mic.finished:
+                    break
+                await self._wait()
+                self._use_guess()
+                continue
+            packet, arrived = taken
+            self.packets.append(packet)
+            chunk = self._ears.decode(packet)
+            moment = endpoint.feed(chunk.ms, await self._ears.vad.feed(chunk))
+            if moment is Moment.STARTED:
+                self._stamp("speech_start", arrived)
+                yield SpeechStarted()
+                await self._begin(chunk)
+            elif moment is Moment.WAITING:
+                self._remember(chunk)
+            else:
+                await self._take(chunk, moment, scope)
+            if moment in (Moment.STARTED, Moment.SPEAKING, Moment.RESUMED):
+                self._stamp("speech_end", arrived)
+            if self._manual:
+                endpoint.ended = False
+            self._use_guess()
+        self._stamp("endpoint")
+        transcript = await self._finish() if endpoint.speech_start_ms is not None else None
+        self._stamp("transcript")
+        yield Heard(transcript)
+
+    async def _wait(self) -> None:
+        """Wait for news; when the device falls silent in mid-sentence, count the time as silence."""
+        if not self.speaking or self._manual:
+            await self._mic.news()
+            return
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                await self._mic.news()
+        except TimeoutError:
+            self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
+
+    def _remember(self, chunk: PcmChunk) -> None:
+        """Keep the newest sound from before the speech."""
+        self._before.append(chunk)
+        kept = sum(old.ms for old in self._before)
+        while kept - self._before[0].ms >= MARGIN_MS + BEGIN_MS:
+            kept -= self._before.popleft().ms
+
+    async def _begin(self, chunk: PcmChunk) -> None:
+        self._stream = self._recognisers[0].open(self._request)
+        for old in (*self._before, chunk):
+            await self._feed(old)
+        self._before.clear()
+
+    async def _take(self, chunk: PcmChunk, moment: Moment, scope: TaskScope) -> None:
+        """Hand a piece of the utterance on, or hold it back while it may be the silence after it."""
+        if moment in (Moment.SPEAKING, Moment.RESUMED):
+            if self._guess is not None:
+                await cancel_and_wait(self._guess)
+            self._guess = self._guessed = None
+            held, self._held = self._held, []
+            for old in (*held, chunk):
+                await self._feed(old)
+            return
+        silence = self._endpoint.silence_ms
+        if self._guess is not None or silence > MARGIN_MS:
+            self._held.append(chunk)
+        else:
+            await self._feed(chunk)
+        if self._guess is None and silence >= GUESS_MS and not self._manual and self._stream is not None:
+            self._guess = scope.start(self._stream.guess(), name="guess")
+            self._guess.add_done_callback(lambda _: self._mic.poke())
+
+    def _use_guess(self) -> None:
+        """Let a finished guess shorten the wait."""
+        task = self._guess
+        if task is None or not task.done() or self._guessed is not None or task.cancelled() or task.exception():
+            return
+        self._guessed = task.result()
+        self._stamp("guess")
+        self._endpoint.hypothesis(self._judge(self._guessed.text, self._guessed.language))
+
+    async def _feed(self, chunk: PcmChunk) -> None:
+        self._utterance.append(chunk)
+        if self._stream is None:
+            return
+        try:
+            await self._stream.feed(chunk)
+        except HubError as error:
+            log.warning("a recogniser failed in mid-sentence: %s", error)
+            await self._drop_stream()
+
+    async def _drop_stream(self) -> None:
+        if self._stream is not None:
+            await self._stream.aclose()
+        self._stream = None
+
+    async def _finish(self) -> Transcript:
+        """Recognise the utterance; a recogniser that failed, and then the next ones, hear it from the beginning."""
+        problem: HubError | None = None
+        if self._guess is not None:
+            try:
+                return await self._guess
+            except HubError as error:
+                problem = error
+                await self._drop_stream()
+        for recogniser in self._recognisers:
+            try:
+                if self._stream is None:
+                    self._stream = recogniser.open(self._request)
+                    for chunk in self._utterance:
+                        await self._stream.feed(chunk)
+                return await self._stream.finish()
+            except HubError as error:
+                log.warning("recogniser %s failed: %s", recogniser.info.id, error)
+                problem = error
+                await self._drop_stream()
+        if isinstance(problem, StageError):
+            raise problem
+        raise StageError("asr", f"no recogniser could hear this: {problem}") from problem

@@ -1,0 +1,196 @@
+"""From a sentence to a tool: the fast way, without a language model.
+
+Sentences come from integrations, from the core (``sentences/`` beside this module) and from home-assistant-intents, in
+this order; "stop" and "never mind" go before all of them. How they are written: `xiaozhi_hub.dialog.sentence_files`.
+
+hassil and its data are imported in a thread by the first `rebuild`: the hub answers devices before they are loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from xiaozhi_hub.core.collector import building_to_last
+from xiaozhi_hub.core.flow import TurnInfo
+from xiaozhi_hub.core.i18n import LANGUAGES, Texts
+from xiaozhi_hub.core.places import PACKAGE
+from xiaozhi_hub.dialog.commands import NEVER_MIND
+from xiaozhi_hub.dialog.names import House, house_in, is_chinese
+from xiaozhi_hub.engines.base import Phrasebook
+from xiaozhi_hub.entities.registry import EntityRegistry
+from xiaozhi_hub.errors import ConfigError
+from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry
+
+if TYPE_CHECKING:
+    from xiaozhi_hub.dialog.recogniser import Recogniser
+    from xiaozhi_hub.dialog.sentence_files import SentenceFile
+
+log = logging.getLogger(__name__)
+CORE = "core"
+SENTENCES = PACKAGE / "dialog" / "sentences"
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What a person wants: a tool and its arguments."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    language: str
+    """The language it was said in."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A question that a tool has asked back: `MissingSlot` put into words for the next turn."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a rebuild builds from; equal values build the same."""
+
+    files: tuple[tuple[str, Path], ...]
+    house_version: int
+    tools: tuple[str, ...]
+    with_books: bool
+
+
+@dataclass(slots=True)
+class Intents:
+    """Understands sentences. Built by `rebuild`; until its first call nothing is understood."""
+
+    texts: Texts
+    entities: EntityRegistry
+    tools: ToolRegistry
+    problems: tuple[ConfigError, ...] = ()
+    """Sentence files that cannot be used."""
+    _files: list[tuple[str, Path]] = field(init=False)
+    _read: dict[Path, SentenceFile | ConfigError] = field(init=False, default_factory=dict)
+    _recognisers: dict[str, Recogniser] = field(init=False, default_factory=dict)
+    _built: _Wanted | None = field(init=False, default=None)
+    _building: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self._files = [(CORE, SENTENCES / f"{language}.yaml") for language in LANGUAGES]
+
+    def add_sentences(self, source: str, path: Path) -> None:
+        """Take in a sentence file with the next `rebuild`. It is read again each time it is added."""
+        self._files.append((source, path))
+        self._read.pop(path, None)
+
+    def remove_source(self, source: str) -> None:
+        """Forget the sentence files of *source* with the next `rebuild`."""
+        self._files = [(owner, path) for owner, path in self._files if owner != source]
+
+    async def rebuild(self) -> None:
+        """Learn the sentences, names and tools that there are now. Does nothing when they are known already.
+
+        The work is done in a thread, number words included, so that the first person does not wait for it.
+        """
+        await self._learn(with_books=True)
+
+    async def warm(self) -> None:
+        """Do what takes long the first time, and understand what can be understood; phrasebooks come with `rebuild`."""
+        await self._learn(with_books=False)
+
+    def recognise(self, text: str, turn: TurnInfo, pending: Pending | None = None) -> Intent | None:
+        """Say what a person wants; None when that is not known.
+
+        With *pending* the text may be the answer to that question, which goes before everything but "stop".
+        """
+        for language in _languages_of(text, turn.language):
+            recogniser = self._recognisers.get(language)
+            if recogniser is None:
+                continue
+            found = recogniser.first(text)
+            if found is None and pending is not None and (intent := self._answered(recogniser, pending, text)):
+                return intent
+            if found is None:
+                found = recogniser.recognise(text)
+            if found is not None:
+                return Intent(found.tool, found.arguments, language, text)
+        return None
+
+    def answer(self, pending: Pending, text: str, turn: TurnInfo) -> Intent | None:
+        """Understand *text* as the bare answer to the question that *pending* stands for."""
+        for language in _languages_of(text, turn.language):
+            recogniser = self._recognisers.get(language)
+            if recogniser is not None and (intent := self._answered(recogniser, pending, text)):
+                return intent
+        return None
+
+    def book(self, language: str) -> Phrasebook:
+        """What is understood in *language*, for recognisers and for the end of a turn. KeyError before `rebuild`."""
+        return self._recognisers[language].book()
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _answered(self, recogniser: Recogniser, pending: Pending, text: str) -> Intent | None:
+        values = recogniser.answer(pending.slot, text)
+        if values is None:
+            return None
+        if values.get(CONFIRMED) is False:
+            return Intent(NEVER_MIND, {}, recogniser.language, text)
+        return Intent(pending.tool, {**pending.arguments, **values}, recogniser.language, text)
+
+    async def _learn(self, *, with_books: bool) -> None:
+        async with self._building:
+            tools = self.tools.all()
+            wanted = _Wanted(tuple(self._files), self.entities.version, tuple(tool.name for tool in tools), with_books)
+            if wanted == self._built:
+                return
+            house = {language: house_in(language, self.entities) for language in LANGUAGES}
+            parameters = {tool.name: tuple(tool.parameters.get("properties", ())) for tool in tools}
+
+            def work() -> None:
+                with building_to_last():
+                    self._build(wanted, house, parameters)
+
+            await asyncio.to_thread(work)
+            self._built = wanted
+
+    def _build(self, wanted: _Wanted, house: Mapping[str, House], parameters: Mapping[str, tuple[str, ...]]) -> None:
+        from xiaozhi_hub.dialog.recogniser import Recogniser
+        from xiaozhi_hub.dialog.sentence_files import read_sentences
+
+        problems: list[ConfigError] = []
+        by_language: dict[str, list[SentenceFile]] = {language: [] for language in LANGUAGES}
+        for source, path in sorted(wanted.files, key=lambda held: held[0] == CORE):  # integrations go first
+            if path not in self._read:
+                try:
+                    self._read[path] = read_sentences(path)
+                except ConfigError as error:
+                    log.error("the sentences of %s cannot be used: %s", source, error)
+                    self._read[path] = error
+            known = self._read[path]
+            if isinstance(known, ConfigError):
+                problems.append(known)
+            else:
+                by_language[known.language].append(known)
+        self.problems = tuple(problems)
+        for language, files in by_language.items():
+            before = self._recognisers.get(language)
+            recogniser = Recogniser(language, tuple(files), house[language], parameters, before)
+            recogniser.warm()
+            if wanted.with_books:
+                recogniser.book()
+            self._recognisers = {**self._recognisers, language: recogniser}
+
+
+def _languages_of(text: str, language: str) -> tuple[str, ...]:
+    """The languages to try: the turn's own first, then the one that the script tells."""
+    other = "zh-Hans" if is_chinese(text) else "en"
+    return (language,) if other == language else (language, other)
+
+
+__all__ = ["Intent", "Intents", "Pending"]

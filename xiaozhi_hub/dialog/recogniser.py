@@ -1,0 +1,239 @@
+"""One language's sentences, ready to be matched. Everything here blocks; a match takes about 2 ms."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from hassil import recognize_best
+from hassil.expression import TextChunk
+from hassil.intents import Intents as Templates
+from hassil.intents import RangeSlotList, SlotList, TextSlotList, TextSlotValue, WildcardSlotList
+from hassil.models import MatchEntity
+from hassil.parse_expression import parse_sentence
+from hassil.recognize import RecognizeResult, is_match
+from hassil.util import normalize_text
+
+from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource
+from xiaozhi_hub.dialog.names import House, version_of
+from xiaozhi_hub.dialog.sentence_files import OfficialRule, SentenceFile, official_templates
+from xiaozhi_hub.engines.base import Phrasebook
+from xiaozhi_hub.entities.base import Domain
+
+OFFICIAL = {"en": "en", "zh-Hans": "zh-CN"}
+"""Our languages in the official data."""
+OFTEN_WEIGHT, OWN_WEIGHT, FIRST_WEIGHT, OFFICIAL_WEIGHT, ANSWER_WEIGHT = 4.0, 1.0, 0.5, 0.3, 0.1
+"""How often people use an intent, by where its sentences come from: our own files (two kinds), those of them that go
+first, the official data (phrasings that our own do not know), bare answers ("in the kitchen")."""
+_AROUND_CHINESE = re.compile(r"(?<=[\u3400-\u9fff])\s+|\s+(?=[\u3400-\u9fff])")
+_ROUND_TIME = re.compile(r"\b(\d{1,2}):0(\d)\b")
+_HERE = {"area": ""}
+"""hassil leaves out sentences that need the asking device's area when it is unknown; tools know what to do then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a sentence asks for."""
+
+    tool: str
+    arguments: Mapping[str, Any]
+
+
+class Recogniser:
+    """Matches sentences of one language."""
+
+    def __init__(
+        self,
+        language: str,
+        files: tuple[SentenceFile, ...],
+        house: House,
+        parameters: Mapping[str, tuple[str, ...]],
+        before: Recogniser | None = None,
+    ) -> None:
+        """*before* is the recogniser that this one replaces: what has not changed is taken over."""
+        self.language = language
+        self._files = files
+        self._parameters = parameters
+        self._lists: dict[str, SlotList] = {
+            "name": _text_list("name", house.names),
+            "area": _text_list("area", ((said, area, None) for said, area in house.areas)),
+        }
+        self._skip_words = [word for file in files for word in file.skip_words]
+        self._no_spaces = language.startswith("zh")
+        self._rules: dict[str, OfficialRule] = {}
+        for file in reversed(files):
+            self._rules.update(file.official)
+        self._key = repr((sorted(self._rules.items()), sorted(parameters.items())))
+        self._official: Templates
+        self._official_source: GrammarSource
+        if before is not None and before._key == self._key:
+            self._official, self._official_source = before._official, before._official_source
+        else:
+            self._official = self._choose_official()
+            self._official_source = GrammarSource(
+                self._official, OFFICIAL_WEIGHT * len(self._official.intents), heard=False
+            )
+        known: Mapping[str, tuple[GrammarSource, ...]] = before._sources if before is not None else {}
+        self._sources: dict[str, tuple[GrammarSource, ...]] = {
+            file.digest: known.get(file.digest) or _sources_of(file, self._skip_words) for file in files
+        }
+        self._version = version_of((file.digest for file in files), house, self._rules)
+        same = before is not None and before._version == self._version
+        self._book: Phrasebook | None = before._book if before is not None and same else None
+
+    def warm(self) -> None:
+        """Load the number words, which takes long the first time."""
+        for templates in (self._official, *(file.templates for file in self._files)):
+            for name, slot_list in templates.slot_lists.items():
+                if isinstance(slot_list, RangeSlotList):
+                    is_match("x", parse_sentence(f"{{{name}}}"), {name: slot_list}, language=templates.language)
+        self.recognise("x")
+
+    def book(self) -> Phrasebook:
+        """The phrasebook of these sentences; takes long the first time."""
+        if self._book is None:
+            sources = [source for held in self._sources.values() for source in held]
+            self._book = Grammar(self.language, [*sources, self._official_source], self._lists, self._version)
+        return self._book
+
+    # -- matching -------------------------------------------------------------------------------------------------
+
+    def first(self, text: str) -> Found | None:
+        """Match only what goes before everything else, such as "stop"."""
+        for file in self._files:
+            if file.first.intents and (result := self._match(text, file.first)) is not None:
+                return Found(file.tools[result.intent.name], self._arguments(result))
+        return None
+
+    def recognise(self, text: str) -> Found | None:
+        """Match our own sentences, then the official ones. Where ours guess (a free text), a plain match goes first."""
+        best: tuple[tuple[int, int], Found] | None = None
+        for file in self._files:
+            result = self._match(text, file.templates)
+            if result is not None and (best is None or _quality(result) < best[0]):
+                best = (_quality(result), Found(file.tools[result.intent.name], self._arguments(result)))
+        if best is not None and best[0][0] == 0:
+            return best[1]
+        result = self._match(text, self._official)
+        if result is not None and (best is None or _quality(result) < best[0]):
+            return self._served(result)
+        return best[1] if best is not None else None
+
+    def answer(self, slot: str, text: str) -> dict[str, Any] | None:
+        """Match a bare answer for *slot*; return the arguments that it stands for."""
+        for file in self._files:
+            if slot in file.answers and (result := self._match(text, file.answers[slot])) is not None:
+                return self._arguments(result)
+        return None
+
+    # -- how ------------------------------------------------------------------------------------------------------
+
+    def _match(self, text: str, templates: Templates) -> RecognizeResult | None:
+        return recognize_best(
+            _AROUND_CHINESE.sub("", text) if self._no_spaces else _ROUND_TIME.sub(_said_time, text),
+            templates,
+            slot_lists=self._lists,
+            skip_words=self._skip_words,
+            intent_context=_HERE,
+            best_slot_name="name",
+        )
+
+    def _arguments(self, result: RecognizeResult, rule: OfficialRule | None = None) -> dict[str, Any]:
+        slots = rule.slots if rule is not None else {}
+        return {
+            slots.get(name, name): _plain(entity)
+            for name, entity in result.entities.items()
+            if entity.value not in ("", None)
+        }
+
+    def _served(self, result: RecognizeResult) -> Found:
+        rule = self._rules[result.intent.name]
+        arguments = self._arguments(result, rule)
+        tool = rule.tool_for(arguments.get("domain") or result.context.get("domain"))
+        taken = self._parameters.get(tool, ())
+        if rule.response and rule.response in taken and result.response:
+            arguments[rule.response] = result.response
+        if "everywhere" in taken and not {"name", "area"} & set(result.entities):
+            arguments["everywhere"] = True  # the template needed no area, not even that of the asking device
+        return Found(tool, {name: value for name, value in arguments.items() if name in taken})
+
+    def _choose_official(self) -> Templates:
+        data = _official_data(OFFICIAL[self.language])
+        domains = tuple(domain.value for domain in Domain)
+        return official_templates(data, self._rules, self._parameters, domains)
+
+
+@lru_cache(maxsize=len(OFFICIAL))
+def _official_data(language: str) -> Mapping[str, Any]:
+    from home_assistant_intents import get_intents
+
+    data = get_intents(language, json_load=json.load)
+    assert data is not None, f"home-assistant-intents has no {language}"
+    return {**data, "skip_words": []}  # ours are for all sentences alike
+
+
+def _sources_of(file: SentenceFile, skip_words: list[str]) -> tuple[GrammarSource, ...]:
+    often = {name: intent for name, intent in file.templates.intents.items() if name in file.often}
+    others = {name: intent for name, intent in file.templates.intents.items() if name not in file.often}
+    parts = [
+        (replace(file.templates, intents=often), OFTEN_WEIGHT),
+        (replace(file.templates, intents=others), OWN_WEIGHT),
+        (file.first, FIRST_WEIGHT),
+    ]
+    parts += [(_without_free_text(answers), ANSWER_WEIGHT) for answers in file.answers.values()]
+    return tuple(
+        GrammarSource(replace(part, skip_words=skip_words), weight * len(part.intents))
+        for part, weight in parts
+        if part.intents
+    )
+
+
+def _without_free_text(answers: Templates) -> Templates:
+    """An answer that may be anything would make the phrasebook understand everything."""
+    free = {name for name, slot_list in answers.slot_lists.items() if isinstance(slot_list, WildcardSlotList)}
+
+    def is_plain(text: str) -> bool:
+        return not any(f"{{{name}" in text for name in free)
+
+    intents = {}
+    for name, intent in answers.intents.items():
+        texts = [[text for text in block.sentence_texts if is_plain(text)] for block in intent.data]
+        blocks = [replace(block, sentence_texts=kept) for block, kept in zip(intent.data, texts, strict=True) if kept]
+        if blocks:
+            intents[name] = replace(intent, data=blocks)
+    return replace(answers, intents=intents)
+
+
+def _text_list(name: str, values: Any) -> TextSlotList:
+    return TextSlotList(
+        name=name,
+        values=[
+            TextSlotValue(TextChunk(normalize_text(said), original_text=said), value_out=value, context=context)
+            for said, value, context in values
+        ],
+    )
+
+
+def _said_time(written: re.Match[str]) -> str:
+    """``7:05`` is said "seven oh five", and ``7:00`` "seven o'clock"; hassil has no number with a zero before it."""
+    return f"{written[1]} oh {written[2]}" if written[2] != "0" else f"{written[1]} o'clock"
+
+
+def _quality(result: RecognizeResult) -> tuple[int, int]:
+    """Fewer free texts are better, then more words that were really matched."""
+    free = sum(1 for entity in result.entities_list if entity.is_wildcard)
+    return (free, -result.text_chunks_matched)
+
+
+def _plain(entity: MatchEntity) -> Any:
+    """hassil gives 50.0 for "50 percent", and a free text with whatever was around it."""
+    if isinstance(entity.value, float) and entity.value.is_integer():
+        return int(entity.value)
+    return entity.text_clean if entity.is_wildcard else entity.value
+
+
+__all__ = ["Found", "Recogniser"]

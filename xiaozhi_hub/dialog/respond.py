@@ -1,0 +1,124 @@
+"""From words to an answer: intents first, because they are quick and sure, then a language model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnInfo
+from xiaozhi_hub.core.i18n import Texts
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.dialog.agent import ask_model
+from xiaozhi_hub.dialog.intents import Intents, Pending
+from xiaozhi_hub.dialog.sentences import sentences
+from xiaozhi_hub.engines.registry import EngineRegistry
+from xiaozhi_hub.errors import MissingSlot, ToolError
+from xiaozhi_hub.tools.base import ToolResult
+from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry
+
+log = logging.getLogger(__name__)
+
+
+class NotUnderstood(Exception):
+    """Nothing and nobody knows what to do with these words."""
+
+
+@dataclass(slots=True)
+class Conversation:
+    """What one session remembers from turn to turn."""
+
+    pending: Pending | None = None
+    """The question that was asked back and not answered yet."""
+    told_language: bool = False
+    """The person knows that no recogniser here speaks their language."""
+
+
+class Watcher(Protocol):
+    """Is told what a responder does."""
+
+    def tool_called(self, call: ToolCall) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Responder:
+    """Finds the answer to what was said. Shared by all devices."""
+
+    texts: Texts
+    intents: Intents
+    tools: ToolRegistry
+    engines: EngineRegistry
+    scope: TaskScope
+    """Owns tool calls: one that has begun goes on although the person interrupts."""
+    models: tuple[str, ...] = ()
+    """Ids of the language models to use, best first; empty for those there are."""
+
+    async def respond(
+        self, turn: TurnInfo, text: str, conversation: Conversation, watcher: Watcher
+    ) -> AsyncGenerator[Sentence | Emotion, None]:
+        """Yield the answer, sentence by sentence. Raises `NotUnderstood` when there is none."""
+        result = await self._by_intent(turn, text, conversation, watcher)
+        if result is not None:
+            if result.emotion != "neutral":
+                yield Emotion(result.emotion)
+            async with aclosing(self._said(result.text, turn.language)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        models = self.engines.llms(self.models)
+        if not models:
+            raise NotUnderstood
+
+        async def call(name: str, arguments: dict[str, Any]) -> ToolResult:
+            return await self._call(name, arguments, turn, watcher)
+
+        persona = self.texts.text("spoken.persona", turn.language)
+        reply = ask_model(models, turn, persona, text, self.tools.all(), call)
+        async with aclosing(reply), aclosing(sentences(reply, turn.language)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def _by_intent(
+        self, turn: TurnInfo, text: str, conversation: Conversation, watcher: Watcher
+    ) -> ToolResult | None:
+        pending, conversation.pending = conversation.pending, None
+        intent = self.intents.recognise(text, turn, pending)
+        if intent is None:
+            return None
+        try:
+            arguments = dict(intent.arguments)
+            confirmed = bool(arguments.pop(CONFIRMED, False))  # the person's own yes; a model cannot give it
+            return await self._call(intent.tool, arguments, turn, watcher, confirmed=confirmed)
+        except MissingSlot as question:
+            arguments = {**intent.arguments, **question.arguments}
+            conversation.pending = Pending(intent.tool, arguments, question.slot)
+            return ToolResult(question.message)
+        except ToolError as error:
+            return ToolResult(error.message, {"error": error.code}, "confused")
+
+    async def _call(
+        self, name: str, arguments: dict[str, Any], turn: TurnInfo, watcher: Watcher, *, confirmed: bool = False
+    ) -> ToolResult:
+        """Call a tool; its record reaches *watcher* even when the caller is cancelled meanwhile."""
+
+        async def work() -> ToolResult | ToolError:
+            call, answer = await self.tools.attempt(name, arguments, turn, confirmed=confirmed)
+            if not isinstance(answer, MissingSlot):
+                watcher.tool_called(call)
+            return answer
+
+        answer = await asyncio.shield(self.scope.start(work(), name=f"tool-{name}"))
+        if isinstance(answer, ToolError):
+            raise answer
+        return answer
+
+    async def _said(self, text: str, language: str) -> AsyncGenerator[Sentence | Emotion, None]:
+        async def whole() -> AsyncGenerator[TextDelta, None]:
+            yield TextDelta(text)
+
+        async with aclosing(sentences(whole(), language)) as pieces:
+            async for piece in pieces:
+                yield piece

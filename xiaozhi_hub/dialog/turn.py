@@ -1,0 +1,400 @@
+"""A turn: one question and its answer, one task, one record, one language.
+
+Interruption is cancellation of the task that runs it. Whatever happens, a turn that said ``tts start`` says ``tts stop``, a
+failure is spoken or sounds, and the record is handed over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+
+from xiaozhi_hub.audio.endpoint import Patience
+from xiaozhi_hub.audio.mic import Mic
+from xiaozhi_hub.audio.opus import silence
+from xiaozhi_hub.audio.pacer import Pacer
+from xiaozhi_hub.core.config import VoiceConfig
+from xiaozhi_hub.core.flow import (
+    Channel,
+    Completeness,
+    Emotion,
+    Outcome,
+    Packet,
+    Sentence,
+    ToolCall,
+    Transcript,
+    TurnInfo,
+    TurnRecord,
+)
+from xiaozhi_hub.core.i18n import Texts
+from xiaozhi_hub.core.tasks import prefetch
+from xiaozhi_hub.core.turn_context import turn_id
+from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
+from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood, Responder
+from xiaozhi_hub.dialog.speak import Rendering, Speaker
+from xiaozhi_hub.engines.base import Asr, AsrRequest, Role, SpeechRequest, Tts
+from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
+from xiaozhi_hub.errors import HubError, StageError
+from xiaozhi_hub.protocol.link import Link
+from xiaozhi_hub.protocol.messages import Alert, LlmEmotion, SentenceStart, Stt, TtsStart, TtsStop
+
+log = logging.getLogger(__name__)
+
+LEAD_IN_MS = 100
+"""The device empties its queue when it handles ``tts start``, at its leisure: what arrives within about this time may be lost,
+so it is silence, and the voice follows just before that has been played (firmware application.cc)."""
+LEAD_IN_SPARE_MS = 10
+"""How much earlier than needed the first voice packet leaves, for the network's jitter."""
+SENTENCES_AHEAD = 2
+"""Sentences that are rendered while an earlier one plays."""
+RING_GAP_MS = 1500
+
+
+@dataclass(frozen=True, slots=True)
+class TurnParts:
+    """What every turn needs from the hub."""
+
+    texts: Texts
+    engines: EngineRegistry
+    responder: Responder
+    speaker: Speaker
+    voice: VoiceConfig
+    judge: Callable[[str, str], Completeness]
+    """What may a text in a language still become?"""
+    remember: Callable[[TurnRecord], None]
+    """Takes the record of a finished turn; must not block."""
+    ready: Callable[[], Awaitable[None]]
+    """Returns when the engines have started."""
+
+    @property
+    def patience(self) -> Patience:
+        wait = self.voice.silence
+        return Patience(wait.complete_ms, wait.extendable_ms, wait.unfinished_ms)
+
+    def recognisers(self, language: str) -> tuple[tuple[Asr, ...], bool]:
+        """The recognisers to use, and whether they speak *language*; others are better than none."""
+        fitting = self.engines.asrs(self.voice.asr, language)
+        return (fitting, True) if fitting else (self.engines.asrs(self.voice.asr), False)
+
+    def voices(self, language: str) -> tuple[Tts, ...]:
+        return self.engines.ttss(self.voice.tts, language)
+
+
+@dataclass(slots=True)
+class _Mouth:
+    """What has been said so far in this turn."""
+
+    pacer: Pacer
+    opened_at: float | None = None
+    closed: bool = False
+    emotion: str = "neutral"
+    faced: bool = False
+    sentences: list[tuple[Sentence, float]] = field(default_factory=list)
+    """Each with the moment (loop time) from which it sounds."""
+    packets: list[Packet] = field(default_factory=list)
+
+
+class Turn:
+    """Make one, run exactly one of its coroutines in a task, and throw it away."""
+
+    def __init__(
+        self, parts: TurnParts, link: Link, info: TurnInfo, conversation: Conversation, *, mode: str = ""
+    ) -> None:
+        self._parts = parts
+        self._link = link
+        self._conversation = conversation
+        self._mode = mode
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._started_at = time.time()
+        self._mouth = _Mouth(Pacer(parts.voice.lead_ms))
+        self._stamps: dict[str, float] = {}
+        self._calls: list[ToolCall] = []
+        self._heard: Transcript | None = None
+        self._hearing: Hearing | None = None
+        self._error = ""
+        self.info = info
+        self.standby = False
+        """The line is only kept open because something is due: what is not understood is not answered."""
+
+    # -- what a turn can be ---------------------------------------------------------------------------------------
+
+    async def voice(self, mic: Mic, ears: Ears) -> Outcome:
+        """Hear the person out and answer."""
+        return await self._whole(self._voice(mic, ears))
+
+    async def text(self, text: str) -> Outcome:
+        """Answer what was written, or what the device says was said."""
+        self._heard = Transcript(text, self.info.language)
+        return await self._whole(self._answer())
+
+    async def announce(self, text: str, rounds: int) -> Outcome:
+        """Ring and say *text*, *rounds* times."""
+        return await self._whole(self._ring(text, rounds))
+
+    async def fail(self, error: HubError) -> Outcome:
+        """Say that it cannot be done."""
+
+        async def body() -> Outcome:
+            raise error
+
+        return await self._whole(body())
+
+    @property
+    def person_speaks(self) -> bool:
+        """The person is in the middle of a sentence."""
+        return self._hearing is not None and self._hearing.speaking and self._mouth.opened_at is None
+
+    @property
+    def hub_speaks(self) -> bool:
+        return self._mouth.opened_at is not None and not self._mouth.closed
+
+    # -- the frame around it --------------------------------------------------------------------------------------
+
+    async def _whole(self, body: Awaitable[Outcome]) -> Outcome:
+        outcome = Outcome.FAILED
+        turn_id.set(self.info.id)  # for the log; the task is this turn's own
+        try:
+            try:
+                outcome = await body
+            except HubError as error:
+                await self._fail(error)
+            except Exception as error:  # one of the three places that may: the person must not be left in silence
+                log.exception("turn %s failed", self.info.id)
+                await self._fail(StageError("turn", f"{type(error).__name__}: {error}"))
+            return outcome
+        except asyncio.CancelledError:
+            outcome = Outcome.INTERRUPTED if self._error == "" else Outcome.FAILED
+            raise
+        finally:
+            await self._close_mouth()
+            self._parts.remember(self._record(outcome))
+
+    def _record(self, outcome: Outcome) -> TurnRecord:
+        now = self._loop.time()
+        said = " ".join(sentence.text for sentence, at in self._mouth.sentences if at <= now)
+        return TurnRecord(
+            id=self.info.id,
+            session_id=self.info.session_id,
+            device_id=self.info.device_id,
+            started_at=self._started_at,
+            channel=self.info.channel,
+            mode=self._mode,
+            language=self.info.language,
+            heard=self._heard.text if self._heard is not None else "",
+            said=said,
+            outcome=outcome,
+            emotion=self._mouth.emotion,
+            confidence=self._heard.confidence if self._heard is not None else None,
+            error=self._error,
+            stamps=dict(self._stamps),
+            tool_calls=tuple(self._calls),
+            audio_in=tuple(self._hearing.packets) if self._hearing is not None and self._hearing.speaking else (),
+            audio_out=tuple(self._mouth.packets),
+        )
+
+    def _stamp(self, name: str, at: float | None = None) -> None:
+        moment = self._loop.time() if at is None else at
+        self._stamps[name] = round((moment - self._began) * 1000, 2)
+
+    def tool_called(self, call: ToolCall) -> None:
+        self._calls.append(call)
+
+    # -- hearing --------------------------------------------------------------------------------------------------
+
+    async def _voice(self, mic: Mic, ears: Ears) -> Outcome:
+        self._stamp("listen")
+        await self._parts.ready()
+        recognisers, fitting = self._parts.recognisers(self.info.language)
+        if not recognisers:
+            raise no_engine(Role.ASR)
+        self._hearing = Hearing(
+            mic,
+            ears,
+            recognisers,
+            AsrRequest((self.info.language,), self.info.device_id),
+            patience=self._parts.patience,
+            judge=self._parts.judge,
+            stamp=self._stamp,
+            manual=self._mode == "manual",
+        )
+        heard: Transcript | None = None
+        async with aclosing(self._hearing.run()) as events:
+            async for event in events:
+                if isinstance(event, Heard):
+                    heard = event.transcript
+        if heard is None:
+            return Outcome.NO_SPEECH
+        self._heard = heard
+        if not heard.text:
+            if self.standby:
+                return Outcome.NO_SPEECH
+            return await self._not_understood("spoken.not_understood" if fitting else self._wrong_language())
+        self.info = replace(self.info, language=heard.language)
+        await self._link.send(Stt(heard.text))
+        return await self._answer()
+
+    def _wrong_language(self) -> str:
+        """No recogniser speaks the person's language: say so, once."""
+        if self._conversation.told_language:
+            return "spoken.not_understood"
+        self._conversation.told_language = True
+        return "spoken.only_english"
+
+    async def _not_understood(self, key: str) -> Outcome:
+        await self._say(_one(Sentence(self._parts.texts.text(key, self.info.language), self.info.language)))
+        return Outcome.NOT_UNDERSTOOD
+
+    # -- answering ------------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> Outcome:
+        assert self._heard is not None
+        if self.info.channel is Channel.TEXT:
+            await self._link.send(Stt(self._heard.text))
+        await self._open_mouth()
+        reply = self._parts.responder.respond(self.info, self._heard.text, self._conversation, self)
+        try:
+            await self._say(self._stamped(reply))
+        except NotUnderstood:
+            return await self._not_understood("spoken.not_known")
+        return Outcome.ANSWERED
+
+    async def _stamped(
+        self, pieces: AsyncGenerator[Sentence | Emotion, None]
+    ) -> AsyncGenerator[Sentence | Emotion, None]:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if "reply" not in self._stamps:
+                    self._stamp("reply")
+                yield piece
+
+    async def _ring(self, text: str, rounds: int) -> Outcome:
+        await self._open_mouth()
+        sentence = Sentence(text, self.info.language)
+        for number in range(rounds):
+            if number:
+                for packet in silence(RING_GAP_MS):
+                    await self._send(packet)
+            await self._play(self._parts.speaker.sound("chime"))
+            await self._say(_one(sentence))
+        return Outcome.ANSWERED
+
+    # -- speaking -------------------------------------------------------------------------------------------------
+
+    async def _open_mouth(self) -> None:
+        if self._mouth.opened_at is None:
+            self._mouth.opened_at = self._loop.time()
+            self._stamp("tts_start")
+            await self._link.send(TtsStart())
+
+    async def _close_mouth(self) -> None:
+        if self._mouth.opened_at is not None and not self._mouth.closed:
+            self._mouth.closed = True
+            await self._link.send(TtsStop())
+
+    async def _say(self, pieces: AsyncGenerator[Sentence | Emotion, None]) -> None:
+        """Speak until the last packet has been played."""
+        await self._open_mouth()
+        async with prefetch(self._rendered(pieces), SENTENCES_AHEAD) as ahead:
+            async for sentence, rendering in ahead:
+                try:
+                    await self._play(rendering, sentence)
+                finally:
+                    rendering.leave()
+        self._stamp("sent")
+        played_at = self._mouth.pacer.played_at()
+        if played_at is not None:
+            await asyncio.sleep(played_at - self._loop.time())
+            self._stamp("played")
+
+    async def _rendered(
+        self, pieces: AsyncGenerator[Sentence | Emotion, None]
+    ) -> AsyncGenerator[tuple[Sentence, Rendering], None]:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if isinstance(piece, Emotion):
+                    await self._face(piece.name)
+                    continue
+                request = SpeechRequest(piece.text, piece.language, speed=self._parts.voice.speed)
+                yield piece, self._parts.speaker.render(self._parts.voices(piece.language), request)
+
+    async def _face(self, name: str) -> None:
+        self._mouth.emotion, self._mouth.faced = name, True
+        await self._link.send(LlmEmotion(name))
+
+    async def _play(self, rendering: Rendering, sentence: Sentence | None = None) -> None:
+        """Send the packets of one sentence at the device's pace."""
+        begun = False
+        async with aclosing(rendering.packets()) as packets:
+            async for packet in packets:
+                if not begun:
+                    begun = True
+                    await self._begin_sentence(sentence)
+                await self._send(packet)
+                if "first_voice" not in self._stamps:
+                    self._stamp("first_voice")
+
+    async def _begin_sentence(self, sentence: Sentence | None) -> None:
+        mouth = self._mouth
+        if not mouth.faced:
+            await self._face("neutral")
+        assert mouth.opened_at is not None
+        safe_at = mouth.opened_at + (LEAD_IN_MS - LEAD_IN_SPARE_MS) / 1000
+        if not mouth.packets and self._loop.time() < safe_at:
+            for packet in silence(LEAD_IN_MS):
+                await self._send(packet)
+            await asyncio.sleep(safe_at - self._loop.time())
+        if sentence is not None:
+            sounds_at = mouth.pacer.played_at() or self._loop.time()
+            mouth.sentences.append((sentence, sounds_at))
+            await self._link.send(SentenceStart(sentence.text))
+
+    async def _send(self, packet: Packet) -> None:
+        pacer = self._mouth.pacer
+        now = self._loop.time()
+        due = pacer.due(now)
+        if due > now:
+            await asyncio.sleep(due - now)
+            now = self._loop.time()
+        await self._link.send_audio(packet)
+        pacer.sent(packet.ms, now)
+        self._mouth.packets.append(packet)
+        if "first_audio" not in self._stamps:
+            self._stamp("first_audio", now)
+
+    # -- failing --------------------------------------------------------------------------------------------------
+
+    async def _fail(self, error: HubError) -> None:
+        """Tell the person: a sentence where a voice is left, a tone where none is, and the reason on the display."""
+        self._error = error.code
+        stage = error.stage if isinstance(error, StageError) else "turn"
+        log.error("turn %s failed (%s): %s", self.info.id, stage, error)
+        texts, language = self._parts.texts, self.info.language
+        key = f"spoken.{error.code}"
+        text = texts.text(key if texts.has(key, language) else "spoken.failed", language)
+        if self._mouth.opened_at is None:  # its sound would mix with the speech later on
+            await self._link.send(Alert(texts.text("spoken.alert", language), text, "sad"))
+        try:
+            await self._say(_one(Sentence(text, language)))
+        except HubError as worse:
+            log.error("turn %s cannot even say so: %s", self.info.id, worse)
+            await self._open_mouth()
+            rendering = self._parts.speaker.sound("sorrow")
+            await self._play(rendering)
+            played_at = self._mouth.pacer.played_at()
+            if played_at is not None:
+                await asyncio.sleep(played_at - self._loop.time())
+
+
+async def _one(sentence: Sentence) -> AsyncGenerator[Sentence | Emotion, None]:
+    yield sentence
+
+
+def new_id() -> str:
+    """An id for a turn or session: sorts by time, and cannot be guessed."""
+    return f"{int(time.time() * 1000):011x}{secrets.token_hex(5)}"

@@ -1,0 +1,1 @@
+"""What transforms sound and text: contracts, and the engines that integrations contributed."""

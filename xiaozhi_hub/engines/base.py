@@ -1,0 +1,320 @@
+"""The contracts of engines.
+
+An engine is shared by all devices; what belongs to one turn is an object that the engine hands out (`Vad.open`,
+`Asr.open`). All methods that do work are coroutines or async generators and never block the event loop: engines compute
+in a `xiaozhi_hub.core.workers.Worker` or `ProcessWorker`. Cancelling the awaiting task stops the work as soon as
+possible. A failure that ends the turn is a `StageError`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from xiaozhi_hub.core.flow import Completeness, PcmChunk, TextDelta, Transcript
+
+
+class Role(StrEnum):
+    """The places in a turn that an engine can take."""
+
+    VAD = "vad"
+    WAKE = "wake"
+    ASR = "asr"
+    LLM = "llm"
+    TTS = "tts"
+    VISION = "vision"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What an engine says of itself, so that pages, forms and fallbacks need no special cases."""
+
+    id: str
+    """Unique within its role, as written in the configuration: ``silero``, ``phrases``."""
+    role: Role
+    name: str
+    """For people: ``Silero VAD 6``."""
+    languages: tuple[str, ...] = ()
+    """Empty: the engine does not care."""
+    streams_input: bool = False
+    """It works while the person still speaks."""
+    streams_output: bool = False
+    """Its first result is usable before the last one is known."""
+    offline: bool = True
+    licence: str = ""
+    detail: str = ""
+    """The model or voice in use."""
+
+
+class Engine(ABC):
+    """Shared by all devices; started and stopped by its integration's entry."""
+
+    info: EngineInfo
+
+
+# -- hearing ------------------------------------------------------------------------------------------------------
+
+
+class VadStream(ABC):
+    """Voice activity of one microphone; remembers what it heard so far."""
+
+    @abstractmethod
+    async def feed(self, chunk: PcmChunk) -> float:
+        """Return the probability (0…1) that the newest part of *chunk* (16 kHz) is speech."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget what was heard, before a new turn of the same device."""
+
+
+class Vad(Engine):
+    """Voice activity detection."""
+
+    @abstractmethod
+    def open(self) -> VadStream:
+        """Return the state for one microphone. Cheap: called once per connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceGraph:
+    """Sentences as an automaton over spoken words: from each state a word leads to at most one other."""
+
+    start: int
+    states: int
+    arcs: tuple[tuple[int, int, str, float], ...]
+    """From, to, word, and how often people who came this far say it (0…1)."""
+    ends: tuple[tuple[int, float], ...]
+    """States where a sentence may be over, and how often it is."""
+
+
+class Phrasebook(Protocol):
+    """The sentences and names that the hub understands at present in one language: what recognisers may lean on."""
+
+    language: str
+    version: str
+    """Changes when, and only when, the sentences or names do."""
+
+    def samples(self, count: int, seed: int = 0) -> Iterable[str]:
+        """Yield *count* spoken sentences at random: lower-case words, numbers as words, names as people say them."""
+        ...
+
+    def graph(self) -> SentenceGraph:
+        """The sentences to listen for, exactly; those with free text are left out. Takes a second at first."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """The names of entities, areas and scenes as they are written."""
+        ...
+
+    def completeness(self, text: str) -> Completeness:
+        """Say what *text* may still become. *text* is spoken form, as `samples` yields it, or written form."""
+        ...
+
+    def understands(self, text: str) -> bool:
+        """Would an intent be found for *text*?"""
+        ...
+
+    def written(self, text: str) -> str:
+        """Return what was said as one would write it: ``set bed light to fifty percent`` → ``set Bed Light to 50 percent``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AsrRequest:
+    """What a recogniser should know before it hears a turn."""
+
+    languages: tuple[str, ...]
+    """What the person may speak, most likely first."""
+    device_id: str = ""
+
+
+class AsrStream(ABC):
+    """The recognition of one utterance."""
+
+    @abstractmethod
+    async def feed(self, chunk: PcmChunk) -> None:
+        """Take the next piece of the utterance (16 kHz). The caller has trimmed silence to a margin."""
+
+    @abstractmethod
+    async def guess(self) -> Transcript:
+        """Say what has been heard so far, as if the person had stopped now; feeding may go on afterwards.
+
+        Called speculatively in silence. May be cancelled.
+        """
+
+    @abstractmethod
+    async def finish(self) -> Transcript:
+        """Say what was said. Reuses the last guess when nothing but silence came since."""
+
+    async def aclose(self) -> None:  # noqa: B027 (most streams hold nothing)
+        """Let go of everything; safe to call at any time, more than once."""
+
+
+class Asr(Engine):
+    """Speech recognition."""
+
+    @abstractmethod
+    def open(self, request: AsrRequest) -> AsrStream:
+        """Begin to hear one utterance."""
+
+    async def learn(self, book: Phrasebook) -> None:
+        """Take in what the hub understands now. Called at start and after every change of sentences or names."""
+
+
+class WakeStream(ABC):
+    """Wake-word detection on one microphone."""
+
+    @abstractmethod
+    async def feed(self, chunk: PcmChunk) -> str | None:
+        """Return the wake word that *chunk* (16 kHz) completed, if any."""
+
+
+class Wake(Engine):
+    """Wake-word detection on streamed audio."""
+
+    @abstractmethod
+    def open(self) -> WakeStream: ...
+
+
+# -- answering ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One entry of a conversation with a language model."""
+
+    role: str
+    """``system``, ``user``, ``assistant`` or ``tool``."""
+    text: str
+    tool_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool as a language model sees it."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    """JSON Schema of type object."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """The model wants a tool to be called."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What a language model is asked. The unchanging parts come first so that engines can keep them evaluated."""
+
+    messages: Sequence[Message]
+    tools: Sequence[ToolSpec] = ()
+    language: str = "en"
+    conversation: str = ""
+    """Requests with the same value share their beginning: an engine may keep its cache under it."""
+
+
+class Llm(Engine):
+    """A language model."""
+
+    @abstractmethod
+    def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
+        """Yield the reply as it is written, and tool requests; the caller asks again with the tools' results."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechRequest:
+    """What a voice is asked to say."""
+
+    text: str
+    language: str
+    voice: str = ""
+    """Empty: the engine's own choice for the language."""
+    speed: float = 1.0
+
+
+class Tts(Engine):
+    """Speech synthesis."""
+
+    @abstractmethod
+    def speak(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
+        """Yield the sound of one sentence piece by piece, at any rate that stays the same throughout."""
+
+    def voice_key(self, request: SpeechRequest) -> str:
+        """Name the voice that `speak` would use: equal keys and texts sound the same, so they are encoded once."""
+        return f"{self.info.id}/{request.voice or request.language}/{request.speed:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class VisionRequest:
+    """A question about a picture."""
+
+    image: bytes
+    question: str
+    language: str
+
+
+class Vision(Engine):
+    """Answers questions about pictures."""
+
+    @abstractmethod
+    def describe(self, request: VisionRequest) -> AsyncGenerator[TextDelta, None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Something remembered, and where it came from."""
+
+    text: str
+    person: str = ""
+    turn_id: str = ""
+    noted_at: float = 0.0
+
+
+class Memory(Engine):
+    """Remembers facts about the household."""
+
+    @abstractmethod
+    async def recall(self, text: str, limit: int = 5) -> Sequence[Fact]: ...
+
+    @abstractmethod
+    async def note(self, fact: Fact) -> None: ...
+
+    @abstractmethod
+    async def forget(self, text: str) -> int:
+        """Forget what matches *text*; return how many facts that were."""
+
+
+__all__ = [
+    "Asr",
+    "AsrRequest",
+    "AsrStream",
+    "ChatRequest",
+    "Engine",
+    "EngineInfo",
+    "Fact",
+    "Llm",
+    "Memory",
+    "Message",
+    "Phrasebook",
+    "Role",
+    "SentenceGraph",
+    "SpeechRequest",
+    "ToolRequest",
+    "ToolSpec",
+    "Tts",
+    "Vad",
+    "VadStream",
+    "Vision",
+    "VisionRequest",
+    "Wake",
+    "WakeStream",
+]

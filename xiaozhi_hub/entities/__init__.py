@@ -1,0 +1,1 @@
+"""Things in the house with a state and an area."""

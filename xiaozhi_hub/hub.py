@@ -1,0 +1,402 @@
+"""The composition root: builds the parts, starts them in order, stops them in reverse. No business rules.
+
+The web server comes first, so that a device that boots with the hub gets its OTA answer at once: the firmware waits longer
+after every failed try (firmware application.cc). Engines follow; `Hub.ready` returns when they are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+from xiaozhi_hub import __version__
+from xiaozhi_hub.audio import ogg
+from xiaozhi_hub.core.bus import Bus
+from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.events import EntryChanged, NamesChanged, TurnFinished
+from xiaozhi_hub.core.flow import Channel, Completeness, Outcome, TurnInfo, TurnRecord
+from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.devices.announcer import DeviceAnnouncer
+from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.dialog.ask import ask
+from xiaozhi_hub.dialog.commands import conversation_tools
+from xiaozhi_hub.dialog.intents import Intents
+from xiaozhi_hub.dialog.respond import Responder
+from xiaozhi_hub.dialog.speak import Speaker
+from xiaozhi_hub.dialog.turn import TurnParts, new_id
+from xiaozhi_hub.discovery import Discovery, network_addresses
+from xiaozhi_hub.engines.registry import EngineRegistry
+from xiaozhi_hub.entities.registry import EntityRegistry
+from xiaozhi_hub.entities.tools import home_tools
+from xiaozhi_hub.errors import HubError, StoreError
+from xiaozhi_hub.overview import gather_status
+from xiaozhi_hub.plugins.api import HubApi
+from xiaozhi_hub.plugins.entries import EntryState
+from xiaozhi_hub.plugins.manager import PluginManager
+from xiaozhi_hub.protocol.link import Link
+from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.store.database import Database
+from xiaozhi_hub.store.devices import Devices
+from xiaozhi_hub.store.history import History
+from xiaozhi_hub.store.schedule import Schedule
+from xiaozhi_hub.tools.registry import ToolRegistry
+from xiaozhi_hub.web.app import WebParts, build_app, serve
+from xiaozhi_hub.web.device import DeviceLimits
+from xiaozhi_hub.web.ota import clock
+from xiaozhi_hub.web.status import HubStatus
+
+log = logging.getLogger(__name__)
+
+CORE = "core"
+"""The source under which the hub's own tools are registered."""
+LEARN_DELAY_SECONDS = 0.1
+"""Names change in bursts, when an integration starts: recognisers learn once for all of them."""
+SELF_TEST = "self-test"
+"""The device id under which the hub talks with itself; nothing of it is remembered."""
+RETENTION_SECONDS = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that does not work although the hub does."""
+
+    code: str
+    message: str
+    hint: str = ""
+
+
+class Hub:
+    """One hub. ``async with Hub(config) as hub: await hub.ready()``; leaving the block stops everything."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.started_at = time.time()
+        self.bus = Bus()
+        self.texts = Texts()
+        self.engines = EngineRegistry()
+        self.entities = EntityRegistry(self.bus)
+        self.tools = ToolRegistry(self.texts)
+        for tool in (*home_tools(self.entities, self.texts), *conversation_tools(self.texts)):
+            self.tools.add(tool, CORE)
+        self.intents = Intents(self.texts, self.entities, self.tools)
+        self.speaker = Speaker()
+        self.announcer = DeviceAnnouncer()
+        self.problems: dict[str, Problem] = {}
+        self._built = asyncio.Event()
+        self._ready = asyncio.Event()
+        self._ports: tuple[int, ...] = ()
+        self._scope = TaskScope("hub")
+        self._stack = AsyncExitStack()
+        self._locales: dict[str, str] = {}
+        self._learning: asyncio.Task[None] | None = None
+        self.discovery: Discovery | None = None
+        self.database: Database
+        self.history: History
+        self.known_devices: Devices
+        self.plugins: PluginManager
+        self.devices: DeviceRegistry
+        self.parts: TurnParts
+
+    async def __aenter__(self) -> Hub:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def ready(self) -> None:
+        """Return when the engines have started and the recognisers have learned."""
+        await self._ready.wait()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._ready.is_set()
+
+    # -- start and stop -------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        enter = self._stack.push_async_callback
+        enter(self._scope.close)
+        await self._listen()
+        await self._open_store()
+        api = HubApi(
+            config=self.config,
+            data_dir=self.config.data_dir,
+            texts=self.texts,
+            bus=self.bus,
+            entities=self.entities,
+            tools=self.tools,
+            schedule=Schedule(self.database),
+            announcer=self.announcer,
+            now=time.time,
+        )
+        self.plugins = PluginManager(api, self.engines, self.intents)
+        self.parts = TurnParts(
+            texts=self.texts,
+            engines=self.engines,
+            responder=Responder(
+                self.texts,
+                self.intents,
+                self.tools,
+                self.engines,
+                self._scope,
+                self.config.voice.llm,
+            ),
+            speaker=self.speaker,
+            voice=self.config.voice,
+            judge=self._judge,
+            remember=self._remember,
+            ready=self.ready,
+        )
+        self.devices = DeviceRegistry(self.config, self.bus, self.parts, lambda id: self._locales.get(id, ""))
+        self.announcer.attach(self.devices)
+        enter(self.speaker.close)
+        self._stack.callback(self.bus.watch(NamesChanged, lambda _: self._names_changed()))
+        self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
+        enter(self.plugins.stop)
+        self._scope.start(self.devices.housekeeping(), name="housekeeping")
+        self._scope.start(self._warm_up(), name="warm-up")
+        self._scope.start(self._retention(), name="retention")
+        self._built.set()
+
+    async def _listen(self) -> None:
+        """Open the ports. What needs more of the hub than its address waits until that is there."""
+
+        async def status() -> HubStatus:
+            await self._built.wait()
+            return await gather_status(self)
+
+        async def serve_link(link: Link) -> None:
+            await self._built.wait()
+            await self.devices.serve(link)
+
+        config = self.config
+        limits = config.limits
+        app = build_app(
+            WebParts(
+                texts=self.texts,
+                version=__version__,
+                status=status,
+                serve_link=serve_link,
+                on_check_in=self.check_in,
+                language=language_of(config.hub.language),
+                public_host=config.http.public_host,
+                limits=DeviceLimits(
+                    limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
+                ),
+                now=clock(config.hub.time_zone),
+            )
+        )
+        ports = dict.fromkeys((config.server.http_port, config.server.port))
+        self._ports = await self._stack.enter_async_context(serve(app, config.server.ip, tuple(ports)))
+
+    async def announce(self) -> None:
+        """Tell the local network where the hub is."""
+        if self.config.discovery.enabled:
+            ip = self.config.server.ip
+            only = None if ip == "0.0.0.0" else (ip,)
+            self.discovery = Discovery(self.config.hub.name, self.port, __version__, only=only)
+            await self._stack.enter_async_context(self.discovery)
+
+    @property
+    def port(self) -> int:
+        """The port of the pages, the OTA address and the devices."""
+        return self._ports[0]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The addresses under which the hub is reached."""
+        ip = self.config.server.ip
+        if ip != "0.0.0.0":
+            return (ip,)
+        return (self.discovery.addresses if self.discovery is not None else ()) or network_addresses()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """What people and devices may put before the port: the name first, where one is announced."""
+        named = self.discovery is not None and self.discovery.addresses
+        return (*((self.discovery.host_name,) if self.discovery is not None and named else ()), *self.addresses)
+
+    @property
+    def local_url(self) -> str:
+        """How this machine reaches the hub."""
+        ip = self.config.server.ip
+        return f"http://{'127.0.0.1' if ip == '0.0.0.0' else ip}:{self.port}"
+
+    async def _open_store(self) -> None:
+        """Open the database; where the data folder refuses, work without remembering and say so."""
+        folder = self.config.data_dir
+        try:
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+            self.database = Database(folder / "hub.db")
+            await self.database.open()
+        except (OSError, StoreError) as error:
+            hint = (
+                error.hint
+                if isinstance(error, StoreError)
+                else f"Make {folder} writable for the user who runs the hub."
+            )
+            reason = error.message if isinstance(error, StoreError) else f"{folder}: {error.strerror}."
+            self._problem("store", f"Nothing will be remembered after a restart: {reason}", hint)
+            folder = Path(tempfile.mkdtemp(prefix="xiaozhi-hub-"))
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            self.database = Database(folder / "hub.db")
+            await self.database.open()
+        self._stack.push_async_callback(self.database.close)
+        history = self.config.history
+        self.history = History(
+            self.database,
+            folder / "audio",
+            ogg.write_ogg,
+            enabled=history.enabled,
+            keep_audio=history.audio,
+            keep_days=history.keep_days,
+        )
+        self.known_devices = Devices(self.database)
+        self._locales = {device.id: device.language for device in await self.known_devices.all()}
+
+    async def _warm_up(self) -> None:
+        began = time.monotonic()
+        await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker())
+        await self._learn()
+        self._ready.set()
+        log.info("ready after %.1f s", time.monotonic() - began)
+
+    async def _warm_speaker(self) -> None:
+        try:
+            await self.speaker.warm()
+        except HubError as error:  # without Opus there is no voice, but there are pages that can say why
+            self._problem(error.code, error.message, error.hint)
+
+    def _entry_changed(self, event: EntryChanged) -> None:
+        entry = next((entry for entry in self.plugins.entries if entry.domain == event.domain), None)
+        if entry is not None and entry.state in (EntryState.FAILED, EntryState.RETRYING):
+            self._problem(f"integration-{entry.domain}", f"{entry.name or entry.domain}: {entry.reason}", entry.hint)
+        else:
+            self.problems.pop(f"integration-{event.domain}", None)
+
+    def _problem(self, code: str, message: str, hint: str = "") -> None:
+        if code not in self.problems:
+            log.warning("%s %s", message, hint)
+        self.problems[code] = Problem(code, message, hint)
+
+    # -- names ----------------------------------------------------------------------------------------------------
+
+    def _names_changed(self) -> None:
+        if not self._ready.is_set():
+            return  # the warm-up learns at its end
+        if self._learning is None or self._learning.done():
+            self._learning = self._scope.start(self._learn_soon(), name="learn")
+
+    async def _learn_soon(self) -> None:
+        await asyncio.sleep(LEARN_DELAY_SECONDS)
+        self._learning = None  # a change from here on is learned in another round
+        await self._learn()
+
+    async def _learn(self) -> None:
+        """Make intents and recognisers know the names and sentences of now."""
+        await self.intents.rebuild()
+        for language in LANGUAGES:
+            for recogniser in self.engines.asrs((), language):
+                try:
+                    await recogniser.learn(self.intents.book(language))
+                except HubError as error:
+                    self._problem(f"learn-{recogniser.info.id}", f"{recogniser.info.name}: {error.message}", error.hint)
+                else:
+                    self.problems.pop(f"learn-{recogniser.info.id}", None)
+
+    def _judge(self, text: str, language: str) -> Completeness:
+        if not text or language not in LANGUAGES:
+            return Completeness.UNKNOWN
+        return self.intents.book(language).completeness(text)
+
+    # -- turns ----------------------------------------------------------------------------------------------------
+
+    def _remember(self, record: TurnRecord) -> None:
+        """Hand a finished turn to the history; what was only noise is not worth a record."""
+        if (
+            record.device_id == SELF_TEST
+            or record.outcome is Outcome.NO_SPEECH
+            or (record.outcome is Outcome.INTERRUPTED and not record.heard)
+        ):
+            return
+        self.bus.tell(TurnFinished(record))
+        self._scope.start(self._write(record), name="remember")
+
+    async def _write(self, record: TurnRecord) -> None:
+        try:
+            await self.history.add(record)
+        except StoreError as error:
+            self._problem("history", f"Turns are not remembered: {error.message}", error.hint)
+        else:
+            self.problems.pop("history", None)
+
+    async def _retention(self) -> None:
+        while True:
+            try:
+                await self.history.apply_retention(time.time())
+            except StoreError as error:
+                self._problem("retention", f"Old turns are not deleted: {error.message}", error.hint)
+            await asyncio.sleep(RETENTION_SECONDS)
+
+    async def ask_stream(self, text: str, language: str, device_id: str) -> AsyncGenerator[str, None]:
+        """Answer a written question sentence by sentence, without a device."""
+        await self.ready()
+        async with aclosing(ask(self.parts, self._text_turn(language, device_id), text)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, str):
+                    yield piece
+
+    async def ask(self, text: str, language: str, device_id: str) -> TurnRecord:
+        """Answer a written question, without a device."""
+        await self.ready()
+        async with aclosing(ask(self.parts, self._text_turn(language, device_id), text)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, TurnRecord):
+                    return piece
+        raise HubError("the turn ended without a record")
+
+    def _text_turn(self, language: str, device_id: str) -> TurnInfo:
+        profile = self.devices.profile(device_id)
+        turn_id = new_id()
+        return TurnInfo(
+            turn_id, turn_id, device_id, language_of(language, profile.language), profile.area, Channel.TEXT
+        )
+
+    # -- devices --------------------------------------------------------------------------------------------------
+
+    def check_in(self, check_in: CheckIn) -> None:
+        """A device has asked for its configuration: remember it."""
+        if check_in.device.id == SELF_TEST:
+            return
+        if check_in.language:
+            self._locales[check_in.device.id] = check_in.language
+        self._scope.start(self._seen(check_in), name="seen")
+
+    async def _seen(self, check_in: CheckIn) -> None:
+        await self._built.wait()
+        try:
+            await self.known_devices.seen(
+                check_in.device.id,
+                time.time(),
+                client_id=check_in.device.client_id,
+                board=check_in.board,
+                firmware=check_in.firmware,
+                user_agent=check_in.device.user_agent,
+                language=check_in.language,
+                address=check_in.device.address,
+            )
+        except StoreError as error:
+            self._problem("history", f"Devices are not remembered: {error.message}", error.hint)

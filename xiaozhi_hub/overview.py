@@ -1,0 +1,101 @@
+"""What the hub says of itself: the facts that the home page shows and that health checks ask for."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from xiaozhi_hub import __version__
+from xiaozhi_hub.errors import StoreError
+from xiaozhi_hub.plugins.entries import EntryState
+from xiaozhi_hub.web.status import DeviceStatus, EngineStatus, EntryStatus, HubStatus, TurnStatus
+
+if TYPE_CHECKING:
+    from xiaozhi_hub.hub import Hub
+
+LOW_DISK_BYTES = 100 * 2**20
+TURNS_SHOWN = 10
+
+
+async def gather_status(hub: Hub) -> HubStatus:
+    """Gather what the home page shows."""
+    connected = hub.devices.sessions
+    written = hub.config.devices
+    try:
+        known = {device.id: device for device in await hub.known_devices.all()}
+        turns = await hub.history.turns(TURNS_SHOWN)
+    except StoreError:
+        known, turns = {}, []
+
+    def name_of(device_id: str) -> str:
+        device = written.get(device_id)
+        return (device.name if device is not None else "") or device_id
+
+    return HubStatus(
+        version=__version__,
+        name=hub.config.hub.name,
+        host_name=hub.hosts[0],
+        addresses=hub.addresses,
+        ota_urls=tuple(f"http://{host}:{hub.port}/xiaozhi/ota/" for host in hub.hosts),
+        starting=not hub.is_ready,
+        engines=tuple(EngineStatus(e.role.value, e.name, e.detail, e.languages) for e in hub.engines.all()),
+        entries=tuple(
+            EntryStatus(e.domain, e.name or e.domain, e.state.value, e.reason, e.hint) for e in hub.plugins.entries
+        ),
+        devices=tuple(
+            DeviceStatus(
+                device_id,
+                name_of(device_id),
+                device_id in connected,
+                hub.devices.profile(device_id).area or "",
+                known[device_id].board if device_id in known else "",
+                known[device_id].firmware if device_id in known else "",
+            )
+            for device_id in sorted({*known, *connected, *written})
+        ),
+        turns=tuple(
+            TurnStatus(t.id, name_of(t.device_id), t.started_at, t.heard, t.said, t.outcome.value, t.stamps)
+            for t in turns
+        ),
+        problems=tuple(f"{problem.message} {problem.hint}".strip() for problem in hub.problems.values()),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How one part of the hub is."""
+
+    name: str
+    healthy: bool
+    detail: str = ""
+
+
+def parts_of(hub: Hub) -> tuple[Part, ...]:
+    """How each part of the hub is, for `GET /health/detailed`."""
+    problems = hub.problems
+    store = next((problems[code] for code in ("store", "history", "retention") if code in problems), None)
+    roles = {engine.role.value for engine in hub.engines.all()}
+    missing = [role for role in ("vad", "asr", "tts") if role not in roles]
+    failed = [e for e in hub.plugins.entries if e.state in (EntryState.FAILED, EntryState.RETRYING)]
+    free = _free_bytes(hub)
+    return (
+        Part("database", store is None, store.message if store is not None else ""),
+        Part("voice_loop", not missing, f"missing: {', '.join(missing)}" if missing else ""),
+        Part("models", "asr" in roles, ", ".join(f"{e.role.value} {e.id}" for e in hub.engines.all())),
+        Part("plugins", not failed, "; ".join(f"{e.domain}: {e.reason}" for e in failed)),
+        Part("disk", free is None or free > LOW_DISK_BYTES, f"{free // 2**20} MB free" if free is not None else ""),
+        Part("clock", hub.started_at > 1_700_000_000, "" if hub.started_at > 1_700_000_000 else "the clock is not set"),
+        Part(
+            "discovery",
+            hub.discovery is None or hub.discovery.problem is None,
+            (hub.discovery.problem or "") if hub.discovery is not None else "switched off",
+        ),
+    )
+
+
+def _free_bytes(hub: Hub) -> int | None:
+    try:
+        return shutil.disk_usage(hub.config.data_dir).free
+    except OSError:
+        return None

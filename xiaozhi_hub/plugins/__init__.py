@@ -1,0 +1,1 @@
+"""How integrations join the hub."""

@@ -1,0 +1,183 @@
+"""Everything an integration may use. Integrations import this module and nothing else of the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from xiaozhi_hub.audio.pcm import resample
+from xiaozhi_hub.core.bus import Bus
+from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.events import (
+    DeviceConnected,
+    DeviceDisconnected,
+    EntryChanged,
+    Event,
+    NamesChanged,
+    StateChanged,
+    TurnFinished,
+)
+from xiaozhi_hub.core.flow import (
+    Channel,
+    Completeness,
+    Outcome,
+    PcmChunk,
+    Samples,
+    TextDelta,
+    ToolCall,
+    Transcript,
+    TurnInfo,
+    TurnRecord,
+)
+from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
+from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
+from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerBusy, WorkerLost
+from xiaozhi_hub.engines.base import (
+    Asr,
+    AsrRequest,
+    AsrStream,
+    ChatRequest,
+    Engine,
+    EngineInfo,
+    Fact,
+    Llm,
+    Memory,
+    Message,
+    Phrasebook,
+    Role,
+    SpeechRequest,
+    ToolRequest,
+    ToolSpec,
+    Tts,
+    Vad,
+    VadStream,
+    Vision,
+    VisionRequest,
+    Wake,
+    WakeStream,
+)
+from xiaozhi_hub.entities.base import Domain, Entity, Service, State
+from xiaozhi_hub.entities.registry import EntityRegistry
+from xiaozhi_hub.errors import HubError, MissingSlot, NeedsAttention, NotReady, StageError, ToolError
+from xiaozhi_hub.plugins.entries import Entry, EntryState
+from xiaozhi_hub.plugins.hookspecs import hookimpl
+from xiaozhi_hub.store.schedule import Due, Schedule
+from xiaozhi_hub.tools.base import Tool, ToolResult, make_tool, tool
+from xiaozhi_hub.tools.registry import ToolRegistry
+
+
+class Announcer(Protocol):
+    """Reaches people through their devices without having been asked."""
+
+    def reachable(self) -> tuple[str, ...]:
+        """Ids of the devices that could hear something now, those in use last first."""
+        ...
+
+    async def ring(self, device_id: str, text: str, language: str, *, rounds: int = 3) -> bool:
+        """Play a chime and say *text*, up to *rounds* times, on one device.
+
+        Returns True when the device has heard it (or its person stopped it), False when it could not be reached. An answer
+        that is being spoken is not cut off: ringing waits for it.
+        """
+        ...
+
+    def keep_line(self, device_id: str, key: str, until: float | None) -> None:
+        """Keep the device's link open until *until* (seconds since the epoch) although nobody speaks, because something
+        is due on it; None withdraws what was asked for under *key*. A device that hung up is not called back: it cannot be."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HubApi:
+    """The parts of the hub that integrations work with."""
+
+    config: Config
+    data_dir: Path
+    texts: Texts
+    bus: Bus
+    entities: EntityRegistry
+    tools: ToolRegistry
+    schedule: Schedule
+    announcer: Announcer
+    now: Callable[[], float]
+    """Seconds since the epoch."""
+
+
+__all__ = [
+    "LANGUAGES",
+    "Announcer",
+    "Asr",
+    "AsrRequest",
+    "AsrStream",
+    "Bus",
+    "Channel",
+    "ChatRequest",
+    "Completeness",
+    "Config",
+    "DeviceConnected",
+    "DeviceDisconnected",
+    "Domain",
+    "Due",
+    "Engine",
+    "EngineInfo",
+    "Entity",
+    "EntityRegistry",
+    "Entry",
+    "EntryChanged",
+    "EntryState",
+    "Event",
+    "Fact",
+    "HubApi",
+    "HubError",
+    "Llm",
+    "Memory",
+    "Message",
+    "MissingSlot",
+    "NamesChanged",
+    "NeedsAttention",
+    "NotReady",
+    "Outcome",
+    "PcmChunk",
+    "Phrasebook",
+    "ProcessWorker",
+    "Role",
+    "Samples",
+    "Schedule",
+    "Service",
+    "SpeechRequest",
+    "StageError",
+    "State",
+    "StateChanged",
+    "TaskScope",
+    "TextDelta",
+    "Texts",
+    "Tool",
+    "ToolCall",
+    "ToolError",
+    "ToolRegistry",
+    "ToolRequest",
+    "ToolResult",
+    "ToolSpec",
+    "Transcript",
+    "Tts",
+    "TurnFinished",
+    "TurnInfo",
+    "TurnRecord",
+    "Vad",
+    "VadStream",
+    "Vision",
+    "VisionRequest",
+    "Wake",
+    "WakeStream",
+    "Worker",
+    "WorkerBusy",
+    "WorkerLost",
+    "cancel_and_wait",
+    "hookimpl",
+    "language_of",
+    "make_tool",
+    "resample",
+    "tool",
+]

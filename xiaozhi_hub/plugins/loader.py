@@ -1,0 +1,96 @@
+"""Find integrations in folders and import them.
+
+Integrations are imported as ``xiaozhi_hub_integrations.<domain>``: a package that exists only in memory and spans the built-in
+folder and the owner's own. So they can use relative imports, and no folder of theirs has to be on ``sys.path``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, distribution, entry_points
+from pathlib import Path
+from types import ModuleType
+
+from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.errors import ConfigError, NeedsAttention
+from xiaozhi_hub.plugins.manifest import Manifest, read_manifest
+
+NAMESPACE = "xiaozhi_hub_integrations"
+ENTRY_POINTS = "xiaozhi_hub"
+
+
+def find_integrations(own: Path | None = None) -> tuple[dict[str, Manifest], list[ConfigError]]:
+    """Return the manifests by domain and what is wrong with the others.
+
+    The owner's folder *own* comes first: an integration there replaces a built-in one of the same name.
+    """
+    found: dict[str, Manifest] = {}
+    wrong: list[ConfigError] = []
+    for folder in _folders(own):
+        if folder.name in found or not (folder / "manifest.json").is_file():
+            continue
+        try:
+            found[folder.name] = read_manifest(folder)
+        except ConfigError as error:
+            wrong.append(error)
+    return found, wrong
+
+
+def _folders(own: Path | None) -> Iterable[Path]:
+    for parent in (own, builtin("integrations")):
+        if parent is not None and parent.is_dir():
+            yield from sorted(child for child in parent.iterdir() if child.is_dir())
+    for point in entry_points(group=ENTRY_POINTS):
+        module = importlib.util.find_spec(point.value)
+        if module is not None and module.origin is not None:
+            yield Path(module.origin).parent
+
+
+def import_integration(folder: Path) -> ModuleType:
+    """Import the integration in *folder* and return its package."""
+    namespace = sys.modules.get(NAMESPACE)
+    if namespace is None:
+        namespace = ModuleType(NAMESPACE)
+        namespace.__path__ = []
+        sys.modules[NAMESPACE] = namespace
+    parent = str(folder.parent)
+    path: list[str] = namespace.__path__  # type: ignore[assignment]  # the list we put there
+    if parent not in path:
+        path.append(parent)
+    name = f"{NAMESPACE}.{folder.name}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and Path(loaded.__file__ or "").parent != folder:
+        forget_integration(folder.name)
+    if path[0] != parent:  # the folder that is asked for wins over one of the same name elsewhere
+        path.remove(parent)
+        path.insert(0, parent)
+    importlib.invalidate_caches()
+    return importlib.import_module(name)
+
+
+def forget_integration(domain: str) -> None:
+    """Make the next import read the files again."""
+    prefix = f"{NAMESPACE}.{domain}"
+    for name in [name for name in sys.modules if name == prefix or name.startswith(prefix + ".")]:
+        del sys.modules[name]
+
+
+def check_requirements(manifest: Manifest) -> None:
+    """Raise `NeedsAttention` with the command to run when a package is missing. Imports nothing."""
+    missing = []
+    for requirement in manifest.requirements:
+        try:
+            distribution(
+                requirement.split(";")[0].strip().split("[")[0].split(">")[0].split("<")[0].split("=")[0].strip()
+            )
+        except PackageNotFoundError:
+            missing.append(requirement)
+    if missing:
+        raise NeedsAttention(
+            f"{manifest.name} needs {', '.join(missing)}, which is not installed.",
+            code="requirement-missing",
+            hint=f"Run: {sys.executable} -m pip install {' '.join(repr(m) if ';' in m or '>' in m else m for m in missing)}",
+        )

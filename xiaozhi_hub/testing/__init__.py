@@ -1,0 +1,25 @@
+"""A device to test with, to measure with, and to talk to the hub without hardware."""
+
+from __future__ import annotations
+
+from xiaozhi_hub.testing.device import FakeDevice
+from xiaozhi_hub.testing.firmware import DeviceState, NoAnswer
+from xiaozhi_hub.testing.house import running_hub
+from xiaozhi_hub.testing.playback import Playback
+from xiaozhi_hub.testing.profile import FirmwareProfile
+from xiaozhi_hub.testing.speech import Utterance, quiet, speech_end_ms
+from xiaozhi_hub.testing.turn import AlertShown, TurnResult
+
+__all__ = [
+    "AlertShown",
+    "DeviceState",
+    "FakeDevice",
+    "FirmwareProfile",
+    "NoAnswer",
+    "Playback",
+    "TurnResult",
+    "Utterance",
+    "quiet",
+    "running_hub",
+    "speech_end_ms",
+]

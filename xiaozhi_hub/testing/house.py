@@ -1,0 +1,37 @@
+"""A whole hub on a free port of this machine, for tests of the hub and of integrations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from xiaozhi_hub.core.config import Config, load_config
+from xiaozhi_hub.hub import Hub
+
+READY_SECONDS = 30.0
+
+
+@asynccontextmanager
+async def running_hub(folder: Path, configuration: str) -> AsyncIterator[Hub]:
+    """Run a hub with *configuration* (YAML) in *folder* while the block is entered; its engines have started.
+
+    It listens on 127.0.0.1 only, on a port of its own (`Hub.local_url`), and announces nothing.
+    """
+    async with Hub(_configured(folder, configuration)) as hub:
+        async with asyncio.timeout(READY_SECONDS):
+            await hub.ready()
+        yield hub
+
+
+def _configured(folder: Path, configuration: str) -> Config:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "configuration.yaml").write_text(configuration, encoding="utf-8")
+    config = load_config(folder)
+    return replace(
+        config,
+        server=replace(config.server, ip="127.0.0.1", port=0, http_port=0),
+        discovery=replace(config.discovery, enabled=False),
+    )

@@ -1,0 +1,29 @@
+"""In what firmware builds differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class FirmwareProfile:
+    """The habits of one firmware build. The default is firmware 2.4 on a board with a 24 kHz speaker."""
+
+    version: str = "2.4.2"
+    board: str = "bread-compact-wifi"
+    queue_packets: int = 40
+    """What the decode queue holds (audio_service.h; 10 in 1.6.2): more is dropped."""
+    drains: bool = True
+    """After ``tts stop`` it plays its queue to the end before it listens again (from 2.2.2 on; before, it cuts)."""
+    settle_ms: float = 0.0
+    """How long its main task takes to act on ``tts start``: audio that comes meanwhile is wiped."""
+    answers_pings: bool = True
+    features: tuple[str, ...] | None = ("mcp",)
+    """What its hello claims; None: the hello has no ``features`` at all (before 1.6.6)."""
+    answers_mcp: bool = True
+    stores_session_id: bool = True
+    """It puts the hub's session id into its messages; before 1.6.6 it sends an empty one."""
+    protocol_version: int | None = None
+    """Binary framing to use whatever the check-in says."""
+    hello_seconds: float = 10.0
+    """How long it waits for the hub's hello."""

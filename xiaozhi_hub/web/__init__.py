@@ -1,0 +1,1 @@
+"""The one HTTP application: OTA and WebSocket for devices, pages for people, APIs for programs."""

@@ -1,0 +1,80 @@
+"""What a client is told when something goes wrong: one shape for programs, one page for people, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from xiaozhi_hub.errors import (
+    ConfigError,
+    HubError,
+    NotReady,
+    ProtocolError,
+    StageError,
+    StoreError,
+    ToolError,
+    UnknownTool,
+)
+
+log = logging.getLogger(__name__)
+FailurePage = Callable[[web.Request, int, HubError], Awaitable[web.Response]]
+
+_STATUS: tuple[tuple[type[HubError], int], ...] = (
+    (UnknownTool, 404),
+    (ToolError, 422),
+    (ProtocolError, 400),
+    (ConfigError, 400),
+    (NotReady, 503),
+    (StoreError, 503),
+    (StageError, 502),
+)
+_FOR_PROGRAMS = ("/api/", "/xiaozhi/", "/health", "/static/")
+
+
+def failure_json(status: int, error: HubError) -> web.Response:
+    """The one shape of failures on the wire."""
+    body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+    return web.Response(
+        status=status, body=json.dumps(body, ensure_ascii=False).encode(), content_type="application/json"
+    )
+
+
+def failure_middleware(page: FailurePage) -> Middleware:
+    """Turn what handlers raise into answers; *page* makes those for people."""
+
+    @web.middleware
+    async def answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            status, failure = error.status, HubError(error.text or error.reason, code=_code(error))
+            headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        except HubError as error:
+            status, failure, headers = _status(error), error, {}
+            log.info("%s %s: %s", request.method, request.path, error)
+        except Exception:  # the border of the HTTP request
+            log.exception("%s %s failed", request.method, request.path)
+            status, headers = 500, {}
+            failure = HubError("The hub could not do this.", hint="Its log tells why.")
+        if request.path.startswith(_FOR_PROGRAMS) or "text/html" not in request.headers.get("Accept", ""):
+            response = failure_json(status, failure)
+        else:
+            response = await page(request, status, failure)
+        response.headers.update(headers)
+        return response
+
+    return answer_failures
+
+
+def _status(error: HubError) -> int:
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+
+
+def _code(error: web.HTTPException) -> str:
+    return error.reason.lower().replace(" ", "-") if error.reason else f"http-{error.status}"

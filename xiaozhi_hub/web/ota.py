@@ -1,0 +1,84 @@
+"""The check-in of devices: where they are told where to connect."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from aiohttp import web
+
+from xiaozhi_hub.errors import ProtocolError
+from xiaozhi_hub.protocol.ota import CheckIn, build_answer, encode_answer, read_check_in
+from xiaozhi_hub.web.hosts import Address, local_address, parse_host
+
+log = logging.getLogger(__name__)
+PATHS = ("/xiaozhi/ota/", "/xiaozhi/ota")
+BODY_LIMIT = 64 * 1024
+BODY_SECONDS = 10.0
+
+
+class Ota:
+    """Answers check-ins from the moment the hub listens; it waits for nothing but the request."""
+
+    def __init__(
+        self,
+        on_check_in: Callable[[CheckIn], None],
+        status_page: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        *,
+        public_host: str | None = None,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._on_check_in = on_check_in
+        self._status_page = status_page
+        self._public = parse_host(public_host) if public_host else None
+        self._now = now
+
+    def routes(self) -> list[web.RouteDef]:
+        # Both forms are served as they are: a device takes a redirect for a failure.
+        return [route for path in PATHS for route in (web.post(path, self._check_in), web.get(path, self._status_page))]
+
+    async def _check_in(self, request: web.Request) -> web.Response:
+        body = await _read_body(request)
+        check_in = read_check_in(request.headers, body, request.remote or "")
+        host, port = device_address(request, self._public)
+        answer = encode_answer(build_answer(check_in, host=host, port=port, now=self._now()))
+        log.info("device %s checked in (%s %s)", check_in.device.id, check_in.board, check_in.firmware)
+        self._on_check_in(check_in)
+        # A body of known length makes aiohttp send Content-Length; nothing turns compression or chunking on.
+        return web.Response(body=answer, content_type="application/json")
+
+
+def device_address(request: web.Request, public: Address | None) -> tuple[str, int]:
+    """Host and port where a device should connect: the way it came, because that way is known to work.
+
+    The owner's word goes first, then the ``Host`` header, then the socket.
+    """
+    here = local_address(request)
+    asked = parse_host(request.headers.get("Host", "")) or Address(here.host)
+    host = public.host if public is not None else asked.host
+    port = public.port if public is not None and public.port else asked.port
+    return host, port or here.port
+
+
+def clock(time_zone: str) -> Callable[[], datetime]:
+    """A clock that shows the time in *time_zone*, an IANA name; empty is the system's."""
+    zone = ZoneInfo(time_zone) if time_zone else None
+    return lambda: datetime.now(zone).astimezone(zone)
+
+
+async def _read_body(request: web.Request) -> bytes:
+    if (request.content_length or 0) > BODY_LIMIT:
+        raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, request.content_length or 0)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > BODY_LIMIT:
+                    raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, len(body))
+    except TimeoutError as error:
+        raise ProtocolError("The request did not come in time.", code="body-timeout") from error
+    return bytes(body)
