@@ -107,7 +107,7 @@ class StageError(HubError):
     """One stage of a turn failed.
 
     ``stage`` is the engine role or part of the turn (``vad``, ``asr``, ``respond``, ``tts``, ``store``). The person
-    hears the translation ``spoken.<code>`` where one exists and ``spoken.failed`` otherwise.
+    hears the translation ``spoken.<code>`` where one exists, else ``spoken.<stage>-failed``, else ``spoken.failed``.
     """
 
     code = "stage-failed"

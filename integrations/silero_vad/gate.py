@@ -15,6 +15,9 @@ RATE = 16000
 BLOCK = RATE // 50
 """Samples over which loudness is measured: 20 ms, less than a syllable's onset."""
 
+HUSHED_DB = 40.0
+"""What is louder than this, about 50 dB below full scale, is never skipped: a pop or music at the beginning must not pass for the
+noise of the room, in which speech would then be lost."""
 CERTAIN = 0.1
 """The network must say less than this …"""
 CALM = RATE // 4
@@ -62,7 +65,7 @@ class Gate:
     def closed(self, samples: NDArray[np.int16]) -> bool:
         """May the network be left out for these newest *samples*?"""
         whole, bright = self._last = _loudness(samples)
-        quiet = not (self.whole.exceeded(whole) or self.bright.exceeded(bright))
+        quiet = whole < HUSHED_DB and not (self.whole.exceeded(whole) or self.bright.exceeded(bright))
         if self.calm < CALM or self.skipped + len(samples) > REFRESH or not quiet:
             self.skipped = 0
             return False
@@ -84,6 +87,8 @@ class Gate:
 
     def _follow(self) -> None:
         whole, bright = self._last
+        if whole >= HUSHED_DB:
+            return
         self.whole.follow(whole)
         self.bright.follow(bright)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import TypeVar
 
 from hassil.intents import Intents, SlotList, TextSlotList
@@ -33,6 +34,15 @@ POLITE = 0.03
 _NAME_LISTS = ("name", "area", "floor")
 
 
+class Heard(StrEnum):
+    """When recognisers listen for sentences."""
+
+    ALWAYS = "always"
+    ANSWERING = "answering"
+    """Only after the hub has asked something."""
+    NEVER = "never"
+
+
 @dataclass(slots=True)
 class GrammarSource:
     """Sentences of one origin. Keep the object while the sentences stay: what is compiled from them is kept in it."""
@@ -42,8 +52,8 @@ class GrammarSource:
     """How often people are expected to use these sentences, against other sources."""
     offered: Collection[str] | None = None
     """The intents that can be served; None: all."""
-    heard: bool = True
-    """Recognisers listen for these sentences. They are more certain of what they hear the fewer ways there are to say it, so
+    heard: Heard = Heard.ALWAYS
+    """When recognisers listen for these sentences. The fewer they listen for, the more certain they are of what they hear, so
     sentences that hardly anybody uses are better understood only when they are written."""
     _graph: WordGraph | None = field(default=None, init=False, repr=False)
     _starts: list[tuple[int, float]] = field(default_factory=list, init=False, repr=False)
@@ -103,17 +113,15 @@ class Grammar:
             key=lambda words: (-len(words), words),
         )
         binder = Binder(language)
-        begins: list[tuple[Node, float]] = []
-        heard: list[tuple[Node, float]] = []
+        begins: dict[Heard, list[tuple[Node, float]]] = {heard: [] for heard in Heard}
         for source in sources:
             graph, starts = source.compiled()
             bound = binder.bind(graph, starts, {**source.intents.slot_lists, **self._lists})
-            weighed = [(node, share * source.weight) for node, share in bound]
-            begins += weighed
-            heard += weighed if source.heard else []
-        self._start = merge(begins)
-        self._heard = merge(heard) if len(heard) < len(begins) else self._start
-        self._graph: SentenceGraph | None = None
+            begins[source.heard] += [(node, share * source.weight) for node, share in bound]
+        self._heard = merge(begins[Heard.ALWAYS])
+        self._answering = merge(begins[Heard.ALWAYS] + begins[Heard.ANSWERING])
+        self._start = merge([begin for some in begins.values() for begin in some])
+        self._graphs: dict[bool, SentenceGraph] = {}
 
     # -- Phrasebook -----------------------------------------------------------------------------------------------
 
@@ -191,11 +199,12 @@ class Grammar:
                         best = (place.best * node.end, _path(place))
         return " ".join(best[1]) if best else text
 
-    def graph(self) -> SentenceGraph:
+    def graph(self, answering: bool = False) -> SentenceGraph:
         """The sentences that are listened for, but those with free text, as the smallest automaton."""
-        if self._graph is None:
-            self._graph = sentence_graph(self._heard)
-        return self._graph
+        if answering not in self._graphs:
+            graph = sentence_graph(self._answering if answering else self._heard)
+            self._graphs[answering] = replace(graph, polite=tuple(" ".join(words) for words in self._skip))
+        return self._graphs[answering]
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -316,4 +325,4 @@ _RANK = {
     Completeness.EXTENDABLE: 3,
 }
 
-__all__ = ["Grammar", "GrammarSource"]
+__all__ = ["Grammar", "GrammarSource", "Heard"]

@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 RATE = 16000
 MARGIN_MS = 250
 """Silence kept before and after the speech: without it recognisers lose the first and last sounds."""
+BEFORE_MS = 1000
+"""Sound that is remembered from before the speech was certain."""
+FAINT = 0.08
+"""Probability from which a piece right before the certain speech belongs to it: words that begin softly, or that the codec
+has blurred."""
 GUESS_MS = 120
 """Silence after which the words so far are recognised speculatively: two frames, so that not every breath costs a pass."""
 STALL_SECONDS = 1.0
@@ -90,7 +95,7 @@ class Hearing:
         self._judge = judge
         self._stamp = stamp
         self._manual = manual
-        self._before: deque[PcmChunk] = deque()
+        self._before: deque[tuple[PcmChunk, float]] = deque()
         self._held: list[PcmChunk] = []
         self._utterance: list[PcmChunk] = []
         self._stream: AsrStream | None = None
@@ -128,13 +133,14 @@ class Hearing:
             packet, arrived = taken
             self.packets.append(packet)
             chunk = self._ears.decode(packet)
-            moment = endpoint.feed(chunk.ms, await self._ears.vad.feed(chunk))
+            probability = await self._ears.vad.feed(chunk)
+            moment = endpoint.feed(chunk.ms, probability)
             if moment is Moment.STARTED:
                 self._stamp("speech_start", arrived)
                 yield SpeechStarted()
                 await self._begin(chunk)
             elif moment is Moment.WAITING:
-                self._remember(chunk)
+                self._remember(chunk, probability)
             else:
                 await self._take(chunk, moment, scope)
             if moment in (Moment.STARTED, Moment.SPEAKING, Moment.RESUMED):
@@ -158,18 +164,29 @@ class Hearing:
         except TimeoutError:
             self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
 
-    def _remember(self, chunk: PcmChunk) -> None:
+    def _remember(self, chunk: PcmChunk, probability: float) -> None:
         """Keep the newest sound from before the speech."""
-        self._before.append(chunk)
-        kept = sum(old.ms for old in self._before)
-        while kept - self._before[0].ms >= MARGIN_MS + BEGIN_MS:
-            kept -= self._before.popleft().ms
+        self._before.append((chunk, probability))
+        kept = sum(old.ms for old, _ in self._before)
+        while kept > BEFORE_MS:
+            kept -= self._before.popleft()[0].ms
 
     async def _begin(self, chunk: PcmChunk) -> None:
+        """Open a recogniser and give it the beginning of the speech, its faint part and a margin before that."""
         self._stream = self._recognisers[0].open(self._request)
-        for old in (*self._before, chunk):
-            await self._feed(old)
+        certain = self._endpoint.now_ms - (self._endpoint.speech_start_ms or 0.0)
+        beginning, taken, margin, faint = [chunk], chunk.ms, 0.0, True
+        for old, probability in reversed(self._before):
+            faint = faint and (taken < certain or probability >= FAINT)
+            if not faint:
+                if margin >= MARGIN_MS:
+                    break
+                margin += old.ms
+            beginning.append(old)
+            taken += old.ms
         self._before.clear()
+        for piece in reversed(beginning):
+            await self._feed(piece)
 
     async def _take(self, chunk: PcmChunk, moment: Moment, scope: TaskScope) -> None:
         """Hand a piece of the utterance on, or hold it back while it may be the silence after it."""

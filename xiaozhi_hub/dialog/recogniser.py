@@ -18,7 +18,7 @@ from hassil.parse_expression import parse_sentence
 from hassil.recognize import RecognizeResult, is_match
 from hassil.util import normalize_text
 
-from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource
+from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource, Heard
 from xiaozhi_hub.dialog.names import House, version_of
 from xiaozhi_hub.dialog.sentence_files import OfficialRule, SentenceFile, official_templates
 from xiaozhi_hub.engines.base import Phrasebook
@@ -75,7 +75,7 @@ class Recogniser:
         else:
             self._official = self._choose_official()
             self._official_source = GrammarSource(
-                self._official, OFFICIAL_WEIGHT * len(self._official.intents), heard=False
+                self._official, OFFICIAL_WEIGHT * len(self._official.intents), heard=Heard.NEVER
             )
         known: Mapping[str, tuple[GrammarSource, ...]] = before._sources if before is not None else {}
         self._sources: dict[str, tuple[GrammarSource, ...]] = {
@@ -180,14 +180,14 @@ def _sources_of(file: SentenceFile, skip_words: list[str]) -> tuple[GrammarSourc
     often = {name: intent for name, intent in file.templates.intents.items() if name in file.often}
     others = {name: intent for name, intent in file.templates.intents.items() if name not in file.often}
     parts = [
-        (replace(file.templates, intents=often), OFTEN_WEIGHT),
-        (replace(file.templates, intents=others), OWN_WEIGHT),
-        (file.first, FIRST_WEIGHT),
+        (replace(file.templates, intents=often), OFTEN_WEIGHT, Heard.ALWAYS),
+        (replace(file.templates, intents=others), OWN_WEIGHT, Heard.ALWAYS),
+        (file.first, FIRST_WEIGHT, Heard.ALWAYS),
     ]
-    parts += [(_without_free_text(answers), ANSWER_WEIGHT) for answers in file.answers.values()]
+    parts += [(_without_free_text(answers), ANSWER_WEIGHT, Heard.ANSWERING) for answers in file.answers.values()]
     return tuple(
-        GrammarSource(replace(part, skip_words=skip_words), weight * len(part.intents))
-        for part, weight in parts
+        GrammarSource(replace(part, skip_words=skip_words), weight * len(part.intents), heard=heard)
+        for part, weight, heard in parts
         if part.intents
     )
 

@@ -217,7 +217,9 @@ class Turn:
             mic,
             ears,
             recognisers,
-            AsrRequest((self.info.language,), self.info.device_id),
+            AsrRequest(
+                (self.info.language,), self.info.device_id, answering=self._conversation.pending is not None
+            ),
             patience=self._parts.patience,
             judge=self._parts.judge,
             stamp=self._stamp,
@@ -375,8 +377,8 @@ class Turn:
         stage = error.stage if isinstance(error, StageError) else "turn"
         log.error("turn %s failed (%s): %s", self.info.id, stage, error)
         texts, language = self._parts.texts, self.info.language
-        key = f"spoken.{error.code}"
-        text = texts.text(key if texts.has(key, language) else "spoken.failed", language)
+        keys = (f"spoken.{error.code}", f"spoken.{stage}-failed", "spoken.failed")
+        text = texts.text(next((key for key in keys if texts.has(key, language)), keys[-1]), language)
         if self._mouth.opened_at is None:  # its sound would mix with the speech later on
             await self._link.send(Alert(texts.text("spoken.alert", language), text, "sad"))
         try:

@@ -89,6 +89,8 @@ class SentenceGraph:
     """From, to, word, and how often people who came this far say it (0…1)."""
     ends: tuple[tuple[int, float], ...]
     """States where a sentence may be over, and how often it is."""
+    polite: tuple[str, ...] = ()
+    """What may be said before or after any sentence without changing it: ``please``."""
 
 
 class Phrasebook(Protocol):
@@ -102,8 +104,11 @@ class Phrasebook(Protocol):
         """Yield *count* spoken sentences at random: lower-case words, numbers as words, names as people say them."""
         ...
 
-    def graph(self) -> SentenceGraph:
-        """The sentences to listen for, exactly; those with free text are left out. Takes a second at first."""
+    def graph(self, answering: bool = False) -> SentenceGraph:
+        """The sentences to listen for, exactly; those with free text are left out. Takes up to a second at first.
+
+        With *answering*, bare answers to the hub's questions are among them.
+        """
         ...
 
     def names(self) -> Sequence[str]:
@@ -130,6 +135,8 @@ class AsrRequest:
     languages: tuple[str, ...]
     """What the person may speak, most likely first."""
     device_id: str = ""
+    answering: bool = False
+    """The hub has asked something: the person may say a bare answer, such as "in the kitchen"."""
 
 
 class AsrStream(ABC):

@@ -50,25 +50,35 @@ def _folders(own: Path | None) -> Iterable[Path]:
 
 
 def import_integration(folder: Path) -> ModuleType:
-    """Import the integration in *folder* and return its package."""
-    namespace = sys.modules.get(NAMESPACE)
-    if namespace is None:
-        namespace = ModuleType(NAMESPACE)
-        namespace.__path__ = []
-        sys.modules[NAMESPACE] = namespace
-    parent = str(folder.parent)
-    path: list[str] = namespace.__path__  # type: ignore[assignment]  # the list we put there
-    if parent not in path:
-        path.append(parent)
+    """Import the integration in *folder* and return its package. Threads may import different ones at the same time."""
+    namespace = sys.modules.setdefault(NAMESPACE, _namespace())
     name = f"{NAMESPACE}.{folder.name}"
     loaded = sys.modules.get(name)
-    if loaded is not None and Path(loaded.__file__ or "").parent != folder:
+    if loaded is not None:
+        if Path(loaded.__file__ or "").parent == folder:
+            return loaded
         forget_integration(folder.name)
-    if path[0] != parent:  # the folder that is asked for wins over one of the same name elsewhere
-        path.remove(parent)
-        path.insert(0, parent)
     importlib.invalidate_caches()
-    return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        forget_integration(folder.name)
+        raise
+    setattr(namespace, folder.name, module)
+    return module
+
+
+def _namespace() -> ModuleType:
+    namespace = ModuleType(NAMESPACE)
+    namespace.__path__ = []
+    return namespace
 
 
 def forget_integration(domain: str) -> None:

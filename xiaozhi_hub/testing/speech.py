@@ -20,12 +20,13 @@ _BITRATE = 24000
 _COMPLEXITY = 0  # as the firmware, which has better things to do
 _WINDOW = RATE // 50
 _FAINTEST = 1e-4  # 40 dB below the loudest
+_ABOVE_NOISE = 4.0  # 6 dB
 _HISS = 4.0
 _QUIET_FRAMES = 50
 
 
 def speech_end_ms(samples: Samples) -> float:
-    """Return where speech of 16 kHz ends: after the last 20 ms whose power is within 40 dB of the loudest.
+    """Return where speech of 16 kHz ends: after the last 20 ms within 40 dB of the loudest and 6 dB above the noise.
 
     Files go on after the last word, some for long; that must not count as the hub's delay.
     """
@@ -36,7 +37,8 @@ def speech_end_ms(samples: Samples) -> float:
     loudest = power.max()
     if loudest == 0:
         raise HubError("The recording holds no sound.", code="no-speech")
-    return float(np.flatnonzero(power >= loudest * _FAINTEST)[-1] + 1) * 20.0
+    threshold = max(loudest * _FAINTEST, min(float(np.percentile(power, 10)) * _ABOVE_NOISE, loudest / 2))
+    return float(np.flatnonzero(power >= threshold)[-1] + 1) * 20.0
 
 
 @dataclass(frozen=True, slots=True)
