@@ -33,25 +33,29 @@ from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
 from xiaozhi_hub.discovery import Discovery, network_addresses
+from xiaozhi_hub.engines.base import Asr
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import home_tools
 from xiaozhi_hub.errors import HubError, StoreError
-from xiaozhi_hub.overview import gather_status
+from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.entries import EntryState
-from xiaozhi_hub.plugins.manager import PluginManager
+from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.history import History
 from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
-from xiaozhi_hub.web.app import WebParts, build_app, serve
-from xiaozhi_hub.web.device import DeviceLimits
+from xiaozhi_hub.web.api import Api, ApiParts
+from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
+from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
+from xiaozhi_hub.web.health import Health
 from xiaozhi_hub.web.ota import clock
-from xiaozhi_hub.web.status import HubStatus
+from xiaozhi_hub.web.status import HubStatus, PartStatus
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +66,10 @@ LEARN_DELAY_SECONDS = 0.1
 SELF_TEST = "self-test"
 """The device id under which the hub talks with itself; nothing of it is remembered."""
 RETENTION_SECONDS = 6 * 3600.0
+LEARN_SECONDS = 30.0
+"""A recogniser that has not learned by then goes on with what it knew."""
+REMEMBER_SECONDS = 1.0
+"""For turns to end, and for what is then still to be written, when the hub stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +84,9 @@ class Problem:
 class Hub:
     """One hub. ``async with Hub(config) as hub: await hub.ready()``; leaving the block stops everything."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, patience: Patience = PATIENCE) -> None:
         self.config = config
+        self._patience = patience
         self.started_at = time.time()
         self.bus = Bus()
         self.texts = Texts()
@@ -94,6 +103,9 @@ class Hub:
         self._ready = asyncio.Event()
         self._ports: tuple[int, ...] = ()
         self._scope = TaskScope("hub")
+        self._talking: set[asyncio.Future[None]] = set()
+        self._writing: set[asyncio.Task[None]] = set()
+        self._door: DeviceDoor
         self._stack = AsyncExitStack()
         self._locales: dict[str, str] = {}
         self._learning: asyncio.Task[None] | None = None
@@ -130,10 +142,10 @@ class Hub:
         enter = self._stack.push_async_callback
         enter(self._scope.close)
         await self._listen()
-        await self._open_store()
+        data_dir = await self._open_store()
         api = HubApi(
             config=self.config,
-            data_dir=self.config.data_dir,
+            data_dir=data_dir,
             texts=self.texts,
             bus=self.bus,
             entities=self.entities,
@@ -142,7 +154,7 @@ class Hub:
             announcer=self.announcer,
             now=time.time,
         )
-        self.plugins = PluginManager(api, self.engines, self.intents)
+        self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         self.parts = TurnParts(
             texts=self.texts,
             engines=self.engines,
@@ -166,6 +178,7 @@ class Hub:
         self._stack.callback(self.bus.watch(NamesChanged, lambda _: self._names_changed()))
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
         enter(self.plugins.stop)
+        enter(self._hang_up)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._scope.start(self._warm_up(), name="warm-up")
         self._scope.start(self._retention(), name="retention")
@@ -180,10 +193,28 @@ class Hub:
 
         async def serve_link(link: Link) -> None:
             await self._built.wait()
-            await self.devices.serve(link)
+            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._talking.add(ended)
+            try:
+                await self.devices.serve(link)
+            finally:
+                self._talking.discard(ended)
+                ended.set_result(None)
+
+        async def turn_parts() -> TurnParts:
+            await self.ready()
+            return self.parts
+
+        async def chat_history(device_id: str, limit: int) -> ChatHistory:
+            await self._built.wait()
+            return await self.history.chat_history(device_id, limit)
+
+        def health() -> tuple[PartStatus, ...] | None:
+            return parts_of(self) if self.is_ready else None
 
         config = self.config
         limits = config.limits
+        api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
         app = build_app(
             WebParts(
                 texts=self.texts,
@@ -197,10 +228,20 @@ class Hub:
                     limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
                 ),
                 now=clock(config.hub.time_zone),
+                routes=(*api.routes(), *Health(health, __version__).routes()),
             )
         )
+        self._door = app[DEVICE_DOOR]
         ports = dict.fromkeys((config.server.http_port, config.server.port))
         self._ports = await self._stack.enter_async_context(serve(app, config.server.ip, tuple(ports)))
+
+    async def _hang_up(self) -> None:
+        """End all conversations while everything they need is still there, and remember them."""
+        await self._door.close()
+        if self._talking:
+            await asyncio.wait(self._talking, timeout=REMEMBER_SECONDS)
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=REMEMBER_SECONDS)
 
     async def announce(self) -> None:
         """Tell the local network where the hub is."""
@@ -235,21 +276,26 @@ class Hub:
         ip = self.config.server.ip
         return f"http://{'127.0.0.1' if ip == '0.0.0.0' else ip}:{self.port}"
 
-    async def _open_store(self) -> None:
-        """Open the database; where the data folder refuses, work without remembering and say so."""
+    async def _open_store(self) -> Path:
+        """Open the database; where the data folder refuses, work without remembering and say so. Returns the folder that
+        is used."""
         folder = self.config.data_dir
         try:
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
             self.database = Database(folder / "hub.db")
             await self.database.open()
         except (OSError, StoreError) as error:
-            hint = (
-                error.hint
-                if isinstance(error, StoreError)
-                else f"Make {folder} writable for the user who runs the hub."
-            )
-            reason = error.message if isinstance(error, StoreError) else f"{folder}: {error.strerror}."
-            self._problem("store", f"Nothing will be remembered after a restart: {reason}", hint)
+            if isinstance(error, StoreError):
+                reason, hint = error.message, error.hint
+            elif isinstance(error, (FileExistsError, NotADirectoryError)):
+                reason, hint = (
+                    f"{folder} is not a folder",
+                    "Move what is there away, or set data_dir to another folder.",
+                )
+            else:
+                reason = f"{folder}: {error.strerror}"
+                hint = "Let the user the hub runs as write to the folder, or set data_dir to another one."
+            self._problem("store", f"Nothing will be remembered after a restart: {reason}.", hint)
             folder = Path(tempfile.mkdtemp(prefix="xiaozhi-hub-"))
             self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
             self.database = Database(folder / "hub.db")
@@ -266,12 +312,18 @@ class Hub:
         )
         self.known_devices = Devices(self.database)
         self._locales = {device.id: device.language for device in await self.known_devices.all()}
+        return folder
 
     async def _warm_up(self) -> None:
         began = time.monotonic()
-        await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker())
-        await self._learn()
-        self._ready.set()
+        try:
+            await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker())
+            await self._learn()
+        except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
+            log.exception("the start is not complete")
+            self._problem("start", f"The start is not complete: {type(error).__name__}: {error}.", "See the log.")
+        finally:
+            self._ready.set()
         log.info("ready after %.1f s", time.monotonic() - began)
 
     async def _warm_speaker(self) -> None:
@@ -308,14 +360,27 @@ class Hub:
     async def _learn(self) -> None:
         """Make intents and recognisers know the names and sentences of now."""
         await self.intents.rebuild()
+        if self.intents.problems:
+            told = "\n".join(f"{problem.place}: {problem.message}" for problem in self.intents.problems)
+            self._problem("sentences", f"Sentences are missing: {told}", self.intents.problems[0].hint)
+        else:
+            self.problems.pop("sentences", None)
         for language in LANGUAGES:
             for recogniser in self.engines.asrs((), language):
-                try:
-                    await recogniser.learn(self.intents.book(language))
-                except HubError as error:
-                    self._problem(f"learn-{recogniser.info.id}", f"{recogniser.info.name}: {error.message}", error.hint)
-                else:
-                    self.problems.pop(f"learn-{recogniser.info.id}", None)
+                await self._teach(recogniser, language)
+
+    async def _teach(self, recogniser: Asr, language: str) -> None:
+        code = f"learn-{recogniser.info.id}-{language}"
+        try:
+            async with asyncio.timeout(LEARN_SECONDS):
+                await recogniser.learn(self.intents.book(language))
+        except HubError as error:
+            self._problem(code, f"{recogniser.info.name}: {error.message}", error.hint)
+        except Exception as error:  # an engine's own: the others learn, and the hub becomes ready
+            log.exception("%s could not learn", recogniser.info.name)
+            self._problem(code, f"{recogniser.info.name} could not learn the names: {type(error).__name__}: {error}")
+        else:
+            self.problems.pop(code, None)
 
     def _judge(self, text: str, language: str) -> Completeness:
         if not text or language not in LANGUAGES:
@@ -333,7 +398,9 @@ class Hub:
         ):
             return
         self.bus.tell(TurnFinished(record))
-        self._scope.start(self._write(record), name="remember")
+        task = self._scope.start(self._write(record), name="remember")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
 
     async def _write(self, record: TurnRecord) -> None:
         try:
@@ -351,18 +418,16 @@ class Hub:
                 self._problem("retention", f"Old turns are not deleted: {error.message}", error.hint)
             await asyncio.sleep(RETENTION_SECONDS)
 
-    async def ask_stream(self, text: str, language: str, device_id: str) -> AsyncGenerator[str, None]:
-        """Answer a written question sentence by sentence, without a device."""
+    async def ask_stream(self, text: str, language: str, device_id: str) -> AsyncGenerator[str | TurnRecord, None]:
+        """Answer a written question without a device: yield the sentences and, last, the record of the turn."""
         await self.ready()
         async with aclosing(ask(self.parts, self._text_turn(language, device_id), text)) as pieces:
             async for piece in pieces:
-                if isinstance(piece, str):
-                    yield piece
+                yield piece
 
     async def ask(self, text: str, language: str, device_id: str) -> TurnRecord:
         """Answer a written question, without a device."""
-        await self.ready()
-        async with aclosing(ask(self.parts, self._text_turn(language, device_id), text)) as pieces:
+        async with aclosing(self.ask_stream(text, language, device_id)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, TurnRecord):
                     return piece

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from xiaozhi_hub import __version__
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.plugins.entries import EntryState
-from xiaozhi_hub.web.status import DeviceStatus, EngineStatus, EntryStatus, HubStatus, TurnStatus
+from xiaozhi_hub.web.status import DeviceStatus, EngineStatus, EntryStatus, HubStatus, PartStatus, TurnStatus
 
 if TYPE_CHECKING:
     from xiaozhi_hub.hub import Hub
@@ -62,17 +61,8 @@ async def gather_status(hub: Hub) -> HubStatus:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """How one part of the hub is."""
-
-    name: str
-    healthy: bool
-    detail: str = ""
-
-
-def parts_of(hub: Hub) -> tuple[Part, ...]:
-    """How each part of the hub is, for `GET /health/detailed`."""
+def parts_of(hub: Hub) -> tuple[PartStatus, ...]:
+    """How each part of the hub is, for `GET /health` and `GET /health/detailed`."""
     problems = hub.problems
     store = next((problems[code] for code in ("store", "history", "retention") if code in problems), None)
     roles = {engine.role.value for engine in hub.engines.all()}
@@ -80,13 +70,17 @@ def parts_of(hub: Hub) -> tuple[Part, ...]:
     failed = [e for e in hub.plugins.entries if e.state in (EntryState.FAILED, EntryState.RETRYING)]
     free = _free_bytes(hub)
     return (
-        Part("database", store is None, store.message if store is not None else ""),
-        Part("voice_loop", not missing, f"missing: {', '.join(missing)}" if missing else ""),
-        Part("models", "asr" in roles, ", ".join(f"{e.role.value} {e.id}" for e in hub.engines.all())),
-        Part("plugins", not failed, "; ".join(f"{e.domain}: {e.reason}" for e in failed)),
-        Part("disk", free is None or free > LOW_DISK_BYTES, f"{free // 2**20} MB free" if free is not None else ""),
-        Part("clock", hub.started_at > 1_700_000_000, "" if hub.started_at > 1_700_000_000 else "the clock is not set"),
-        Part(
+        PartStatus("database", store is None, store.message if store is not None else ""),
+        PartStatus("voice_loop", not missing, f"missing: {', '.join(missing)}" if missing else ""),
+        PartStatus("models", "asr" in roles, ", ".join(f"{e.role.value} {e.id}" for e in hub.engines.all())),
+        PartStatus("plugins", not failed, "; ".join(f"{e.domain}: {e.reason}" for e in failed)),
+        PartStatus(
+            "disk", free is None or free > LOW_DISK_BYTES, f"{free // 2**20} MB free" if free is not None else ""
+        ),
+        PartStatus(
+            "clock", hub.started_at > 1_700_000_000, "" if hub.started_at > 1_700_000_000 else "the clock is not set"
+        ),
+        PartStatus(
             "discovery",
             hub.discovery is None or hub.discovery.problem is None,
             (hub.discovery.problem or "") if hub.discovery is not None else "switched off",

@@ -36,7 +36,7 @@ SETTINGS: Mapping[str, Any] = {
     "lm": None,
     "bestpath": False,
     "topn": 8,
-    "lw": 4.0,
+    "lw": 2.5,
     "wip": 0.65,
     "beam": 1e-48,
     "pbeam": 1e-48,
@@ -183,8 +183,8 @@ class Recogniser:
 
 # -- how certain ------------------------------------------------------------------------------------------------------
 
-_WEIGHTS = {"frame": 0.0, "word": 0.0, "prior": 0.0, "length": 0.0, "pause": 0.0}
-_BIAS = 0.0
+_WEIGHTS = {"frame": 1.042, "word": 0.961, "prior": 0.134, "length": -0.131, "pause": -11.42}
+_BIAS = 8.62
 
 
 def confidence(segments: Sequence[tuple[str, int, float]], prior: float) -> float:

@@ -32,8 +32,8 @@ class Moment(StrEnum):
 class Patience:
     """How much silence ends a turn, in ms, by what the words so far may become."""
 
-    complete_ms: float = 200
-    extendable_ms: float = 450
+    complete_ms: float = 180
+    extendable_ms: float = 420
     unfinished_ms: float = 700
     """Also when nothing is known of the words: longer than the gaps inside a sentence (95 % are below 376 ms, all of the
     measured ones below 512 ms)."""
@@ -50,8 +50,9 @@ BEGIN_MS = 90
 """Speech must last this long to be a beginning: white noise reaches the threshold for single windows only."""
 SPEECH = 0.5
 """Probability from which a piece counts as speech when nobody speaks."""
-STILL_SPEECH = 0.3
-"""Probability from which it counts as speech while somebody speaks: words fade."""
+STILL_SPEECH = 0.45
+"""Probability from which it counts as speech while somebody speaks: words fade, but every frame that is taken for speech
+without being it is felt as delay."""
 MAX_SPEECH_MS = 20_000
 """An utterance ends here at the latest: a television never pauses."""
 

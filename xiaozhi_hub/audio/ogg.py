@@ -25,25 +25,50 @@ _LOST = b"\x18"
 
 def write_ogg(packets: Sequence[Packet], input_rate: int) -> bytes:
     """Return *packets* as an Ogg Opus file. *input_rate* is the rate before encoding, for information only."""
-    head = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, PRE_SKIP, input_rate, 0, 0)
-    tags = b"OpusTags" + struct.pack("<I", len(VENDOR)) + VENDOR + struct.pack("<I", 0)
-    pages = [_page([head], 0, 0, _FIRST), _page([tags], 0, 1, 0)]
-    position = 0
-    content: list[bytes] = []
-    since = 0.0
-    segments = 0
-    for packet in packets:
+    writer = OggWriter(input_rate)
+    return b"".join((writer.begin(), *map(writer.feed, packets), writer.end()))
+
+
+class OggWriter:
+    """Makes an Ogg Opus file piece by piece: `begin`, `feed` for each packet, `end`. What they return makes the file.
+
+    A page is complete after about *page_ms*; until then `feed` returns nothing.
+    """
+
+    def __init__(self, input_rate: int, page_ms: float = PAGE_MS) -> None:
+        self._input_rate = input_rate
+        self._page_ms = page_ms
+        self._position = 0
+        self._count = 0
+        self._content: list[bytes] = []
+        self._since = 0.0
+        self._segments = 0
+
+    def begin(self) -> bytes:
+        head = b"OpusHead" + struct.pack("<BBHIhB", 1, 1, PRE_SKIP, self._input_rate, 0, 0)
+        tags = b"OpusTags" + struct.pack("<I", len(VENDOR)) + VENDOR + struct.pack("<I", 0)
+        self._count = 2
+        return _page([head], 0, 0, _FIRST) + _page([tags], 0, 1, 0)
+
+    def feed(self, packet: Packet) -> bytes:
         data = packet.data or _LOST
         ms = packet_ms(data)
-        if content and (since + ms > PAGE_MS or segments + len(data) // 255 + 1 > 255):
-            pages.append(_page(content, position, len(pages), 0))
-            content, since, segments = [], 0.0, 0
-        content.append(data)
-        since += ms
-        segments += len(data) // 255 + 1
-        position += round(ms * 48)
-    pages.append(_page(content, position, len(pages), _LAST))
-    return b"".join(pages)
+        full = self._since + ms > self._page_ms or self._segments + len(data) // 255 + 1 > 255
+        page = self._finish_page(0) if self._content and full else b""
+        self._content.append(data)
+        self._since += ms
+        self._segments += len(data) // 255 + 1
+        self._position += round(ms * 48)
+        return page
+
+    def end(self) -> bytes:
+        return self._finish_page(_LAST)
+
+    def _finish_page(self, flags: int) -> bytes:
+        page = _page(self._content, self._position, self._count, flags)
+        self._count += 1
+        self._content, self._since, self._segments = [], 0.0, 0
+        return page
 
 
 def read_ogg(content: bytes) -> list[bytes]:
@@ -116,4 +141,4 @@ def checksum(data: bytes | bytearray) -> int:
     return int(f"{mirrored:032b}"[::-1], 2)
 
 
-__all__ = ["read_ogg", "write_ogg"]
+__all__ = ["OggWriter", "read_ogg", "write_ogg"]

@@ -14,6 +14,8 @@ SILENT_DBFS = -100.0
 """The level of nothing at all; 16 bits reach down to about -96."""
 _RATES = range(4000, 192_001)
 _MOST_CHANNELS = 8
+_UNKNOWN = 0xFFFFFFFF
+"""The length that players take for "until the end"."""
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
 
@@ -79,12 +81,20 @@ def trim_start(chunk: PcmChunk, *, below_dbfs: float = -55.0, keep_ms: float = 1
 def write_wav(chunk: PcmChunk) -> bytes:
     """Return a 16-bit mono WAV file."""
     data = chunk.samples.astype("<i2").tobytes()
-    header = struct.pack("<HHIIHH", _PCM, 1, chunk.rate, chunk.rate * 2, 2, 16)
+    return wav_header(chunk.rate, len(data)) + data
+
+
+def wav_header(rate: int, size: int | None = None) -> bytes:
+    """Return what stands before *size* bytes of 16-bit mono samples.
+
+    None is for a file that is sent while it is made: it holds as many as will come.
+    """
+    shape = struct.pack("<HHIIHH", _PCM, 1, rate, rate * 2, 2, 16)
     return b"".join(
         (
-            b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVE",
-            b"fmt " + struct.pack("<I", len(header)) + header,
-            b"data" + struct.pack("<I", len(data)) + data,
+            b"RIFF" + struct.pack("<I", _UNKNOWN if size is None else 36 + size) + b"WAVE",
+            b"fmt " + struct.pack("<I", len(shape)) + shape,
+            b"data" + struct.pack("<I", _UNKNOWN if size is None else size),
         )
     )
 
@@ -151,4 +161,14 @@ def _read_samples(data: bytes, kind: int, channels: int, rate: int, bits: int) -
     return PcmChunk(np.clip(np.rint(mono), -32768, 32767).astype(np.int16), rate)
 
 
-__all__ = ["SILENT_DBFS", "BadAudio", "Resampler", "level", "read_wav", "resample", "trim_start", "write_wav"]
+__all__ = [
+    "SILENT_DBFS",
+    "BadAudio",
+    "Resampler",
+    "level",
+    "read_wav",
+    "resample",
+    "trim_start",
+    "wav_header",
+    "write_wav",
+]

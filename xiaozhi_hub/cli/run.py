@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import importlib.util
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -34,6 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C. Returns the exit code: 0 after a clean stop, 1 when the hub could not start."""
+    # Before numpy is imported: its threads only get into each other's way on products as small as the hub's.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from xiaozhi_hub.core.config import ensure_config_folder, load_config
     from xiaozhi_hub.diagnostics import set_up_logging
     from xiaozhi_hub.errors import HubError

@@ -67,9 +67,9 @@ class DiscoveryConfig:
 class SilenceConfig:
     """How long a pause must be before it is the end of what a person says, in milliseconds."""
 
-    complete_ms: int = 200
+    complete_ms: int = 180
     """After a whole command that cannot go on."""
-    extendable_ms: int = 450
+    extendable_ms: int = 420
     """After a whole command that could go on."""
     unfinished_ms: int = 700
     """After anything else."""

@@ -144,15 +144,16 @@ class Worker:
             job()
             del job  # or the last job's audio would be kept until the next one comes
 
-    async def close(self) -> None:
-        """Finish the running job and end the thread; jobs that still wait are dropped."""
+    async def close(self, seconds: float = 5.0) -> None:
+        """Finish the running job and end the thread; jobs that still wait are dropped. A job that takes longer than
+        *seconds* is left behind."""
         if self._closed:
             return
         self._closed = True
         thread, self._thread = self._thread, None
         if thread is not None:
             self._jobs.put(None)
-            await asyncio.get_running_loop().run_in_executor(None, thread.join, 5.0)
+            await asyncio.get_running_loop().run_in_executor(None, thread.join, seconds)
 
 
 def _tell(

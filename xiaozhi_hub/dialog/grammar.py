@@ -25,8 +25,12 @@ from xiaozhi_hub.engines.base import SentenceGraph
 
 K = TypeVar("K")
 
-RARE = 0.02
+RARE = 0.05
 """A longer sentence that is less likely than this, given what was heard, is not waited for."""
+IDLE_WORDS = frozenset("now right today please like for script scene track song item 吧 吗 啊 呢 了 呀".split())
+"""What people may add to a whole sentence without changing what it means: losing it costs nothing, so it is not waited for."""
+PLACING_WORDS = frozenset("in of at on throughout around across".split())
+"""What begins a place. After the name of a thing it adds nothing, because the name says which thing is meant."""
 WILDCARD_WORD = 1e-4
 """The chance of one particular word where anything may be said."""
 POLITE = 0.03
@@ -122,20 +126,21 @@ class Grammar:
         self._answering = merge(begins[Heard.ALWAYS] + begins[Heard.ANSWERING])
         self._start = merge([begin for some in begins.values() for begin in some])
         self._graphs: dict[bool, SentenceGraph] = {}
+        self._things = {spoken_words(name, language) for name in self._written("name")}
 
     # -- Phrasebook -----------------------------------------------------------------------------------------------
 
     def names(self) -> Sequence[str]:
         """The names of entities, areas and scenes as they are written, each once."""
-        found: dict[str, None] = {}
-        for list_name in _NAME_LISTS:
-            slot_list = self._lists.get(list_name)
-            if isinstance(slot_list, TextSlotList):
-                for value in slot_list.values:
-                    for _, written in ways_to_say(value.text_in, self.language):
-                        if written:
-                            found[written] = None
-        return tuple(found)
+        return tuple(dict.fromkeys(name for list_name in _NAME_LISTS for name in self._written(list_name)))
+
+    def _written(self, list_name: str) -> Iterator[str]:
+        slot_list = self._lists.get(list_name)
+        if isinstance(slot_list, TextSlotList):
+            for value in slot_list.values:
+                for _, written in ways_to_say(value.text_in, self.language):
+                    if written:
+                        yield written
 
     def samples(self, count: int, seed: int = 0) -> Iterator[str]:
         """Draw *count* sentences, each as often as it is expected to be said. The same seed draws the same."""
@@ -229,13 +234,22 @@ class Grammar:
             return Completeness.PARTIAL
         front = self._read(words)
         over = self._ended(front)
-        more = sum(place.share * (1 - node.end) for node, place in front.nodes.items())
-        more += sum(
-            place.share * (tree.mass - tree.end) / tree.mass for (tree, _), place in front.inside.items() if tree.mass
-        )
+        idle = IDLE_WORDS | PLACING_WORDS if over and self._names_a_thing(words) else IDLE_WORDS
+        more = 0.0
+        for node, place in front.nodes.items():
+            said_in_vain = sum(share for word in idle for _, share in node.words.get(word, ())) if over else 0.0
+            more += place.share * max(0.0, 1 - node.end - said_in_vain)
+        for (tree, _), place in front.inside.items():
+            if tree.mass:
+                in_vain = sum(tree.next[word].mass for word in idle if word in tree.next) if over else 0.0
+                more += place.share * max(0.0, tree.mass - tree.end - in_vain) / tree.mass
         if over:
             return Completeness.EXTENDABLE if more > RARE * (over + more) else Completeness.COMPLETE
         return Completeness.PARTIAL if more else Completeness.UNKNOWN
+
+    def _names_a_thing(self, words: tuple[str, ...]) -> bool:
+        """Do the words end with the name of an entity or scene, rather than with a kind of thing or a room?"""
+        return any(words[-size:] in self._things for size in range(1, min(len(words), 5) + 1))
 
     @staticmethod
     def _ended(front: _Front) -> float:

@@ -31,8 +31,9 @@ BEFORE_MS = 1000
 FAINT = 0.08
 """Probability from which a piece right before the certain speech belongs to it: words that begin softly, or that the codec
 has blurred."""
-GUESS_MS = 120
-"""Silence after which the words so far are recognised speculatively: two frames, so that not every breath costs a pass."""
+GUESS_MS = 60
+"""Silence after which the words so far are recognised speculatively: one frame, so that the result is there when a whole
+command has been followed by `Patience.complete_ms` of silence."""
 STALL_SECONDS = 1.0
 """A device that sends nothing for so long in the middle of an utterance is taken to be silent."""
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
+import re
+import shlex
 import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, distribution, entry_points
@@ -18,8 +21,11 @@ from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.errors import ConfigError, NeedsAttention
 from xiaozhi_hub.plugins.manifest import Manifest, read_manifest
 
+log = logging.getLogger(__name__)
+
 NAMESPACE = "xiaozhi_hub_integrations"
 ENTRY_POINTS = "xiaozhi_hub"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def find_integrations(own: Path | None = None) -> tuple[dict[str, Manifest], list[ConfigError]]:
@@ -44,7 +50,11 @@ def _folders(own: Path | None) -> Iterable[Path]:
         if parent is not None and parent.is_dir():
             yield from sorted(child for child in parent.iterdir() if child.is_dir())
     for point in entry_points(group=ENTRY_POINTS):
-        module = importlib.util.find_spec(point.value)
+        try:
+            module = importlib.util.find_spec(point.value)
+        except (ImportError, ValueError) as error:  # its package was removed by halves
+            log.error("the integration %s of an installed package cannot be found: %s", point.name, error)
+            continue
         if module is not None and module.origin is not None:
             yield Path(module.origin).parent
 
@@ -68,8 +78,9 @@ def import_integration(folder: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
-        forget_integration(folder.name)
+    except BaseException:  # half a package must not stay, whatever it was
+        if sys.modules.get(name) is module:  # one that hung may end after another import of it has begun
+            forget_integration(folder.name)
         raise
     setattr(namespace, folder.name, module)
     return module
@@ -93,14 +104,12 @@ def check_requirements(manifest: Manifest) -> None:
     missing = []
     for requirement in manifest.requirements:
         try:
-            distribution(
-                requirement.split(";")[0].strip().split("[")[0].split(">")[0].split("<")[0].split("=")[0].strip()
-            )
+            distribution(_NAME.match(requirement.strip())[0])  # type: ignore[index]  # the manifest was checked
         except PackageNotFoundError:
             missing.append(requirement)
     if missing:
         raise NeedsAttention(
             f"{manifest.name} needs {', '.join(missing)}, which is not installed.",
             code="requirement-missing",
-            hint=f"Run: {sys.executable} -m pip install {' '.join(repr(m) if ';' in m or '>' in m else m for m in missing)}",
+            hint=f"Run: {sys.executable} -m pip install {shlex.join(missing)}",
         )

@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pluggy
 
 from xiaozhi_hub.core.events import EntryChanged, NamesChanged
 from xiaozhi_hub.core.schema import check_options
-from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.engines.base import Engine
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.base import Entity
-from xiaozhi_hub.errors import ConfigError, HubError, NotReady
+from xiaozhi_hub.errors import ConfigError, ConfigErrors, EntryError, HubError, NotReady
 from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.hookspecs import PROJECT, Hooks
@@ -32,17 +33,29 @@ from xiaozhi_hub.plugins.loader import (
     forget_integration,
     import_integration,
 )
-from xiaozhi_hub.plugins.manifest import Manifest
+from xiaozhi_hub.plugins.manifest import Manifest, read_manifest
 from xiaozhi_hub.tools.base import Tool
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
-START_SECONDS = 30.0
-"""An entry that has not started by then has failed: models load from slow SD cards, but not for ever."""
-STOP_SECONDS = 5.0
-"""An entry that has not let go by then is left behind."""
-RETRY_SECONDS = (5, 10, 30, 60, 300)
-"""Waits before an entry that was not ready is tried again; the last one repeats."""
+THREAD_SECONDS = 1.0
+"""How long a thread that hangs in an integration is waited for; then it is left behind."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How many seconds the hub waits for an integration."""
+
+    start: float = 30.0
+    """An entry that has not started by then has failed: models load from slow SD cards, but not for ever."""
+    stop: float = 2.0
+    """An entry that has not let go by then is left behind: the whole hub ends within five seconds."""
+    retry: tuple[float, ...] = (5, 10, 30, 60, 300)
+    """Waits before an entry that was not ready is tried again; the last one repeats."""
+
+
+PATIENCE = Patience()
 
 
 class SentenceSink(Protocol):
@@ -61,18 +74,22 @@ class _Running:
     entry: Entry
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     plugin: Any = None
-    worker: Worker | None = None
-    retry: asyncio.Task[None] | None = None
+    task: asyncio.Task[None] | None = None
+    """What starts it, or will try again."""
     tries: int = 0
+    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class PluginManager:
     """All integrations that were found, and the entries that run."""
 
-    def __init__(self, hub: HubApi, engines: EngineRegistry, sentences: SentenceSink) -> None:
+    def __init__(
+        self, hub: HubApi, engines: EngineRegistry, sentences: SentenceSink, patience: Patience = PATIENCE
+    ) -> None:
         self._hub = hub
         self._engines = engines
         self._sentences = sentences
+        self._patience = patience
         self._pluggy = pluggy.PluginManager(PROJECT)
         self._pluggy.add_hookspecs(Hooks)
         self._scope = TaskScope("plugins")
@@ -87,97 +104,123 @@ class PluginManager:
         """Find the integrations and start those that are on. Returns when each is ready, retrying or failed."""
         own = self._hub.config.config_dir / "integrations"
         self.manifests, wrong = await asyncio.to_thread(find_integrations, own)
-        for problem in wrong:
-            log.error("an integration cannot be used: %s", problem)
-            domain = Path(problem.place.file).parent.name
-            broken = Entry(domain, {}, domain, EntryState.FAILED, str(problem), problem.hint)
-            self._running[domain] = _Running(
-                Manifest(domain, domain, "0", (), False, False, (), Path(problem.place.file).parent), broken
-            )
         chosen = self._hub.config.integrations
+        for problem in wrong:
+            folder = Path(problem.place.file).parent
+            if chosen.get(folder.name) is not False:
+                self._unusable(folder, *_told(problem))
         for domain in chosen:
-            if domain not in self.manifests and domain not in self._running:
+            if domain not in self.manifests and domain not in self._running and chosen[domain] is not False:
                 place = self._hub.config.place(("integrations", domain))
-                log.error("%s: there is no integration called %s", place, domain)
-                self._running[domain] = _Running(
-                    Manifest(domain, domain, "0", (), False, False, (), own / domain),
-                    Entry(
-                        domain,
-                        {},
-                        domain,
-                        EntryState.FAILED,
-                        f"{place}: there is no integration called {domain!r}.",
-                        f"Known: {', '.join(sorted(self.manifests))}. Your own go into {own}.",
-                    ),
+                self._unusable(
+                    own / domain,
+                    f"{place}: there is no integration called {domain!r}.",
+                    f"Known: {', '.join(sorted(self.manifests))}. Your own go into {own}.",
                 )
+        starting: list[asyncio.Task[None]] = []
         for domain, manifest in self.manifests.items():
             if domain in self._running:
                 continue
+            running = _Running(manifest, Entry(domain, {}, manifest.name))
             if domain in chosen and chosen[domain] is False:
-                entry = Entry(domain, {}, manifest.name, EntryState.DISABLED, "Switched off in the configuration.")
-                self._running[domain] = _Running(manifest, entry)
+                running.entry.state, running.entry.reason = EntryState.DISABLED, "Switched off in the configuration."
             elif domain in chosen or manifest.default:
-                self._running[domain] = _Running(manifest, Entry(domain, {}, manifest.name))
-        starting = [r for r in self._running.values() if r.entry.state is EntryState.STARTING]
-        await asyncio.gather(*(self._start(running) for running in starting))
+                running.task = self._scope.start(self._start(running), name=f"start-{domain}")
+                starting.append(running.task)
+            else:
+                continue
+            self._running[domain] = running
+        if starting:
+            await asyncio.wait(starting)
+
+    def _unusable(self, folder: Path, reason: str, hint: str) -> None:
+        """Show an integration that cannot even be looked at."""
+        domain = folder.name
+        log.error("integration %s cannot be used: %s %s", domain, reason, hint)
+        entry = Entry(domain, {}, domain)
+        self._running[domain] = _Running(Manifest(domain, domain, "0", (), False, False, (), folder), entry)
+        self._change(entry, EntryState.FAILED, reason, hint)
 
     async def stop(self) -> None:
-        """Stop every entry, last started first."""
+        """Stop every entry, all at once: one that does not let go must not take the time of the others."""
         await self._scope.close()
-        for running in reversed(tuple(self._running.values())):
-            await self._stop(running)
+        await asyncio.gather(*(self._undo(running) for running in self._running.values()))
 
     async def reload(self, domain: str) -> Entry:
-        """Stop an entry, read its files and options again, and start it; people may talk meanwhile."""
+        """Stop an entry, read its files again, and start it; people may talk meanwhile. What is switched off stays so."""
         running = self._running[domain]
-        await self._stop(running)
-        forget_integration(domain)
-        running.tries = 0
-        await self._start(running)
-        return running.entry
+        entry = running.entry
+        async with running.reloading:
+            if entry.state is EntryState.DISABLED:
+                return entry
+            if running.task is not None:
+                await cancel_and_wait(running.task)
+            await self._undo(running)
+            forget_integration(domain)
+            running.tries = 0
+            try:
+                running.manifest = await asyncio.to_thread(read_manifest, running.manifest.folder)
+            except ConfigError as error:
+                self._fail(running, error)
+            else:
+                entry.name = running.manifest.name
+                self.manifests = {**self.manifests, domain: running.manifest}
+                running.task = self._scope.start(self._start(running), name=f"start-{domain}")
+                await asyncio.wait([running.task])
+            if entry.state is not EntryState.READY:
+                self._tell_names(running)
+        return entry
 
     # -- one entry ------------------------------------------------------------------------------------------------
 
     async def _start(self, running: _Running) -> None:
+        """Start an entry, or say in it why that does not work."""
         domain = running.manifest.domain
         entry = running.entry
         entry.state, entry.reason, entry.hint, entry.retry_at = EntryState.STARTING, "", "", None
         running.stack = AsyncExitStack()
-        running.worker = Worker(f"hooks-{domain}")
         entry.scope = TaskScope(domain)
+        worker = Worker(f"hooks-{domain}")
+        limit = asyncio.timeout(self._patience.start)
         try:
-            async with asyncio.timeout(START_SECONDS):
-                await self._set_up(running)
+            async with limit:
+                await self._set_up(running, worker)
         except NotReady as error:
             await self._undo(running)
             self._retry(running, error)
-            return
-        except (HubError, TimeoutError, Exception) as error:
+        except BaseException as error:  # whatever it does: `sys.exit()` in an integration must not end the hub
             await self._undo(running)
+            if _is_ours(error):
+                raise
+            if limit.expired():
+                error = EntryError(
+                    f"It did not start within {self._patience.start:g} s.", hint="See the log for what it was doing."
+                )
             self._fail(running, error)
-            return
-        except BaseException:
-            await self._undo(running)
-            raise
-        running.tries = 0
-        self._change(entry, EntryState.READY)
-        if running.manifest.has_sentences or "entities" in running.manifest.kinds:
-            self._hub.bus.tell(NamesChanged())
+        else:
+            running.tries = 0
+            self._change(entry, EntryState.READY)
+            self._tell_names(running)
+        finally:
+            await worker.close(THREAD_SECONDS)
 
-    async def _set_up(self, running: _Running) -> None:
-        manifest, entry, worker = running.manifest, running.entry, running.worker
-        assert worker is not None
-        check_requirements(manifest)
-        running.plugin = await worker.run(import_integration, manifest.folder)
-        entry.options = await worker.run(self._options_of, manifest)
-        self._pluggy.register(running.plugin, name=manifest.domain)
-        self._pluggy.check_pending()
+    async def _set_up(self, running: _Running, worker: Worker) -> None:
+        manifest, entry = running.manifest, running.entry
+        await worker.run(_contained, check_requirements, manifest)
+        running.plugin = await worker.run(_contained, import_integration, manifest.folder)
+        entry.options = await worker.run(_contained, self._options_of, manifest)
+        try:
+            self._pluggy.register(running.plugin, name=manifest.domain)
+            self._pluggy.check_pending()
+        except pluggy.PluginValidationError as error:
+            known = ", ".join(name for name in vars(Hooks) if not name.startswith("_"))
+            raise EntryError(str(error), hint=f"The hooks are: {known}.", permanent=True) from error
         if (manifest.folder / "translations").is_dir():
-            await worker.run(self._hub.texts.add_folder, manifest.folder / "translations", manifest.domain)
+            await worker.run(_contained, self._hub.texts.add_folder, manifest.folder / "translations", manifest.domain)
         context = self._hook(running, "entry_context")
         if context is not None:
             await running.stack.enter_async_context(context())
-        await self._contribute(running)
+        await self._contribute(running, worker)
 
     def _options_of(self, manifest: Manifest) -> Mapping[str, Any]:
         raw = self._hub.config.integrations.get(manifest.domain)
@@ -191,9 +234,8 @@ class PluginManager:
         )
         return options
 
-    async def _contribute(self, running: _Running) -> None:
-        domain, worker = running.manifest.domain, running.worker
-        assert worker is not None
+    async def _contribute(self, running: _Running, worker: Worker) -> None:
+        domain = running.manifest.domain
         taken: list[tuple[Callable[[Any, str], None], Any]] = []
         sinks: dict[str, Callable[[Any, str], None]] = {
             "register_engines": self._engines.add,
@@ -209,7 +251,7 @@ class PluginManager:
             def register(thing: Engine | Tool | Entity | Path, sink: Callable[[Any, str], None] = sink) -> None:
                 taken.append((sink, thing))
 
-            await worker.run(lambda hook=hook, register=register: hook(register=register))
+            await worker.run(_contained, _call_plainly, name, hook, register)
         for sink, thing in taken:
             sink(thing, domain)
         if running.manifest.has_sentences:
@@ -232,21 +274,15 @@ class PluginManager:
 
     def _fail(self, running: _Running, error: BaseException) -> None:
         entry = running.entry
-        if isinstance(error, TimeoutError):
-            reason, hint = f"It did not start within {START_SECONDS:.0f} s.", "See the log for what it was doing."
-        elif isinstance(error, ConfigError):
-            reason, hint = str(error), error.hint
-        elif isinstance(error, HubError):
-            reason, hint = error.message, error.hint
-        else:
-            reason, hint = f"{type(error).__name__}: {error}", "The log has the details."
-        level = log.error if isinstance(error, (HubError, TimeoutError)) else log.exception
-        level("integration %s failed: %s %s", entry.domain, reason, hint)
+        reason, hint = _told(error)
+        unforeseen = None if isinstance(error, HubError) else error
+        log.error("integration %s failed: %s %s", entry.domain, reason, hint, exc_info=unforeseen)
         self._change(entry, EntryState.FAILED, reason, hint)
 
     def _retry(self, running: _Running, error: NotReady) -> None:
         entry = running.entry
-        wait = RETRY_SECONDS[min(running.tries, len(RETRY_SECONDS) - 1)]
+        waits = self._patience.retry
+        wait = waits[min(running.tries, len(waits) - 1)]
         if running.tries == 0:
             log.warning("integration %s is not ready, will try again: %s", entry.domain, error)
         running.tries += 1
@@ -259,17 +295,15 @@ class PluginManager:
             if entry.state is EntryState.READY:
                 log.info("integration %s is ready now", entry.domain)
 
-        running.retry = self._scope.start(again(), name=f"retry-{entry.domain}")
+        running.task = self._scope.start(again(), name=f"retry-{entry.domain}")
 
     def _change(self, entry: Entry, state: EntryState, reason: str = "", hint: str = "") -> None:
         entry.state, entry.reason, entry.hint = state, reason, hint
         self._hub.bus.tell(EntryChanged(entry.domain, state.value))
 
-    async def _stop(self, running: _Running) -> None:
-        if running.retry is not None and running.retry is not asyncio.current_task():
-            running.retry.cancel()
-            running.retry = None
-        await self._undo(running)
+    def _tell_names(self, running: _Running) -> None:
+        if running.manifest.has_sentences or "entities" in running.manifest.kinds:
+            self._hub.bus.tell(NamesChanged())
 
     async def _undo(self, running: _Running) -> None:
         """Take back everything an entry contributed and leave its context."""
@@ -281,16 +315,56 @@ class PluginManager:
         if running.plugin is not None and self._pluggy.is_registered(running.plugin):
             self._pluggy.unregister(running.plugin)
         try:
-            async with asyncio.timeout(STOP_SECONDS):
-                await running.entry.scope.close()
-                await running.stack.aclose()
-        except Exception:  # an integration that cannot even stop must not keep the hub from doing so
-            log.exception("integration %s did not stop cleanly", domain)
-        running.plugin = None
-        running.entry.runtime = None
-        if running.worker is not None:
-            await running.worker.close()
-            running.worker = None
+            await self._let_go(domain, running.stack.aclose)
+        finally:
+            await self._let_go(domain, running.entry.scope.close)
+            running.plugin = None
+            running.entry.runtime = None
+
+    async def _let_go(self, domain: str, leave: Callable[[], Awaitable[None]]) -> None:
+        try:
+            async with asyncio.timeout(self._patience.stop):
+                await leave()
+        except BaseException as error:  # an integration that cannot even stop must not keep the hub from doing so
+            if _is_ours(error):
+                raise
+            log.error("integration %s did not stop cleanly", domain, exc_info=error)
 
 
-__all__ = ["PluginManager", "SentenceSink", "import_integration"]
+def _is_ours(error: BaseException) -> bool:
+    """Is it the hub that ends, not the integration that failed?"""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
+    return isinstance(error, (KeyboardInterrupt, GeneratorExit))
+
+
+def _contained(function: Callable[..., T], *args: Any) -> T:
+    """Call into an integration, in a thread. What a future cannot carry, or what would end the loop, becomes an error."""
+    try:
+        return function(*args)
+    except BaseException as error:  # `sys.exit()`, too
+        if isinstance(error, Exception) and not isinstance(error, StopIteration):
+            raise
+        raise RuntimeError(f"{type(error).__name__}: {error}".removesuffix(": ")) from error
+
+
+def _call_plainly(name: str, hook: Callable[..., Any], register: Callable[[Any], None]) -> None:
+    answer = hook(register=register)
+    if inspect.iscoroutine(answer):
+        answer.close()
+        raise TypeError(f"{name} is called in a thread: make it a plain function, not an async one")
+
+
+def _told(error: BaseException) -> tuple[str, str]:
+    """What went wrong and what to do about it, for people."""
+    if isinstance(error, ConfigErrors) and len(error.errors) > 1:
+        return str(error), ""  # each with its own hint
+    if isinstance(error, ConfigError):
+        return f"{error.place}: {error.message}", error.hint
+    if isinstance(error, HubError):
+        return error.message, error.hint
+    return f"{type(error).__name__}: {error}", "The log has the details."
+
+
+__all__ = ["PATIENCE", "Patience", "PluginManager", "SentenceSink", "import_integration"]

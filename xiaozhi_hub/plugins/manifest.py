@@ -22,7 +22,9 @@ _SCHEMA = vol.Schema(
         vol.Required("kinds"): [vol.In(KINDS)],
         vol.Required("online"): bool,
         vol.Optional("default", default=False): bool,
-        vol.Optional("requirements", default=list): [str],
+        vol.Optional("requirements", default=list): [
+            vol.All(str, vol.Match(r"^[A-Za-z0-9]", msg="expected the name of a package"))
+        ],
     }
 )
 
@@ -58,6 +60,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise ConfigError(f"cannot read it: {error.strerror}", Place(str(path))) from error
     except json.JSONDecodeError as error:
         raise ConfigError(f"not valid JSON: {error.msg}", Place(str(path), error.lineno)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("not valid UTF-8", Place(str(path))) from error
     except vol.Invalid as error:
         key = " → ".join(str(part) for part in error.path)
         raise ConfigError(error.error_message, Place(str(path), key=key)) from error

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from xiaozhi_hub.core.config import Config, load_config
 from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.plugins.manager import PATIENCE, Patience
 
 READY_SECONDS = 30.0
 
 
 @asynccontextmanager
-async def running_hub(folder: Path, configuration: str) -> AsyncIterator[Hub]:
+async def running_hub(folder: Path, configuration: str, patience: Patience = PATIENCE) -> AsyncIterator[Hub]:
     """Run a hub with *configuration* (YAML) in *folder* while the block is entered; its engines have started.
 
     It listens on 127.0.0.1 only, on a port of its own (`Hub.local_url`), and announces nothing.
     """
-    async with Hub(_configured(folder, configuration)) as hub:
+    async with Hub(_configured(folder, configuration), patience) as hub:
         async with asyncio.timeout(READY_SECONDS):
             await hub.ready()
         yield hub

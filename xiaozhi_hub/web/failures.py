@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from xiaozhi_hub.audio.pcm import BadAudio
 from xiaozhi_hub.errors import (
     ConfigError,
     HubError,
@@ -31,8 +32,17 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (NotReady, 503),
     (StoreError, 503),
     (StageError, 502),
+    (BadAudio, 400),
 )
 _FOR_PROGRAMS = ("/api/", "/xiaozhi/", "/health", "/static/")
+
+
+class Rejected(HubError):
+    """A request that is refused with a certain HTTP *status*."""
+
+    def __init__(self, status: int, message: str, *, code: str, hint: str = "") -> None:
+        super().__init__(message, code=code, hint=hint, permanent=True)
+        self.status = status
 
 
 def failure_json(status: int, error: HubError) -> web.Response:
@@ -50,29 +60,36 @@ def failure_middleware(page: FailurePage) -> Middleware:
     async def answer_failures(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
-        except web.HTTPException as error:
-            if error.status < 400:
+        except Exception as error:  # the border of the HTTP request
+            if isinstance(error, web.HTTPException) and error.status < 400:
                 raise
-            status, failure = error.status, HubError(error.text or error.reason, code=_code(error))
-            headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        except HubError as error:
-            status, failure, headers = _status(error), error, {}
-            log.info("%s %s: %s", request.method, request.path, error)
-        except Exception:  # the border of the HTTP request
-            log.exception("%s %s failed", request.method, request.path)
-            status, headers = 500, {}
-            failure = HubError("The hub could not do this.", hint="Its log tells why.")
+            status, failure = failure_of(request, error)
+            allowed = error.headers.get("Allow") if isinstance(error, web.HTTPException) else None
         if request.path.startswith(_FOR_PROGRAMS) or "text/html" not in request.headers.get("Accept", ""):
             response = failure_json(status, failure)
         else:
             response = await page(request, status, failure)
-        response.headers.update(headers)
+        if allowed is not None:
+            response.headers["Allow"] = allowed
         return response
 
     return answer_failures
 
 
+def failure_of(request: web.Request, error: Exception) -> tuple[int, HubError]:
+    """Return the HTTP status and what to tell for what a handler raised; the log learns of it."""
+    if isinstance(error, web.HTTPException):
+        return error.status, HubError(error.text or error.reason, code=_code(error))
+    if isinstance(error, HubError):
+        log.info("%s %s: %s", request.method, request.path, error)
+        return _status(error), error
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return 500, HubError("The hub could not do this.", hint="Its log tells why.")
+
+
 def _status(error: HubError) -> int:
+    if isinstance(error, Rejected):
+        return error.status
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 

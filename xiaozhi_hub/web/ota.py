@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime
@@ -10,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 from aiohttp import web
 
-from xiaozhi_hub.errors import ProtocolError
 from xiaozhi_hub.protocol.ota import CheckIn, build_answer, encode_answer, read_check_in
+from xiaozhi_hub.web.body import read_body
 from xiaozhi_hub.web.hosts import Address, local_address, parse_host
 
 log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class Ota:
         return [route for path in PATHS for route in (web.post(path, self._check_in), web.get(path, self._status_page))]
 
     async def _check_in(self, request: web.Request) -> web.Response:
-        body = await _read_body(request)
+        body = await read_body(request, BODY_LIMIT, BODY_SECONDS)
         check_in = read_check_in(request.headers, body, request.remote or "")
         host, port = device_address(request, self._public)
         answer = encode_answer(build_answer(check_in, host=host, port=port, now=self._now()))
@@ -67,18 +66,3 @@ def clock(time_zone: str) -> Callable[[], datetime]:
     """A clock that shows the time in *time_zone*, an IANA name; empty is the system's."""
     zone = ZoneInfo(time_zone) if time_zone else None
     return lambda: datetime.now(zone).astimezone(zone)
-
-
-async def _read_body(request: web.Request) -> bytes:
-    if (request.content_length or 0) > BODY_LIMIT:
-        raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, request.content_length or 0)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > BODY_LIMIT:
-                    raise web.HTTPRequestEntityTooLarge(BODY_LIMIT, len(body))
-    except TimeoutError as error:
-        raise ProtocolError("The request did not come in time.", code="body-timeout") from error
-    return bytes(body)

@@ -77,3 +77,12 @@ class HubStatus:
     turns: tuple[TurnStatus, ...] = ()
     """The newest first."""
     problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """How one part of the hub is."""
+
+    name: str
+    healthy: bool
+    detail: str = ""

@@ -1,0 +1,130 @@
+"""The command ``xiaozhi-hub run``, as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60.0
+QUIET = "integrations:\n  phrases: false\n  silero_vad: false\n  espeak: false\n  echo:\n"
+"""Engines that need nothing and are there at once."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def run(folder: Path, *arguments: str) -> AsyncIterator[Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "xiaozhi_hub", "run", "-c", str(folder), "--host", "127.0.0.1", "--no-discovery"),
+        *arguments,
+        stdout=PIPE,
+        stderr=PIPE,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def banner(process: Process) -> dict[str, str]:
+    """The lines of the banner by their titles."""
+    assert process.stdout is not None
+    shown: dict[str, str] = {}
+    async with asyncio.timeout(START_SECONDS):
+        while "Self-test" not in shown:
+            line = (await process.stdout.readline()).decode()
+            assert line, "the hub ended before its banner"
+            title, _, text = line.strip().partition("  ")
+            shown[title] = text.strip()
+    return shown
+
+
+async def stop(process: Process) -> int:
+    process.terminate()
+    async with asyncio.timeout(10):
+        return await process.wait()
+
+
+def listening(pid: int) -> set[int]:
+    """The TCP ports on which a process listens."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            inodes.add(link.readlink().name)
+        except OSError:
+            continue
+    ports = set()
+    for table in ("tcp", "tcp6"):
+        path = Path(f"/proc/{pid}/net/{table}")
+        for line in path.read_text().splitlines()[1:] if path.exists() else ():
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                ports.add(int(fields[1].rsplit(":", 1)[1], 16))
+    return ports
+
+
+async def test_the_banner_says_where_the_hub_is_and_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text(QUIET)
+    port = free_port()
+    async with run(tmp_path, "--port", str(port), "--no-self-test") as process:
+        shown = await banner(process)
+        assert shown["Pages"] == f"http://127.0.0.1:{port}/"
+        assert shown["OTA URL"].split()[0] == f"http://127.0.0.1:{port}/xiaozhi/ota/"
+        assert re.search(r"VAD \S+ · ASR \S+.* · TTS \S+", shown["Voice"])
+        assert shown["Self-test"] == "not asked for"
+        assert await stop(process) == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="which ports are open is read from Linux's /proc")
+async def test_a_given_port_is_the_only_one(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text(QUIET)
+    port = free_port()
+    async with run(tmp_path, "--port", str(port), "--no-self-test") as process:
+        await banner(process)
+        assert listening(process.pid) == {port}
+
+
+async def test_a_missing_folder_is_made_with_a_configuration_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "home"
+    async with run(folder, "--port", str(free_port()), "--no-self-test") as process:
+        await banner(process)
+        assert "integrations:" in (folder / "configuration.yaml").read_text()
+        assert await stop(process) == 0
+
+
+async def test_at_its_start_the_hub_answers_a_spoken_question(tmp_path: Path) -> None:
+    pytest.importorskip("pocketsphinx", reason="the recogniser needs pocketsphinx")
+    pytest.importorskip("piper", reason="the voice needs piper-tts")
+    if not (ROOT / "integrations" / "phrases" / "engine.py").is_file():
+        pytest.skip("there is no recogniser for known sentences")
+    async with run(tmp_path, "--port", str(free_port())) as process:
+        shown = await banner(process)
+        assert re.match(r'"what time is it" → "It is \d+:\d\d [AP]M\."   first voice \d', shown["Self-test"])
+
+
+async def test_a_wrong_configuration_is_told_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text("hub:\n  name: kitchen\nserver:\n  port: many\n")
+    async with run(tmp_path) as process:
+        async with asyncio.timeout(20):
+            output, errors = await process.communicate()
+    assert process.returncode == 1
+    assert output == b""
+    assert re.search(r"configuration\.yaml:4\b", errors.decode())

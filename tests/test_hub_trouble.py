@@ -1,0 +1,458 @@
+"""What goes wrong around a hub (disks, ports, processes, devices that talk nonsense) costs as little as it can."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+from xiaozhi_hub.core.config import load_config
+from xiaozhi_hub.core.flow import Outcome, PcmChunk
+from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.store.database import Database
+from xiaozhi_hub.testing import FakeDevice, running_hub
+
+BASE = """
+voice: {vad: echo, asr: echo, tts: echo, llm: %s}
+integrations:
+  silero_vad: false
+  phrases: false
+  espeak: false
+  demo:
+  echo: {%s}
+"""
+PLAIN = BASE % ("none", "tts: {ms: 200}")
+STORY = BASE % (
+    "echo",
+    'tts: {ms: 800}, llm: {otherwise: "Once upon a time there was a hub. It was very happy there."}',
+)
+LIGHT = ("turn on the bed light", "Turned on the Bed Light.")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "config"
+
+
+def device(hub: Hub, device_id: str = "02:00:00:00:00:01", **more: Any) -> FakeDevice:
+    return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=device_id, **more)
+
+
+async def works(speaker: FakeDevice) -> bool:
+    """Does the hub answer this device's question?"""
+    question, answer = LIGHT
+    return (await speaker.ask_text(question)).said == answer
+
+
+# -- disks ----------------------------------------------------------------------------------------------------------
+
+
+def a_file_in_place_of_the_folder(data: Path) -> Path:
+    data.write_text("not a folder")
+    return data
+
+
+def a_path_below_a_file(data: Path) -> Path:
+    data.write_text("not a folder")
+    return data / "below"
+
+
+def a_corrupt_database(data: Path) -> Path:
+    data.mkdir()
+    (data / "hub.db").write_bytes(b"SQLite format 3\x00" + b"\xa5" * 8192)
+    return data
+
+
+def no_database_at_all(data: Path) -> Path:
+    data.mkdir()
+    (data / "hub.db").write_text("Dear diary, today I was a text file.")
+    return data
+
+
+def a_folder_in_place_of_the_database(data: Path) -> Path:
+    (data / "hub.db").mkdir(parents=True)
+    return data
+
+
+def a_read_only_folder(data: Path) -> Path:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    data.mkdir(mode=0o500)
+    return data
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        a_file_in_place_of_the_folder,
+        a_path_below_a_file,
+        a_corrupt_database,
+        no_database_at_all,
+        a_folder_in_place_of_the_database,
+        a_read_only_folder,
+    ],
+)
+async def test_a_data_folder_that_cannot_be_used_is_told_and_people_are_answered(
+    folder: Path, tmp_path: Path, break_it: Callable[[Path], Path]
+) -> None:
+    data = break_it(tmp_path / "data")
+    before = _content(tmp_path / "data")
+    async with running_hub(folder, f"hub: {{data_dir: {data}}}\n" + PLAIN) as hub, device(hub) as speaker:
+        problem = hub.problems["store"]
+        assert "Nothing will be remembered" in problem.message
+        assert str(data) in problem.message
+        assert problem.hint
+        assert await works(speaker)
+        assert set(hub.problems) == {"store"}
+        instead = hub.database.path.parent
+        assert instead.is_dir()
+    assert not instead.exists()
+    assert _content(tmp_path / "data") == before  # the owner may want to rescue it
+
+
+def _content(path: Path) -> dict[str, bytes | None]:
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return {str(p): p.read_bytes() if p.is_file() else None for p in found}
+
+
+async def test_integrations_write_where_the_hub_can(folder: Path, tmp_path: Path) -> None:
+    home = folder / "integrations" / "writer"
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text(
+        '{"domain": "writer", "name": "W", "version": "1", "kinds": ["tools"], "online": false}'
+    )
+    (home / "__init__.py").write_text(
+        "from xiaozhi_hub.plugins.api import hookimpl\n"
+        "@hookimpl\n"
+        "def register_tools(hub): (hub.data_dir / 'mine').write_text('x')\n"
+    )
+    data = a_path_below_a_file(tmp_path / "data")
+    async with running_hub(folder, f"hub: {{data_dir: {data}}}\n" + PLAIN + "  writer:\n") as hub:
+        assert set(hub.problems) == {"store"}
+
+
+async def test_a_history_that_fails_leaves_the_turns_working(folder: Path) -> None:
+    async with running_hub(folder, PLAIN) as hub, device(hub) as speaker:
+        await hub.database.write(lambda db: db.execute("ALTER TABLE turn RENAME TO gone"))
+        assert await works(speaker)
+        async with asyncio.timeout(5):
+            while "history" not in hub.problems:
+                await asyncio.sleep(0.01)
+        assert hub.problems["history"].message.startswith("Turns are not remembered: ")
+        assert await works(speaker)
+        await hub.database.write(lambda db: db.execute("ALTER TABLE gone RENAME TO turn"))
+        assert await works(speaker)
+        async with asyncio.timeout(5):
+            while "history" in hub.problems:
+                await asyncio.sleep(0.01)
+        assert await hub.history.turns(10)
+
+
+# -- ports and processes --------------------------------------------------------------------------------------------
+
+
+async def test_a_port_in_use_is_told_with_a_way_out(folder: Path) -> None:
+    folder.mkdir()
+    config = load_config(folder)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        config = replace(config, server=replace(config.server, ip="127.0.0.1", port=port, http_port=port))
+        with pytest.raises(HubError) as caught:
+            async with Hub(config):
+                pass
+    assert caught.value.code == "port-in-use"
+    assert str(port) in caught.value.message
+    assert re.search(r"xiaozhi-hub run --port \d+", caught.value.hint)
+
+
+async def test_a_hub_whose_second_port_is_in_use_lets_go_of_the_first(folder: Path) -> None:
+    folder.mkdir()
+    config = load_config(folder)
+    first = _free_port()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        config = replace(config, server=replace(config.server, ip="127.0.0.1", port=port, http_port=first))
+        with pytest.raises(HubError):
+            async with Hub(config):
+                pass
+    socket.create_server(("127.0.0.1", first)).close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port: int = taken.getsockname()[1]
+        return port
+
+
+@asynccontextmanager
+async def hub_process(folder: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A hub as people run it. It is killed at the end if it has not ended by itself."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "xiaozhi_hub", "run", "-c", str(folder), "--host", "127.0.0.1"),
+        *("--port", str(port), "--no-discovery", "--no-self-test"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def _answers(port: int) -> None:
+    """Wait until the hub has answered on *port*."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(30):
+        while True:
+            try:
+                async with http.get(f"http://127.0.0.1:{port}/xiaozhi/ota/") as answer:
+                    assert answer.status == 200
+                    return
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_hub_cleanly(folder: Path, number: signal.Signals) -> None:
+    """In the middle of its start, too, when integrations are still being loaded."""
+    folder.mkdir()
+    (folder / "configuration.yaml").write_text(PLAIN)
+    port = _free_port()
+    async with hub_process(folder, port) as process:
+        await _answers(port)
+        process.send_signal(number)
+        async with asyncio.timeout(5):
+            output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+    assert b"Traceback" not in output, output.decode()
+
+
+async def test_a_signal_ends_the_hub_cleanly_while_a_device_is_connected(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "configuration.yaml").write_text(STORY)
+    port = _free_port()
+    async with hub_process(folder, port) as process:
+        await _answers(port)
+        async with FakeDevice(ota_url=f"http://127.0.0.1:{port}/xiaozhi/ota/") as speaker:
+            asked = asyncio.create_task(speaker.ask_text("tell me a story"))
+            await speaker.hears("Once upon a time")
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(5):
+                output, _ = await process.communicate()
+            await asyncio.wait([asked])
+            assert asked.exception() is not None  # the connection ended before the answer did
+    assert process.returncode == 0, output.decode()
+    assert b"Traceback" not in output, output.decode()
+
+
+CHILD = """
+import time
+from pathlib import Path
+
+class Ear:
+    def hear(self, busy):
+        if not Path(busy).exists():
+            Path(busy).touch()
+            time.sleep(60)
+        return "turn on the bed light"
+
+def create():
+    return Ear()
+"""
+RECOGNISER = """
+from contextlib import asynccontextmanager
+from pathlib import Path
+from xiaozhi_hub.plugins.api import Asr, AsrStream, EngineInfo, ProcessWorker, Role, Transcript, hookimpl
+
+class Stream(AsrStream):
+    def __init__(self, worker, busy):
+        self.worker, self.busy = worker, busy
+    async def feed(self, chunk): pass
+    async def guess(self): return None
+    async def finish(self): return Transcript(await self.worker.call("hear", str(self.busy)), "en")
+
+class Fragile(Asr):
+    info = EngineInfo("fragile", Role.ASR, "Fragile", languages=("en",))
+    def __init__(self, worker, busy):
+        self.worker, self.busy = worker, busy
+    def open(self, request): return Stream(self.worker, self.busy)
+
+@hookimpl
+@asynccontextmanager
+async def entry_context(hub, entry):
+    worker = ProcessWorker("ear", Path(__file__).with_name("ear.py"))
+    entry.runtime = Fragile(worker, hub.config.config_dir / "busy")
+    yield
+    await worker.close()
+
+@hookimpl
+def register_engines(register, entry): register(entry.runtime)
+"""
+
+
+async def test_a_recogniser_whose_process_dies_in_a_turn_is_told_and_hears_the_next_one(folder: Path) -> None:
+    home = folder / "integrations" / "fragile"
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text(
+        '{"domain": "fragile", "name": "F", "version": "1", "kinds": ["engines"], "online": false}'
+    )
+    (home / "__init__.py").write_text(RECOGNISER)
+    (home / "ear.py").write_text(CHILD)
+    configuration = PLAIN.replace("asr: echo", "asr: fragile") + "  fragile:\n"
+    async with running_hub(folder, configuration) as hub, device(hub, mode="manual") as speaker:
+        asked = asyncio.create_task(speaker.ask(PcmChunk(np.full(8000, 9000, np.int16), 16000)))
+        async with asyncio.timeout(10):
+            while not (folder / "busy").exists():
+                await asyncio.sleep(0.01)
+        engine = next(entry.runtime for entry in hub.plugins.entries if entry.domain == "fragile")
+        os.kill(engine.worker.pid, signal.SIGKILL)
+        assert (await asked).said == "Sorry, my speech recogniser failed. Please say that again."
+        result = await speaker.ask(PcmChunk(np.full(8000, 9000, np.int16), 16000))
+        assert (result.heard, result.said) == LIGHT
+        assert engine.worker.starts == 2
+
+
+# -- devices --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hub_stops_at_once_while_devices_talk_and_remembers_what_was_heard(folder: Path) -> None:
+    devices: list[FakeDevice] = []
+    async with running_hub(folder, STORY) as hub:
+        path = hub.database.path
+        for number in range(4):
+            speaker = await device(hub, f"02:00:00:00:00:0{number}").__aenter__()
+            devices.append(speaker)
+            await speaker.wake()
+        asked = [asyncio.create_task(speaker.ask_text("tell me a story")) for speaker in devices[:3]]
+        for speaker in devices[:3]:
+            await speaker.hears("Once upon a time")
+        began = asyncio.get_running_loop().time()
+    assert asyncio.get_running_loop().time() - began < 5
+    await asyncio.wait(asked)
+    for speaker in devices:
+        await speaker.hung_up(1)
+        assert not any("Sorry" in line for line in speaker.conversation), speaker.transcript()
+        await speaker.__aexit__(None, None, None)
+    database = Database(path, read_only=True)
+    await database.open()
+    try:
+        rows = await database.read(lambda db: list(db.execute("SELECT device_id, outcome FROM turn")))
+    finally:
+        await database.close()
+    assert sorted(rows) == [(f"02:00:00:00:00:0{n}", Outcome.INTERRUPTED.value) for n in range(3)]
+
+
+async def test_a_second_connection_of_a_device_takes_over_in_the_middle_of_an_answer(folder: Path) -> None:
+    async with running_hub(folder, STORY) as hub, device(hub) as old, device(hub) as new:
+        asked = asyncio.create_task(old.ask_text("tell me a story"))
+        await old.hears("Once upon a time")
+        assert await works(new)
+        await old.hung_up(5)
+        await asyncio.wait([asked])
+        assert asked.exception() is not None
+        assert list(hub.devices.sessions) == [new.device_id]
+        assert await works(new)
+
+
+NONSENSE: list[str | bytes] = [
+    "",
+    "{",
+    "nonsense",
+    "[]",
+    "null",
+    '{"type": 5}',
+    '{"type": null}',
+    '{"session_id": "x"}',
+    '{"type": "teleport", "to": "Mars"}',
+    '{"type": "listen"}',
+    '{"type": "listen", "state": "sideways"}',
+    '{"type": "listen", "state": "start", "mode": 7}',
+    '{"type": "listen", "state": "detect", "text": {"a": 1}}',
+    '{"type": "mcp", "payload": "x"}',
+    '{"type": "mcp", "payload": {"jsonrpc": "2.0", "id": 99, "result": []}}',
+    '{"type": "iot", "states": 5}',
+    '{"type": "abort", "reason": 5}',
+    '{"type": "hello", "version": 1}',
+    '{"type": "listen", "state": "stop", "x": ' + "[" * 3000 + "]" * 3000 + "}",
+    b"",
+    b"\x00",
+    b"\xff" * 300,
+    bytes(range(256)) * 8,
+    os.urandom(400),
+]
+
+
+async def test_nonsense_in_the_middle_of_a_conversation_does_not_end_it(folder: Path) -> None:
+    async with running_hub(folder, PLAIN) as hub, device(hub) as speaker:
+        assert await works(speaker)
+        await speaker.wake()
+        session = speaker.session_id
+        for frame in NONSENSE:
+            await (speaker.send_text(frame) if isinstance(frame, str) else speaker.send_binary(frame))
+        assert await works(speaker)
+        assert speaker.connected
+        assert speaker.session_id == session
+        assert not speaker.complaints
+
+
+async def test_nonsense_during_an_answer_does_not_spoil_it(folder: Path) -> None:
+    async with running_hub(folder, STORY) as hub, device(hub) as speaker:
+        asked = asyncio.create_task(speaker.ask_text("tell me a story"))
+        await speaker.hears("Once upon a time")
+        for frame in NONSENSE:
+            if isinstance(frame, bytes):
+                await speaker.send_binary(frame)
+            elif '"abort"' not in frame and '"listen"' not in frame:  # those may well be meant
+                await speaker.send_text(frame)
+        result = await asked
+        assert result.said.endswith("It was very happy there.")
+        assert (result.underruns, result.overflows) == (0, 0)
+
+
+async def test_a_frame_of_a_hundred_kilobytes_ends_its_own_connection_only(folder: Path) -> None:
+    async with running_hub(folder, PLAIN) as hub, device(hub) as giant, device(hub, "02:00:00:00:00:02") as other:
+        await other.connect()
+        await giant.connect()
+        await giant.send_binary(bytes(100_000))
+        await giant.hung_up(5)
+        assert giant.close_code is not None
+        assert await works(other)
+        assert other.connected
+        assert await works(giant)  # over a new connection
+
+
+async def test_a_device_that_reads_nothing_does_not_disturb_another_one(folder: Path) -> None:
+    async with running_hub(folder, STORY) as hub, device(hub, "02:00:00:00:00:02") as other:
+        async with aiohttp.ClientSession() as http, _deaf(http, hub) as deaf:
+            for _ in range(40):
+                await deaf.send_json({"type": "listen", "state": "detect", "text": "tell me a story"})
+            result = await other.ask_text("tell me a story")
+            assert result.said.endswith("It was very happy there.")
+            assert (result.underruns, result.overflows, result.dropped_early) == (0, 0, 0)
+            assert await works(other)
+
+
+@asynccontextmanager
+async def _deaf(http: aiohttp.ClientSession, hub: Hub) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """A connection that says hello and then takes nothing more."""
+    url = hub.local_url.replace("http", "ws") + "/xiaozhi/v1/"
+    async with http.ws_connect(url, headers={"Device-Id": "02:00:00:00:00:01", "Protocol-Version": "1"}) as ws:
+        await ws.send_json({"type": "hello", "version": 1, "transport": "websocket"})
+        await ws.receive()
+        transport = ws._response.connection.transport  # type: ignore[union-attr]  # a device has no such handle either
+        transport.pause_reading()  # type: ignore[union-attr]
+        yield ws
