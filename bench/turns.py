@@ -10,7 +10,7 @@ the other (24 kbit/s Opus, 60 ms packets, real time). The hub runs on core 0, th
 
 *first voice* is when the first sound of the answer leaves the speaker, counted from the end of the last spoken sound, so it
 holds the silence that the hub waits for, recognition, synthesis, and the lead-in. *cut* counts answers that began before the
-person had finished.
+person had finished and missed something by it.
 """
 
 from __future__ import annotations
@@ -135,14 +135,15 @@ async def ask(hub: HubProcess, clip: Clip, judge: Judge) -> Outcome:
             result = await device.ask(utterance, NO_ANSWER_SECONDS + 30)
         except NoAnswer:
             return Outcome(clip, "", "", judge.verdict(clip, ""))
+    verdict = judge.verdict(clip, result.heard)
     return Outcome(
         clip,
         result.heard,
         result.said,
-        judge.verdict(clip, result.heard),
+        verdict,
         result.stamps.get("first_voice"),
         result.stamps.get("first_frame"),
-        result.cut_short,
+        result.cut_short and verdict != "right",
         result.underruns,
     )
 
@@ -152,7 +153,10 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     commands = [o for o in outcomes if o.clip.command is not None]
     others = [o for o in outcomes if o.clip.command is None]
     # An answer to half a command is early by being wrong: it says nothing about how quick the hub is.
-    voices = [o.first_voice for o in commands if o.first_voice is not None and o.verdict == "right"]
+    # Nor does one before a click at the end of a file.
+    voices = [
+        o.first_voice for o in commands if o.first_voice is not None and o.first_voice > 0 and o.verdict == "right"
+    ]
     count = max(1, len(commands))
     return {
         "commands": len(commands),

@@ -196,5 +196,3 @@ async def test_a_hub_that_says_nothing_by_itself_is_left_in_time(capsys: pytest.
         assert await command(hub, "--text", "x", "--json", "--stay", "0.2") == 0
         assert asyncio.get_running_loop().time() - began < 5
     assert len(capsys.readouterr().out.splitlines()) == 1
-
-

@@ -455,4 +455,7 @@ async def _deaf(http: aiohttp.ClientSession, hub: Hub) -> AsyncIterator[aiohttp.
         await ws.receive()
         transport = ws._response.connection.transport  # type: ignore[union-attr]  # a device has no such handle either
         transport.pause_reading()  # type: ignore[union-attr]
-        yield ws
+        try:
+            yield ws
+        finally:
+            transport.abort()  # type: ignore[union-attr]  # or closing would wait for an answer it does not read

@@ -303,9 +303,7 @@ READ_ONLY = """
 
 def on_a_disk_of_its_own(folder: Path, options: str, body: str) -> list[str]:
     """Run *body* on a small file system that nothing else can see."""
-    command = (
-        f"mount -t tmpfs -o size=600k none {folder} && {options} exec {sys.executable} -c \"$PROGRAM\" {folder}"
-    )
+    command = f'mount -t tmpfs -o size=600k none {folder} && {options} exec {sys.executable} -c "$PROGRAM" {folder}'
     unshare = shutil.which("unshare")
     if unshare is None or subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("mounting a small disk needs mount namespaces, which this user may not make")
@@ -323,7 +321,10 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path) -> None:
 
 
 def test_a_read_only_disk_is_told(tmp_path: Path) -> None:
-    assert on_a_disk_of_its_own(tmp_path, f"mount -o remount,ro {tmp_path} &&", READ_ONLY) == ["store-read-only", "True"]
+    assert on_a_disk_of_its_own(tmp_path, f"mount -o remount,ro {tmp_path} &&", READ_ONLY) == [
+        "store-read-only",
+        "True",
+    ]
 
 
 async def test_what_is_due_survives_a_restart(tmp_path: Path) -> None:

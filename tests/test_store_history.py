@@ -222,7 +222,12 @@ async def test_an_imported_record_can_be_imported_twice(history: History) -> Non
         )
         assert id == "import-7"
     (record,) = await history.turns()
-    assert (record.session_id, record.heard, record.said, record.device_id) == ("old-session", "hello", "Hello!", OFFICE)
+    assert (record.session_id, record.heard, record.said, record.device_id) == (
+        "old-session",
+        "hello",
+        "Hello!",
+        OFFICE,
+    )
     audio = await history.audio("import-7")
     assert audio.heard is not None and audio.heard.read_bytes() == sound
 
@@ -342,7 +347,10 @@ async def test_the_summary_counts_a_session(history: History, db: Database) -> N
             "SELECT * FROM message WHERE agent_id = 'a' AND created_at > 1 ORDER BY created_at",
             "message_agent (agent_id=? AND created_at>?)",
         ),
-        ("SELECT * FROM message WHERE session_id = 's' ORDER BY created_at, id LIMIT 9", "message_session (session_id=?)"),
+        (
+            "SELECT * FROM message WHERE session_id = 's' ORDER BY created_at, id LIMIT 9",
+            "message_session (session_id=?)",
+        ),
         (
             "SELECT * FROM message WHERE device_id = 'a' ORDER BY created_at DESC, id DESC LIMIT 9",
             "message_device_time (device_id=?)",

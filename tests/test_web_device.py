@@ -85,7 +85,7 @@ async def bare(hub: Served, *, hello: bool = True) -> AsyncIterator[Bare]:
 async def within(seconds: float, is_so: Any) -> None:
     """Wait until *is_so* returns something true."""
     async with asyncio.timeout(seconds):
-        while not is_so():  # noqa: ASYNC110 - what happens inside the hub sends no event to wait for
+        while not is_so():
             await asyncio.sleep(0.005)
 
 

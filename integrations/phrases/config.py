@@ -36,7 +36,9 @@ def pronunciations(value: object) -> dict[str, tuple[tuple[str, ...], ...]]:
     checked: dict[str, tuple[tuple[str, ...], ...]] = vol.Schema({str: pronunciation})(value)
     for name, words in checked.items():
         if len(name.split()) != len(words):
-            raise vol.Invalid(f"{name!r} has {len(name.split())} words: part as many pronunciations by commas", path=[name])
+            raise vol.Invalid(
+                f"{name!r} has {len(name.split())} words: part as many pronunciations by commas", path=[name]
+            )
     return checked
 
 

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from pocketsphinx import Decoder, get_model_path
 
 RATE = 16000
@@ -97,7 +96,9 @@ class Recogniser:
         phrases = [phrase for phrase in polite if ways.keys() >= set(phrase.split())]
         decoder = self._decoder_for(ways)
         begin, over, end = states, states + 1, states + 2
-        transitions: list[tuple[Any, ...]] = [(origin, to, max(share, 1e-6), word) for origin, to, word, share in usable]
+        transitions: list[tuple[Any, ...]] = [
+            (origin, to, max(share, 1e-6), word) for origin, to, word, share in usable
+        ]
         transitions += [(begin, start, 1 - POLITE), (over, end, 1 - POLITE)]
         transitions += [(state, over, share) for state, share in ends]
         free = end + 1
@@ -113,7 +114,7 @@ class Recogniser:
         name = f"sentences-{self._learned}"
         decoder.add_fsg(name, decoder.create_fsg(name, begin, end, transitions))
         decoder.activate_search(name)
-        if decoder is self._decoder:
+        if self._decoder is not None and decoder is self._decoder:
             decoder.remove_search(f"sentences-{self._learned - 1}")
         self._decoder = decoder
         self._learned += 1
@@ -160,7 +161,8 @@ class Recogniser:
         if prior == 0.0:  # the search ended in the middle of a sentence
             return ("", 0.0)
         segments = [
-            (segment.word, segment.end_frame - segment.start_frame + 1, _log(segment.ascore)) for segment in decoder.seg()
+            (segment.word, segment.end_frame - segment.start_frame + 1, _log(segment.ascore))
+            for segment in decoder.seg()
         ]
         return (found.hypstr, confidence(segments, prior))
 

@@ -72,7 +72,15 @@ class Phrases(Asr):
 
     async def _teach(self, book: Phrasebook) -> None:
         graph = book.graph()
-        arguments: tuple[Any, ...] = (graph.start, graph.states, graph.arcs, graph.ends, graph.polite, (), self._overrides)
+        arguments: tuple[Any, ...] = (
+            graph.start,
+            graph.states,
+            graph.arcs,
+            graph.ends,
+            graph.polite,
+            (),
+            self._overrides,
+        )
         unsaid = await self._worker.call("learn", book.version, *arguments)
         if unsaid:
             log.warning("nobody can say %s: give them pronunciations", ", ".join(unsaid))

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from xiaozhi_hub.audio.endpoint import BEGIN_MS, Endpoint, Moment, Patience
+from xiaozhi_hub.audio.endpoint import Endpoint, Moment, Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript

@@ -217,9 +217,7 @@ class Turn:
             mic,
             ears,
             recognisers,
-            AsrRequest(
-                (self.info.language,), self.info.device_id, answering=self._conversation.pending is not None
-            ),
+            AsrRequest((self.info.language,), self.info.device_id, answering=self._conversation.pending is not None),
             patience=self._parts.patience,
             judge=self._parts.judge,
             stamp=self._stamp,

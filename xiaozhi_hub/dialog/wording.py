@@ -35,8 +35,8 @@ def spoken_words(text: str, language: str) -> tuple[str, ...]:
     family = _family(language)
     text = unicodedata.normalize("NFC", text).casefold().replace("’", "'")
     if any(char.isdigit() or char in "%°½&." for char in text):
-        for symbol, words in _SYMBOLS.get(family, {}).items():
-            text = text.replace(symbol, words)
+        for symbol, said in _SYMBOLS.get(family, {}).items():
+            text = text.replace(symbol, said)
         text = _THOUSANDS.sub("", text)
         text = _MERIDIEM.sub(r"\1m", text)
         text = _MINUS.sub(_MINUS_WORD.get(family, ""), text)

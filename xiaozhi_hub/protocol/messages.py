@@ -101,9 +101,7 @@ class Unknown:
     type: str
 
 
-DeviceMessage = (
-    DeviceHello | ListenStart | ListenStop | ListenDetect | Abort | Mcp | Iot | Ping | Goodbye | Unknown
-)
+DeviceMessage = DeviceHello | ListenStart | ListenStop | ListenDetect | Abort | Mcp | Iot | Ping | Goodbye | Unknown
 
 
 def parse_device_message(text: str) -> DeviceMessage:
