@@ -24,7 +24,7 @@ from xiaozhi_hub.errors import HubError, ProtocolError, StageError
 log = logging.getLogger(__name__)
 
 RATE = 16000
-MARGIN_MS = 250
+MARGIN_MS = 200
 """Silence kept before and after the speech: without it recognisers lose the first and last sounds."""
 BEFORE_MS = 1000
 """Sound that is remembered from before the speech was certain."""

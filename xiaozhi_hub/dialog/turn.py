@@ -281,7 +281,8 @@ class Turn:
                 for packet in silence(RING_GAP_MS):
                     await self._send(packet)
             await self._play(self._parts.speaker.sound("chime"))
-            await self._say(_one(sentence))
+            await self._send_all(_one(sentence))
+        await self._until_played()
         return Outcome.ANSWERED
 
     # -- speaking -------------------------------------------------------------------------------------------------
@@ -300,6 +301,10 @@ class Turn:
     async def _say(self, pieces: AsyncGenerator[Sentence | Emotion, None]) -> None:
         """Speak until the last packet has been played."""
         await self._open_mouth()
+        await self._send_all(pieces)
+        await self._until_played()
+
+    async def _send_all(self, pieces: AsyncGenerator[Sentence | Emotion, None]) -> None:
         async with prefetch(self._rendered(pieces), SENTENCES_AHEAD) as ahead:
             async for sentence, rendering in ahead:
                 try:
@@ -307,6 +312,8 @@ class Turn:
                 finally:
                     rendering.leave()
         self._stamp("sent")
+
+    async def _until_played(self) -> None:
         played_at = self._mouth.pacer.played_at()
         if played_at is not None:
             await asyncio.sleep(played_at - self._loop.time())
@@ -386,9 +393,7 @@ class Turn:
             await self._open_mouth()
             rendering = self._parts.speaker.sound("sorrow")
             await self._play(rendering)
-            played_at = self._mouth.pacer.played_at()
-            if played_at is not None:
-                await asyncio.sleep(played_at - self._loop.time())
+            await self._until_played()
 
 
 async def _one(sentence: Sentence) -> AsyncGenerator[Sentence | Emotion, None]:
