@@ -12,7 +12,7 @@ FRAME = 60.0
 
 def play(endpoint: Endpoint, pattern: str) -> list[Moment]:
     """One character is one frame: ``#`` speech, ``+`` doubtful, ``.`` silence."""
-    return [endpoint.feed(FRAME, {"#": 0.9, "+": 0.4, ".": 0.02}[char]) for char in pattern]
+    return [endpoint.feed(FRAME, {"#": 0.9, "+": 0.47, ".": 0.02}[char]) for char in pattern]
 
 
 def frames_until_end(endpoint: Endpoint, limit: int = 100) -> int:

@@ -539,10 +539,13 @@ def test_speech_ends_where_the_samples_say_not_the_file() -> None:
     samples = np.concatenate([np.zeros(1600, np.int16), tone(0.5).samples, np.zeros(16000, np.int16)])
     assert speech_end_ms(samples) == 600
     assert Utterance.of(PcmChunk(samples, 16000)).last_packet == 9
-    faint = np.concatenate([tone(0.5).samples, tone(0.5, loudness=0.3 * 10 ** (-39 / 20)).samples])
+    hush = np.zeros(8000, np.int16)
+    faint = np.concatenate([tone(0.5).samples, tone(0.5, loudness=0.3 * 10 ** (-39 / 20)).samples, hush])
     assert speech_end_ms(faint) == 1000
-    fainter = np.concatenate([tone(0.5).samples, tone(0.5, loudness=0.3 * 10 ** (-42 / 20)).samples])
+    fainter = np.concatenate([tone(0.5).samples, tone(0.5, loudness=0.3 * 10 ** (-42 / 20)).samples, hush])
     assert speech_end_ms(fainter) == 500
+    hiss = np.random.default_rng(1).normal(0, 300, 16000).astype(np.int16)
+    assert speech_end_ms(np.concatenate([hiss[:8000], tone(0.5).samples, hiss])) == 1000
 
 
 @pytest.mark.parametrize("samples", [np.zeros(0, np.int16), np.zeros(16000, np.int16)])

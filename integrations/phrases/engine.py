@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -51,6 +52,8 @@ class Phrases(Asr):
             for word, sounds in zip(name.split(), words, strict=True)
         }
         self._book: Phrasebook | None = None
+        self._taught: tuple[str, bool] | None = None
+        """What the process was taught last: a version, and whether with bare answers."""
 
     @classmethod
     @asynccontextmanager
@@ -67,11 +70,17 @@ class Phrases(Asr):
         """Take in the sentences and names of now; the old ones stay in use until the new ones are ready."""
         if book.language != LANGUAGE or (self._book is not None and self._book.version == book.version):
             return
-        await self._teach(book)
+        await self._teach(book, False)
         self._book = book
 
-    async def _teach(self, book: Phrasebook) -> None:
-        graph = book.graph()
+    async def prepare(self, answering: bool) -> None:
+        """Listen for bare answers too, or not: there are so many that they would be heard everywhere."""
+        if self._book is not None and self._taught != (self._book.version, answering):
+            await self._teach(self._book, answering)
+
+    async def _teach(self, book: Phrasebook, answering: bool) -> None:
+        graph = await asyncio.to_thread(book.graph, answering)
+        version = _version(book, answering)
         arguments: tuple[Any, ...] = (
             graph.start,
             graph.states,
@@ -81,44 +90,53 @@ class Phrases(Asr):
             (),
             self._overrides,
         )
-        unsaid = await self._worker.call("learn", book.version, *arguments)
+        unsaid = await self._worker.call("learn", version, *arguments)
+        self._taught = (book.version, answering)
         if unsaid:
             log.warning("nobody can say %s: give them pronunciations", ", ".join(unsaid))
 
     def open(self, request: AsrRequest) -> AsrStream:
-        return _Utterance(self)
+        return _Utterance(self, request.answering)
 
-    async def recognise(self, sound: Samples) -> Transcript:
+    async def recognise(self, sound: Samples, answering: bool) -> Transcript:
         """Recognise a whole utterance of 16 kHz; the text is empty when it is no known sentence."""
         book = self._book
         if book is None:
             return NOTHING
-        found = await self._worker.call("recognise", book.version, sound.tobytes())
-        if found is None:  # the process was started anew and knows nothing yet
-            await self._teach(book)
-            found = await self._worker.call("recognise", book.version, sound.tobytes())
+        version = _version(book, answering)
+        found = await self._worker.call("recognise", version, sound.tobytes())
+        if found is None:  # the process was started anew, or another device has been asked something
+            await self._teach(book, answering)
+            found = await self._worker.call("recognise", version, sound.tobytes())
         text, confidence = found or ("", 0.0)
         if not text or confidence < self._threshold or not book.understands(text):
             return Transcript("", LANGUAGE, confidence)
         return Transcript(book.written(text), LANGUAGE, confidence)
 
 
+def _version(book: Phrasebook, answering: bool) -> str:
+    return f"{book.version}{'+answers' if answering else ''}"
+
+
 class _Utterance(AsrStream):
     """What was said so far."""
 
-    def __init__(self, engine: Phrases) -> None:
+    def __init__(self, engine: Phrases, answering: bool) -> None:
         self._engine = engine
+        self._answering = answering
         self._heard: list[Samples] = []
         self._guess: tuple[int, Transcript] | None = None
 
     async def feed(self, chunk: PcmChunk) -> None:
+        if not self._heard:  # there is time for it now, while the person speaks
+            await self._engine.prepare(self._answering)
         self._heard.append(chunk.samples)
 
     async def guess(self) -> Transcript:
         count = len(self._heard)
         if self._guess is None or self._guess[0] != count:
             sound = np.concatenate(self._heard) if count else np.zeros(0, np.int16)
-            self._guess = (count, await self._engine.recognise(sound))
+            self._guess = (count, await self._engine.recognise(sound, self._answering))
         return self._guess[1]
 
     async def finish(self) -> Transcript:
