@@ -71,8 +71,11 @@ async def fleet(hub: HubProcess, count: int, gap: float = 0.01) -> list[FakeDevi
     """Connect *count* devices, one after the other."""
     devices = []
     for number in range(count):
-        device = FakeDevice(ota_url=hub.ota_url, device_id=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}")
+        device = FakeDevice(
+            listens=False, ota_url=hub.ota_url, device_id=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+        )
         await device.__aenter__()
+        await device.connect()
         devices.append(device)
         await asyncio.sleep(gap)
     return devices
@@ -143,7 +146,7 @@ async def listening(hub: HubProcess, args: argparse.Namespace) -> dict[str, obje
     """All microphones are open and nobody speaks: room noise is streamed."""
     devices = await fleet(hub, args.devices)
     for device in devices:
-        await device.start_listening()
+        await device.press_button()
     await asyncio.sleep(3)
     before, began = hub.usage(), time.perf_counter()
     await asyncio.sleep(args.seconds)
@@ -182,13 +185,13 @@ async def storm(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
     for _ in range(args.rounds):
         devices = await fleet(hub, args.devices, 0.002)
         for device in devices:
-            device.drop()
+            await device.hang_up()
         await leave(devices)
         again = [
             FakeDevice(url=f"ws://127.0.0.1:{hub.port}/xiaozhi/v1/", device_id=device.device_id) for device in devices
         ]
         began = time.perf_counter()
-        await asyncio.gather(*(device.__aenter__() for device in again))
+        await asyncio.gather(*(device.connect() for device in again))
         seconds.append(round(time.perf_counter() - began, 3))
         await leave(again)
     return {"devices": args.devices, "all_greeted_s": seconds, "median_s": sorted(seconds)[len(seconds) // 2]}
