@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from conftest import SPEECH
 
-from xiaozhi_hub.audio.pcm import read_wav
+from xiaozhi_hub.audio.pcm import read_wav, trim_start
 from xiaozhi_hub.cli.self_test import synthesise
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.engines.base import Asr, AsrRequest
 from xiaozhi_hub.entities.base import Domain, Entity
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.testing import FakeDevice, running_hub
+from xiaozhi_hub.testing import FakeDevice, running_hub, speech_end_ms
 
 CONFIGURATION = "integrations:\n  demo:\n  phrases: {pronunciations: {Zorblax Lamp: 'Z AO R B L AE K S, L AE M P'}}\n"
 
@@ -34,9 +34,10 @@ def recogniser(hub: Hub) -> Asr:
 
 
 async def said(hub: Hub, text: str) -> PcmChunk:
+    """*text* as the hub's voice says it, with as much silence around it as a turn leaves."""
     sound = await synthesise(hub.parts.voices("en")[0], text)
-    quiet = np.zeros(3200, np.int16)
-    return PcmChunk(np.concatenate([quiet, sound.samples, quiet]), 16000)
+    spoken = trim_start(sound).samples[: int(speech_end_ms(sound.samples) * 16)]
+    return PcmChunk(np.concatenate([np.zeros(3200, np.int16), spoken, np.zeros(960, np.int16)]), 16000)
 
 
 async def hear(hub: Hub, sound: PcmChunk, *, answering: bool = False) -> str:

@@ -214,8 +214,8 @@ def test_a_recording_is_cut_where_a_turn_would_end() -> None:
 
 def test_a_recogniser_hears_the_faint_beginning_and_the_margins() -> None:
     probabilities = [0.0] * 10 + [0.1] * 2 + [1.0] * 10
-    assert widen(Span(720.0, 1320.0), probabilities, 0.0) == Span(350.0, 1570.0)
-    assert widen(Span(720.0, 1320.0), probabilities, 500.0) == Span(500.0, 1570.0)
+    assert widen(Span(720.0, 1320.0), probabilities, 0.0) == Span(400.0, 1520.0)
+    assert widen(Span(720.0, 1320.0), probabilities, 500.0) == Span(500.0, 1520.0)
 
 
 # -- answering ----------------------------------------------------------------------------------------------------

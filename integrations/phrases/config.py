@@ -46,7 +46,7 @@ SCHEMA = vol.Schema(
     {
         vol.Optional("pronunciations", default=dict, description="How names are said"): pronunciations,
         vol.Optional(
-            "threshold", default=0.2, description="How certain it must be; higher means more “I didn't catch that”"
+            "threshold", default=0.03, description="How certain it must be; higher means more “I didn't catch that”"
         ): vol.All(vol.Coerce(float), vol.Range(0, 1)),
     }
 )
