@@ -177,3 +177,32 @@ async def test_another_method_is_refused_as_json() -> None:
 )
 def test_hosts_are_read_strictly(text: str, expected: Address | None) -> None:
     assert parse_host(text) == expected
+
+
+async def test_what_adds_to_an_answer_cannot_cost_the_device_its_answer() -> None:
+    async def add(check_in: Any, address: Address, answer: dict[str, Any]) -> None:
+        answer["websocket"]["token"] = f"for {check_in.device.id} at {address.host}"
+
+    async def harm(check_in: Any, address: Address, answer: dict[str, Any]) -> None:
+        answer["websocket"]["a_key_that_is_too_long"] = "makes the firmware crash"
+
+    async def fail(check_in: Any, address: Address, answer: dict[str, Any]) -> None:
+        del answer["websocket"]
+        raise RuntimeError("no database")
+
+    async with served(contributions=(harm, add, fail)) as hub:
+        response, answer = await check_in(hub)
+        assert response.status == 200
+        assert answer["websocket"]["token"] == f"for {DEVICE_ID} at 127.0.0.1"
+        assert "a_key_that_is_too_long" not in answer["websocket"]
+
+
+async def test_what_adds_to_an_answer_and_hangs_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ota_room, "CONTRIBUTION_SECONDS", 0.05)
+
+    async def hang(check_in: Any, address: Address, answer: dict[str, Any]) -> None:
+        await asyncio.Event().wait()
+
+    async with served(contributions=(hang,)) as hub:
+        _, answer = await check_in(hub)
+        assert set(answer) == {"server_time", "websocket", "firmware"}

@@ -18,7 +18,7 @@ from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits, ServeLink
 from xiaozhi_hub.web.failures import failure_middleware
 from xiaozhi_hub.web.hosts import is_safe_for_pages
-from xiaozhi_hub.web.ota import Ota, clock
+from xiaozhi_hub.web.ota import Contribution, Ota, clock
 from xiaozhi_hub.web.pages import Pages
 from xiaozhi_hub.web.status import HubStatus
 
@@ -50,6 +50,8 @@ class WebParts:
     limits: DeviceLimits = field(default_factory=DeviceLimits)
     now: Callable[[], datetime] = field(default_factory=lambda: clock(""))
     """The time in the zone of the house."""
+    contributions: Sequence[Contribution] = ()
+    """What is added to the answers to check-ins, in this order."""
     routes: Sequence[web.AbstractRouteDef] = ()
     """More to serve: the APIs."""
 
@@ -57,7 +59,13 @@ class WebParts:
 def build_app(parts: WebParts) -> web.Application:
     """Make the application; it may be served on several ports."""
     pages = Pages(parts.texts, parts.status, parts.version, default_language=parts.language)
-    ota = Ota(parts.on_check_in, pages.ota, public_host=parts.public_host, now=parts.now)
+    ota = Ota(
+        parts.on_check_in,
+        pages.ota,
+        public_host=parts.public_host,
+        now=parts.now,
+        contributions=parts.contributions,
+    )
     door = DeviceDoor(parts.serve_link, pages.device, parts.limits)
     app = web.Application(
         middlewares=[failure_middleware(pages.failure), _host_middleware(parts.public_host)],

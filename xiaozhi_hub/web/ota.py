@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from copy import deepcopy
 from datetime import datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from aiohttp import web
@@ -17,6 +20,12 @@ log = logging.getLogger(__name__)
 PATHS = ("/xiaozhi/ota/", "/xiaozhi/ota")
 BODY_LIMIT = 64 * 1024
 BODY_SECONDS = 10.0
+CONTRIBUTION_SECONDS = 1.0
+"""A device waits for its answer, and everything behind it waits for the device."""
+
+Contribution = Callable[[CheckIn, Address, dict[str, Any]], Awaitable[None]]
+"""Adds its part to the answer to a check-in: pairing, firmware, another transport. It is given where the device should connect,
+and the answer as it stands; whatever it does, the device is answered."""
 
 
 class Ota:
@@ -29,11 +38,13 @@ class Ota:
         *,
         public_host: str | None = None,
         now: Callable[[], datetime],
+        contributions: Sequence[Contribution] = (),
     ) -> None:
         self._on_check_in = on_check_in
         self._status_page = status_page
         self._public = parse_host(public_host) if public_host else None
         self._now = now
+        self._contributions = contributions
 
     def routes(self) -> list[web.RouteDef]:
         # Both forms are served as they are: a device takes a redirect for a failure.
@@ -43,11 +54,24 @@ class Ota:
         body = await read_body(request, BODY_LIMIT, BODY_SECONDS)
         check_in = read_check_in(request.headers, body, request.remote or "")
         host, port = device_address(request, self._public)
-        answer = encode_answer(build_answer(check_in, host=host, port=port, now=self._now()))
+        answer = await self._answer(check_in, Address(host, port))
         log.info("device %s checked in (%s %s)", check_in.device.id, check_in.board, check_in.firmware)
         self._on_check_in(check_in)
         # A body of known length makes aiohttp send Content-Length; nothing turns compression or chunking on.
         return web.Response(body=answer, content_type="application/json")
+
+    async def _answer(self, check_in: CheckIn, address: Address) -> bytes:
+        answer = build_answer(check_in, host=address.host, port=address.port or 0, now=self._now())
+        for contribute in self._contributions:
+            before = deepcopy(answer)
+            try:
+                async with asyncio.timeout(CONTRIBUTION_SECONDS):
+                    await contribute(check_in, address, answer)
+                encode_answer(answer)
+            except Exception:  # a device without an answer waits longer and longer, up to 85 minutes
+                log.exception("an addition to the answer for %s failed; it goes without", check_in.device.id)
+                answer = before
+        return encode_answer(answer)
 
 
 def device_address(request: web.Request, public: Address | None) -> tuple[str, int]:
