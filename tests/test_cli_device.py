@@ -16,7 +16,7 @@ from xiaozhi_hub.audio.pcm import write_wav
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.device import add_parser, lines, own_id, run
 from xiaozhi_hub.core.flow import PcmChunk
-from xiaozhi_hub.testing import AlertShown, TurnResult
+from xiaozhi_hub.testing import AlertShown, TurnResult, running_hub
 
 
 async def command(hub: ScriptedHub, *arguments: str) -> int:
@@ -49,6 +49,14 @@ async def test_it_shows_what_was_understood_said_and_how_long_it_took(
     assert "face    happy" in shown
     assert "playing" in shown and "█" in shown
     assert "trouble" not in shown
+
+
+async def test_it_shows_what_was_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running_hub(tmp_path, "integrations:\n  phrases: false\n  silero_vad: false\n  echo:\n") as hub:
+        arguments = ["device", "--ota", f"{hub.local_url}/xiaozhi/ota/", "--text", "set a timer for 5 minutes"]
+        assert await asyncio.to_thread(main, arguments) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[:2] == ["heard   set a timer for 5 minutes", "did     clock.start_timer(minutes=5)"]
 
 
 async def test_json_has_exactly_the_promised_keys(capsys: pytest.CaptureFixture[str]) -> None:

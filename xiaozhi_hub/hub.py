@@ -21,7 +21,7 @@ from xiaozhi_hub.audio import ogg
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import EntryChanged, NamesChanged, TurnFinished
-from xiaozhi_hub.core.flow import Channel, Completeness, Outcome, TurnInfo, TurnRecord
+from xiaozhi_hub.core.flow import Channel, Outcome, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.announcer import DeviceAnnouncer
@@ -168,7 +168,7 @@ class Hub:
             ),
             speaker=self.speaker,
             voice=self.config.voice,
-            judge=self._judge,
+            judge=self.intents.completeness,
             remember=self._remember,
             ready=self.ready,
         )
@@ -381,11 +381,6 @@ class Hub:
             self._problem(code, f"{recogniser.info.name} could not learn the names: {type(error).__name__}: {error}")
         else:
             self.problems.pop(code, None)
-
-    def _judge(self, text: str, language: str) -> Completeness:
-        if not text or language not in LANGUAGES:
-            return Completeness.UNKNOWN
-        return self.intents.book(language).completeness(text)
 
     # -- turns ----------------------------------------------------------------------------------------------------
 

@@ -15,22 +15,19 @@ import importlib.machinery
 import importlib.util
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pocketsphinx import Decoder, get_model_path
 
 RATE = 16000
-NOISE = 15.0
-"""Digital silence upsets the acoustic model; noise of this sigma (of 32768) does not."""
 LONGEST = 10 * RATE
 """No sentence is longer."""
 SHORTEST = RATE // 5
 POLITE = 0.03
 """How often "please" and the like are said before a sentence, and after it."""
-AFTER = ("please", "for me", "thanks", "thank you")
+AFTER = (("please",), ("for", "me"), ("thanks",), ("thank", "you"))
 """What of it people say at the end."""
 SETTINGS: Mapping[str, Any] = {
     "lm": None,
@@ -59,6 +56,8 @@ MOST_WAYS = 4
 
 Pronunciation = tuple[str, ...]
 Arc = tuple[int, int, str, float]
+Graph = tuple[int, int, Sequence[Arc], Sequence[tuple[int, float]], Sequence[str]]
+"""First state, number of states, arcs (from, to, word, share), ends (state, share), and what may be said before and after."""
 
 
 def create() -> Recogniser:
@@ -76,12 +75,8 @@ class Recogniser:
         self._decoder: Decoder | None = None
         self._said: dict[str, tuple[Pronunciation, ...]] = {}
         """What `_decoder` knows of how words are said."""
-        self._learned = 0
-        self._steps: dict[tuple[int, str], tuple[int, float]] = {}
-        self._ends: dict[int, float] = {}
-        self._polite: list[tuple[str, ...]] = []
-        self._start = 0
-        self._noise = np.random.default_rng(1).normal(0.0, NOISE, LONGEST).astype(np.float32)
+        self._lessons = 0
+        self._sentences: dict[bool, Sentences] = {}
 
     def version(self) -> str:
         """Say which sentences are known: the version they were learned with."""
@@ -90,37 +85,31 @@ class Recogniser:
     def learn(
         self,
         version: str,
-        start: int,
-        states: int,
-        arcs: Sequence[Arc],
-        ends: Sequence[tuple[int, float]],
-        polite: Sequence[str],
+        graphs: Sequence[tuple[bool, Graph]],
         spelled: Sequence[str],
         overrides: Mapping[str, Pronunciation],
     ) -> tuple[str, ...]:
         """Take in sentences instead of those known before; return the words that cannot be pronounced.
 
-        *spelled* are words that may be said letter by letter; *overrides* says how words are said, as phones or as words.
+        There is a graph for ordinary turns (False) and one for answers to the hub's questions (True). *spelled* are words that
+        may be said letter by letter; *overrides* says how words are said, as phones or as words.
         """
-        words = {word for _, _, word, _ in arcs} | {word for phrase in polite for word in phrase.split()}
+        words = {word for _, graph in graphs for _, _, word, _ in graph[2]}
+        words |= {word for _, graph in graphs for phrase in graph[4] for word in phrase.split()}
         ways = self._lexicon.look_up(words, frozenset(spelled), overrides)
         others = self._lexicon.look_up(OTHER_WORDS, frozenset(), {})
-        usable = [arc for arc in arcs if arc[2] in ways]
-        phrases = [phrase for phrase in polite if ways.keys() >= set(phrase.split())]
         decoder = self._decoder_for({**ways, **{MARK + word: known[:2] for word, known in others.items()}})
-        transitions = _transitions(start, states, usable, ends, phrases)
-        # A name is never used again: pocketsphinx would take the old sentences for the new ones.
-        name = f"sentences-{self._learned}"
-        decoder.add_fsg(name, decoder.create_fsg(name, states, states + 2, transitions))
-        decoder.activate_search(name)
+        before, self._sentences = self._sentences, {}
         if self._decoder is not None and decoder is self._decoder:
-            decoder.remove_search(f"sentences-{self._learned - 1}")
+            for known in before.values():
+                decoder.remove_search(known.name)
         self._decoder = decoder
-        self._learned += 1
-        self._steps = {(origin, word): (to, share) for origin, to, word, share in usable}
-        self._ends = dict(ends)
-        self._start = start
-        self._polite = sorted((tuple(phrase.split()) for phrase in phrases), key=len, reverse=True)
+        self._lessons += 1
+        for answering, graph in graphs:
+            # A name is never used again: pocketsphinx would take the old sentences for the new ones.
+            sentences = Sentences(f"sentences-{self._lessons}-{answering}", graph, ways.keys())
+            decoder.add_fsg(sentences.name, decoder.create_fsg(sentences.name, *sentences.search_graph()))
+            self._sentences[answering] = sentences
         self._version = version
         return tuple(sorted(words - ways.keys()))
 
@@ -138,100 +127,88 @@ class Recogniser:
                 self._said[word] = pronunciations
         return decoder
 
-    def recognise(self, version: str, pcm: bytes) -> tuple[str, float] | None:
+    def recognise(self, version: str, answering: bool, pcm: bytes) -> tuple[str, float] | None:
         """Return the sentence and how likely it is that just this was said; None when *version* is not what is known.
 
-        The text is empty when it was none of the sentences.
+        *pcm* is 16-bit sound at 16 kHz. The text is empty when it was none of the sentences.
         """
         if version != self._version or self._decoder is None:
             return None
-        samples = np.frombuffer(pcm, np.int16)
-        if not SHORTEST <= len(samples) <= LONGEST:
+        if not SHORTEST <= len(pcm) // 2 <= LONGEST:
             return ("", 0.0)
-        noisy = np.clip(samples + self._noise[: len(samples)], -32768, 32767).astype(np.int16)
-        decoder = self._decoder
+        sentences, decoder = self._sentences[answering], self._decoder
+        decoder.activate_search(sentences.name)
+        # Its noise suppression would go on from what another device heard in another room.
+        decoder.reinit_feat()
         decoder.start_utt()
-        decoder.process_raw(noisy.tobytes(), full_utt=True)
+        decoder.process_raw(pcm, full_utt=True)
         decoder.end_utt()
         found = decoder.hyp()
-        if found is None or not found.hypstr or MARK in found.hypstr:
+        if found is None or not sentences.is_whole(found.hypstr.split()):  # other speech, or half a sentence
             return ("", 0.0)
-        prior = self._prior(found.hypstr.split())
-        if prior == 0.0:  # the search ended in the middle of a sentence
-            return ("", 0.0)
-        segments = [
-            (segment.word, segment.end_frame - segment.start_frame + 1, _log(segment.ascore))
-            for segment in decoder.seg()
-        ]
-        return (found.hypstr, confidence(segments, prior))
+        words = [segment for segment in decoder.seg() if segment.word[0] not in "<[("]
+        frames = sum(segment.end_frame - segment.start_frame + 1 for segment in words)
+        return (found.hypstr, confidence(sum(_log(segment.ascore) for segment in words) / frames))
 
-    def _prior(self, words: Sequence[str]) -> float:
-        """How often the sentence is said, of all sentences; 0 when it is none."""
-        words = tuple(words)
+
+class Sentences:
+    """One set of sentences, as far as its words can be said."""
+
+    def __init__(self, name: str, graph: Graph, sayable: Collection[str]) -> None:
+        self.name = name
+        self._start, self._states, arcs, self._ends, polite = graph
+        self._arcs = [arc for arc in arcs if arc[2] in sayable]
+        self._polite = [tuple(phrase.split()) for phrase in polite if all(word in sayable for word in phrase.split())]
+        self._next = {(origin, word): to for origin, to, word, _ in self._arcs}
+        self._last = frozenset(state for state, _ in self._ends)
+
+    def search_graph(self) -> tuple[int, int, list[tuple[Any, ...]]]:
+        """First state, last state and transitions of what the decoder searches: the sentences with politeness around
+        them, and beside them the loop of other words."""
+        begin, over, end, others = range(self._states, self._states + 4)
+        free = others + 1
+        steps: list[tuple[Any, ...]] = [(origin, to, max(share, 1e-6), word) for origin, to, word, share in self._arcs]
+        steps += [(begin, self._start, 1 - POLITE), (over, end, 1 - POLITE)]
+        steps += [(state, over, share) for state, share in self._ends]
         for phrase in self._polite:
-            if words[: len(phrase)] == phrase and (self._start, words[0]) not in self._steps:
-                words = words[len(phrase) :]
-                break
-        share, state = 1.0, self._start
+            for here, there in ((begin, self._start), (over, end)) if phrase in AFTER else ((begin, self._start),):
+                for place, word in enumerate(phrase):
+                    last = place == len(phrase) - 1
+                    to = there if last else free
+                    steps.append((here, to, POLITE / len(self._polite) if place == 0 else 1.0, word))
+                    here, free = to, free + (not last)
+        for word in OTHER_WORDS:
+            steps += [(begin, others, OTHER_SHARE, MARK + word), (others, others, OTHER_SHARE, MARK + word)]
+        steps.append((others, end, 1.0))
+        return (begin, end, steps)
+
+    def is_whole(self, words: Sequence[str]) -> bool:
+        """Are these words a sentence, with or without politeness before and after it?"""
+        begins = [len(phrase) for phrase in self._polite if tuple(words[: len(phrase)]) == phrase]
+        return any(self._is_sentence(words[begin:]) for begin in (0, *begins))
+
+    def _is_sentence(self, words: Sequence[str]) -> bool:
+        state = self._start
         for place, word in enumerate(words):
-            step = self._steps.get((state, word))
-            if step is None:
-                return share * self._ends.get(state, 0.0) if words[place:] in self._polite else 0.0
-            state = step[0]
-            share *= step[1]
-        return share * self._ends.get(state, 0.0)
-
-
-def _transitions(
-    start: int, states: int, arcs: Sequence[Arc], ends: Sequence[tuple[int, float]], polite: Sequence[str]
-) -> list[tuple[Any, ...]]:
-    """The search graph, with three more states: `states` is the first one, `states` + 2 the last one."""
-    begin, over, end = states, states + 1, states + 2
-    free = states + 3
-    steps: list[tuple[Any, ...]] = [(origin, to, max(share, 1e-6), word) for origin, to, word, share in arcs]
-    steps += [(begin, start, 1 - POLITE), (over, end, 1 - POLITE)]
-    steps += [(state, over, share) for state, share in ends]
-    for phrase in polite:
-        chain = phrase.split()
-        for here, there in ((begin, start), (over, end)) if phrase in AFTER else ((begin, start),):
-            for place, word in enumerate(chain):
-                last = place == len(chain) - 1
-                to = there if last else free
-                steps.append((here, to, POLITE / len(polite) if place == 0 else 1.0, word))
-                here, free = to, free + (not last)
-    for word in OTHER_WORDS:
-        steps += [(begin, free, OTHER_SHARE, MARK + word), (free, free, OTHER_SHARE, MARK + word)]
-    steps.append((free, end, 1.0))
-    return steps
+            if state in self._last and tuple(words[place:]) in self._polite:
+                return True
+            following = self._next.get((state, word))
+            if following is None:
+                return False
+            state = following
+        return state in self._last
 
 
 # -- how certain ------------------------------------------------------------------------------------------------------
 
-_WEIGHTS = {"frame": 1.042, "word": 0.961, "prior": 0.134, "length": -0.131, "pause": -11.42}
-_BIAS = 8.62
 
+def confidence(fit: float) -> float:
+    """The probability that a sentence was said whose words fit the sound so well.
 
-def confidence(segments: Sequence[tuple[str, int, float]], prior: float) -> float:
-    """The probability that the sentence was said, from how well its words fit the sound.
-
-    A segment is a word, its frames and its acoustic score: the logarithm of how much less likely its sounds are than the best
-    ones that were looked at. A logistic regression, fitted to commands of several people and synthetic voices against
-    other speech and noise.
+    *fit* is the acoustic score per frame: the logarithm of how much less likely its sounds are than the best ones that were
+    looked at. People's commands have -1.3…-4.7, other speech that was taken for a sentence -3.2…-5.6.
     """
-    words = [(frames, score) for word, frames, score in segments if word[0] not in "<[("]
-    frames = sum(count for count, _ in words)
-    if not frames:
-        return 0.0
-    places = [place for place, segment in enumerate(segments) if segment[0][0] not in "<[("]
-    inside = segments[places[0] : places[-1] + 1]
-    facts = {
-        "frame": sum(score for _, score in words) / frames,
-        "word": sum(score / count for count, score in words) / len(words),
-        "prior": math.log10(max(prior, 1e-30)),
-        "length": float(len(words)),
-        "pause": sum(count for word, count, _ in inside if word[0] in "<[") / frames,
-    }
-    return 1 / (1 + math.exp(-(_BIAS + sum(_WEIGHTS[name] * value for name, value in facts.items()))))
+    return 1 / (1 + math.exp(-(1.84 * fit + 7.73)))
 
 
 def _log(score: float) -> float:

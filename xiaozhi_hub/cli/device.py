@@ -11,12 +11,13 @@ import shutil
 import sys
 import tempfile
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from xiaozhi_hub.audio.ogg import write_ogg
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import read_wav, write_wav
+from xiaozhi_hub.cli.done import what_was_done
 from xiaozhi_hub.cli.voice import say
 from xiaozhi_hub.cli.waterfall import device_spans, draw
 from xiaozhi_hub.core.flow import PcmChunk
@@ -71,12 +72,11 @@ def run(args: argparse.Namespace, say: Say = say) -> int:
 
 
 async def _talk(args: argparse.Namespace, say: Say) -> int:
-    show = _Show(args)
     question = await _question(args, say)
     ota_url = args.ota or await _discover()
-    async with FakeDevice(
-        ota_url=ota_url, device_id=args.device_id or own_id(), language=args.language, mode=args.mode
-    ) as device:
+    device_id = args.device_id or own_id()
+    show = _Show(args, ota_url, device_id)
+    async with FakeDevice(ota_url=ota_url, device_id=device_id, language=args.language, mode=args.mode) as device:
         try:
             asked = device.ask(question) if question is not None else device.ask_text(args.text)
             await show.answer(await asked)
@@ -124,7 +124,9 @@ def own_id() -> str:
 class _Show:
     """Shows answers as they come."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    def __init__(self, args: argparse.Namespace, ota_url: str, device_id: str) -> None:
+        self._ota_url = ota_url
+        self._device_id = device_id
         self._json: bool = args.json
         self._save: Path | None = args.save
         self._play: bool = args.play
@@ -138,7 +140,8 @@ class _Show:
             print(json.dumps(facts, ensure_ascii=False), flush=True)
         else:
             plain = not (sys.stdout.encoding or "").lower().startswith("utf")
-            print("\n".join(lines(result, error, plain=plain)), flush=True)
+            done = await what_was_done(self._ota_url, self._device_id, result.heard) if result.heard else []
+            print("\n".join(lines(result, error, done, plain=plain)), flush=True)
         if not result.packets:
             return
         if self._save is not None:
@@ -152,13 +155,14 @@ class _Show:
             await play(decode_all([packet.data for packet in result.packets], result.rate))
 
 
-def lines(result: TurnResult, error: str = "", *, plain: bool = False) -> list[str]:
+def lines(result: TurnResult, error: str = "", done: Sequence[str] = (), *, plain: bool = False) -> list[str]:
     """An answer as people read it."""
     shown = []
     if result.asked:
         shown.append(f"heard   {result.heard or '(nothing)'}")
     else:
         shown.append("unasked")
+    shown += [f"did     {call}" for call in done]
     shown.append(f"said    {result.said or '(nothing)'}")
     if result.emotion:
         shown.append(f"face    {result.emotion}")

@@ -147,16 +147,17 @@ class Grammar:
         chance = random.Random(seed)
         draw = chance.random
         polite = [" ".join(words) for words in self._skip]
-        if not self._heard.ways:
+        if not self._heard.drawable:
             return
         for _ in range(count):
             node = self._heard
             said: list[str] = []
             while True:
-                index = bisect_left(node.sums, draw())
-                if index == len(node.ways):
+                ways, sums = node.table()
+                index = bisect_left(sums, draw())
+                if index == len(ways):
                     break
-                what, node = node.ways[index]
+                what, node = ways[index]
                 if isinstance(what, str):
                     said.append(what)
                 else:

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xiaozhi_hub.audio.endpoint import Endpoint, Moment, Patience
 from xiaozhi_hub.audio.mic import Mic
@@ -174,7 +174,6 @@ class Hearing:
 
     async def _begin(self, chunk: PcmChunk) -> None:
         """Open a recogniser and give it the beginning of the speech, its faint part and a margin before that."""
-        self._stream = self._recognisers[0].open(self._request)
         certain = self._endpoint.now_ms - (self._endpoint.speech_start_ms or 0.0)
         beginning, taken, margin, faint = [chunk], chunk.ms, 0.0, True
         for old, probability in reversed(self._before):
@@ -186,6 +185,8 @@ class Hearing:
             beginning.append(old)
             taken += old.ms
         self._before.clear()
+        self._request = replace(self._request, lead_ms=margin)
+        self._stream = self._recognisers[0].open(self._request)
         for piece in reversed(beginning):
             await self._feed(piece)
 
@@ -237,7 +238,11 @@ class Hearing:
         problem: HubError | None = None
         if self._guess is not None:
             try:
-                return await self._guess
+                transcript = await self._guess
+                if transcript.text:
+                    return transcript
+                for chunk in self._held:  # it may hear more in the faint end of the last word
+                    await self._feed(chunk)
             except HubError as error:
                 problem = error
                 await self._drop_stream()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.core.collector import building_to_last
-from xiaozhi_hub.core.flow import TurnInfo
+from xiaozhi_hub.core.flow import Completeness, TurnInfo
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.core.places import PACKAGE
 from xiaozhi_hub.dialog.commands import NEVER_MIND
@@ -132,6 +132,15 @@ class Intents:
     def book(self, language: str) -> Phrasebook:
         """What is understood in *language*, for recognisers and for the end of a turn. KeyError before `rebuild`."""
         return self._recognisers[language].book()
+
+    def completeness(self, text: str, language: str) -> Completeness:
+        """Say what *text*, heard so far, may still become. Its meaning is worked out too, so that it is known already when the
+        turn ends with it."""
+        recogniser = self._recognisers.get(language)
+        if not text or recogniser is None:
+            return Completeness.UNKNOWN
+        recogniser.recognise(text)
+        return recogniser.book().completeness(text)
 
     # -- how ------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -64,7 +64,7 @@ ANYTHING = Filler(WordTree(), (), ())
 class Node:
     """A place in the sentences."""
 
-    __slots__ = ("end", "fillers", "sums", "ways", "words")
+    __slots__ = ("_table", "drawable", "end", "fillers", "words")
 
     def __init__(self) -> None:
         self.end = 0.0
@@ -72,36 +72,40 @@ class Node:
         self.words: dict[str, list[tuple[Node, float]]] = {}
         """Where each word leads to, with its share."""
         self.fillers: list[tuple[Filler, Node, float]] = []
-        self.ways: list[tuple[str | Filler, Node]] = []
-        """The steps that can be drawn at random, and the running sums of their shares."""
-        self.sums: list[float] = []
+        self.drawable = False
+        """Can a sentence be finished from here without a free text?"""
+        self._table: tuple[list[tuple[str | Filler, Node]], list[float]] | None = None
 
     def close(self) -> None:
-        """Make the shares add up to 1 and get ready for drawing; no sentence is drawn that needs a free text."""
-        total = self.end + sum(share for _, share, _ in self._steps())
-        if not total:
-            return
-        self.end /= total
-        self.words = {word: [(to, share / total) for to, share in ways] for word, ways in self.words.items()}
-        self.fillers = [(filler, to, share / total) for filler, to, share in self.fillers]
-        drawn = [(what, share, to) for what, share, to in self._steps() if what is not ANYTHING and to.drawable]
-        mass = self.end + sum(share for _, share, _ in drawn)
-        self.ways = [(what, to) for what, _, to in drawn]
-        self.sums = list(accumulate(share / mass for _, share, _ in drawn))
-        if self.sums and not self.end:
-            self.sums[-1] = 1.0  # rounding must not end a sentence in its middle
-
-    @property
-    def drawable(self) -> bool:
-        """Can a sentence be finished from here without a free text?"""
-        return bool(self.end or self.ways)
-
-    def _steps(self) -> Iterator[tuple[str | Filler, float, Node]]:
-        for word, ways in self.words.items():
+        """Make the shares add up to 1: what could not be filled has left a gap."""
+        total = self.end
+        drawable = self.end > 0
+        for ways in self.words.values():
             for to, share in ways:
-                yield word, share, to
+                total += share
+                drawable = drawable or to.drawable
         for filler, to, share in self.fillers:
-            yield filler, share, to
+            total += share
+            drawable = drawable or (filler is not ANYTHING and to.drawable)
+        self.drawable = drawable
+        if abs(total - 1) > 1e-9 and total > 0:
+            self.end /= total
+            self.words = {word: [(to, share / total) for to, share in ways] for word, ways in self.words.items()}
+            self.fillers = [(filler, to, share / total) for filler, to, share in self.fillers]
+
+    def table(self) -> tuple[list[tuple[str | Filler, Node]], list[float]]:
+        """The steps that can be drawn at random, and the running sums of their shares; what is left of 1 is the end."""
+        if self._table is None:
+            drawn: list[tuple[str | Filler, float, Node]] = [
+                (word, share, to) for word, ways in self.words.items() for to, share in ways if to.drawable
+            ]
+            drawn += [(what, share, to) for what, to, share in self.fillers if what is not ANYTHING and to.drawable]
+            mass = self.end + sum(share for _, share, _ in drawn)
+            sums = list(accumulate(share / mass for _, share, _ in drawn))
+            if sums and not self.end:
+                sums[-1] = 1.0  # rounding must not end a sentence in its middle
+            self._table = ([(what, to) for what, _, to in drawn], sums)
+        return self._table
 
 
 class Binder:
@@ -188,8 +192,13 @@ def ways_to_say(expression: Expression, language: str) -> list[tuple[tuple[str, 
 def _likeness(node: Node) -> tuple[Any, ...]:
     """Equal for nodes from which the same can follow with the same shares."""
     words = sorted((word, id(to), round(share, 6)) for word, ways in node.words.items() for to, share in ways)
-    fillers = sorted((id(filler), id(to), round(share, 6)) for filler, to, share in node.fillers)
-    return (round(node.end, 6), tuple(words), tuple(fillers))
+    if not node.fillers:
+        return (round(node.end, 6), *words)
+    return (
+        round(node.end, 6),
+        *words,
+        *sorted((id(what), id(to), round(share, 6)) for what, to, share in node.fillers),
+    )
 
 
 def _fill(slot_list: SlotList, slot: Slot, language: str) -> Filler | None:

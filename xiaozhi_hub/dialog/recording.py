@@ -95,13 +95,13 @@ async def transcribe(parts: TurnParts, sound: PcmChunk, language: str, device_id
     recognisers, _ = parts.recognisers(language)
     if not recognisers:
         raise no_engine(Role.ASR, language)
-    request = AsrRequest((language,), device_id)
     transcripts: list[Transcript] = []
     free_from = 0.0
     for span in activity.utterances:
         with_margins = widen(span, activity.probabilities, free_from)
         free_from = span.end_ms
         at, end = (round(ms * RATE / 1000) for ms in (with_margins.start_ms, with_margins.end_ms))
+        request = AsrRequest((language,), device_id, lead_ms=min(MARGIN_MS, span.start_ms - with_margins.start_ms))
         transcript = await _recognise(recognisers, request, _frames(sound.samples[at:end]))
         if transcript.text:
             transcripts.append(transcript)

@@ -137,6 +137,8 @@ class AsrRequest:
     device_id: str = ""
     answering: bool = False
     """The hub has asked something: the person may say a bare answer, such as "in the kitchen"."""
+    lead_ms: float = 0.0
+    """How much of the beginning of the sound is not speech yet: the margin before the first word."""
 
 
 class AsrStream(ABC):
@@ -155,7 +157,8 @@ class AsrStream(ABC):
 
     @abstractmethod
     async def finish(self) -> Transcript:
-        """Say what was said. Reuses the last guess when nothing but silence came since."""
+        """Say what was said. After a guess that understood something, nothing but silence has come. After one that understood
+        nothing there is more silence than before, and time to try something else."""
 
     async def aclose(self) -> None:  # noqa: B027 (most streams hold nothing)
         """Let go of everything; safe to call at any time, more than once."""

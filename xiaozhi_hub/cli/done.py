@@ -1,0 +1,44 @@
+"""What the hub did about a question, as its history tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from aiohttp import ClientError, ClientSession, ClientTimeout
+
+ANSWER_SECONDS = 2.0
+TRIES, PAUSE_SECONDS = 5, 0.1
+"""A turn is written down a moment after its last sound."""
+
+
+async def what_was_done(ota_url: str, device_id: str, heard: str) -> list[str]:
+    """Return the tool calls of the newest turn, if *heard* was what it understood: ``clock.start_timer(minutes=5)``.
+
+    Empty where nothing was done, and where the hub does not say: it tells only programs on its own machine.
+    """
+    url = urlsplit(ota_url)
+    history = urlunsplit((url.scheme, url.netloc, f"/api/v2/chat-history/{device_id}", "limit=1", ""))
+    try:
+        async with ClientSession(timeout=ClientTimeout(total=ANSWER_SECONDS)) as http:
+            for _ in range(TRIES):
+                async with http.get(history) as answer:
+                    if answer.status != 200:
+                        return []
+                    turns = (await answer.json())["turns"]
+                if turns and turns[-1]["message"] == heard:
+                    return [_shown(call) for call in turns[-1]["tool_calls"]]
+                await asyncio.sleep(PAUSE_SECONDS)
+    except (ClientError, TimeoutError, ValueError, KeyError, TypeError):
+        pass  # it is another hub, or an older one: what was done stays unknown
+    return []
+
+
+def _shown(call: Mapping[str, Any]) -> str:
+    arguments = ", ".join(f"{name}={value}" for name, value in call["arguments"].items())
+    return f"{call['name']}({arguments})" + (f" failed: {call['error']}" if call["error"] else "")
+
+
+__all__ = ["what_was_done"]
