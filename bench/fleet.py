@@ -188,7 +188,12 @@ async def storm(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
             await device.hang_up()
         await leave(devices)
         again = [
-            FakeDevice(url=f"ws://127.0.0.1:{hub.port}/xiaozhi/v1/", device_id=device.device_id) for device in devices
+            FakeDevice(
+                url=f"ws://127.0.0.1:{hub.port}/xiaozhi/v1/",
+                token=device.ota_answer["websocket"]["token"],
+                device_id=device.device_id,
+            )
+            for device in devices
         ]
         began = time.perf_counter()
         await asyncio.gather(*(device.connect() for device in again))

@@ -20,11 +20,13 @@ from xiaozhi_hub import __version__
 from xiaozhi_hub.audio import ogg
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
-from xiaozhi_hub.core.events import EntryChanged, NamesChanged, TurnFinished
+from xiaozhi_hub.core.events import DeviceRenamed, DeviceRevoked, EntryChanged, NamesChanged, TurnFinished
 from xiaozhi_hub.core.flow import Channel, Outcome, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.announcer import DeviceAnnouncer
+from xiaozhi_hub.devices.management import DeviceManagement
+from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.dialog.ask import ask
 from xiaozhi_hub.dialog.commands import conversation_tools
@@ -47,14 +49,17 @@ from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
+from xiaozhi_hub.store.grants import Grants
 from xiaozhi_hub.store.history import History
 from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
 from xiaozhi_hub.web.api import Api, ApiParts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
+from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
 from xiaozhi_hub.web.ota import clock
+from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.status import HubStatus, PartStatus
 
 log = logging.getLogger(__name__)
@@ -98,6 +103,11 @@ class Hub:
         self.intents = Intents(self.texts, self.entities, self.tools)
         self.speaker = Speaker()
         self.announcer = DeviceAnnouncer()
+        self.pairing = Pairing(config.pairing, self.bus)
+        self.self_test_client_id = self.pairing.own_device(SELF_TEST)
+        self.device_management = DeviceManagement(
+            self.pairing, self._devices_known, config.devices, lambda: self.devices.sessions, self.bus
+        )
         self.problems: dict[str, Problem] = {}
         self._built = asyncio.Event()
         self._ready = asyncio.Event()
@@ -108,6 +118,7 @@ class Hub:
         self._door: DeviceDoor
         self._stack = AsyncExitStack()
         self._locales: dict[str, str] = {}
+        self._areas: dict[str, str] = {}
         self._learning: asyncio.Task[None] | None = None
         self.discovery: Discovery | None = None
         self.database: Database
@@ -143,6 +154,11 @@ class Hub:
         enter(self._scope.close)
         await self._listen()
         data_dir = await self._open_store()
+        enter(self.pairing.close)
+        try:
+            await self.pairing.load(Grants(self.database))
+        except StoreError as error:  # then nobody comes in
+            self._problem("pairing", f"Which devices may come in is not known: {error.message}.", error.hint)
         api = HubApi(
             config=self.config,
             data_dir=data_dir,
@@ -172,11 +188,15 @@ class Hub:
             remember=self._remember,
             ready=self.ready,
         )
-        self.devices = DeviceRegistry(self.config, self.bus, self.parts, lambda id: self._locales.get(id, ""))
+        self.devices = DeviceRegistry(
+            self.config, self.bus, self.parts, lambda id: self._locales.get(id, ""), lambda id: self._areas.get(id, "")
+        )
         self.announcer.attach(self.devices)
         enter(self.speaker.close)
         self._stack.callback(self.bus.watch(NamesChanged, lambda _: self._names_changed()))
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
+        self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
+        self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
         enter(self.plugins.stop)
         enter(self._hang_up)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
@@ -214,6 +234,12 @@ class Hub:
 
         config = self.config
         limits = config.limits
+
+        async def management() -> DeviceManagement:
+            await self._built.wait()
+            return self.device_management
+
+        desk = PairingDesk(self.pairing, self.texts, language_of(config.hub.language))
         api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
         app = build_app(
             WebParts(
@@ -228,7 +254,14 @@ class Hub:
                     limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
                 ),
                 now=clock(config.hub.time_zone),
-                routes=(*api.routes(), *Health(health, __version__).routes()),
+                admit=desk.admit,
+                contributions=(desk.contribute,),  # who must wait gets nothing else, so this one stays the last
+                routes=(
+                    *api.routes(),
+                    *desk.routes(),
+                    *DevicesApi(management).routes(),
+                    *Health(health, __version__).routes(),
+                ),
             )
         )
         self._door = app[DEVICE_DOOR]
@@ -311,7 +344,8 @@ class Hub:
             keep_days=history.keep_days,
         )
         self.known_devices = Devices(self.database)
-        self._locales = {device.id: device.language for device in await self.known_devices.all()}
+        for device in await self.known_devices.all():
+            self._locales[device.id], self._areas[device.id] = device.language, device.area
         return folder
 
     async def _warm_up(self) -> None:
@@ -439,11 +473,27 @@ class Hub:
 
     def check_in(self, check_in: CheckIn) -> None:
         """A device has asked for its configuration: remember it."""
-        if check_in.device.id == SELF_TEST:
+        if check_in.device.id == SELF_TEST or not self.pairing.is_welcome(check_in.device):
             return
         if check_in.language:
             self._locales[check_in.device.id] = check_in.language
         self._scope.start(self._seen(check_in), name="seen")
+
+    def _device_revoked(self, event: DeviceRevoked) -> None:
+        async def hang_up() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._door.hang_up(event.device_id, "shut out"))
+                if (session := self.devices.sessions.get(event.device_id)) is not None:  # on whatever transport
+                    group.create_task(session.link.close("shut out"))
+
+        self._scope.start(hang_up(), name="shut-out")
+
+    def _device_renamed(self, event: DeviceRenamed) -> None:
+        self._areas[event.device_id] = event.area
+
+    async def _devices_known(self) -> Devices:
+        await self._built.wait()
+        return self.known_devices
 
     async def _seen(self, check_in: CheckIn) -> None:
         await self._built.wait()
@@ -451,7 +501,6 @@ class Hub:
             await self.known_devices.seen(
                 check_in.device.id,
                 time.time(),
-                client_id=check_in.device.client_id,
                 board=check_in.board,
                 firmware=check_in.firmware,
                 user_agent=check_in.device.user_agent,

@@ -15,6 +15,7 @@ COMMANDS = {
     "run": "start the hub",
     "check-config": "say whether the configuration is right, and what is wrong with it",
     "device": "be a device: ask the hub something and hear its answer",
+    "devices": "list the devices, approve new ones, shut out others",
     "turns": "list what was asked and answered, or look closely at one turn",
     "integrations": "list the integrations and whether they can run",
 }

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from xiaozhi_hub import __version__
+from xiaozhi_hub.cli.devices import door_line
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.web.devices_api import told_opening
 
 
 def banner(hub: Hub, self_test: str) -> str:
@@ -15,6 +17,7 @@ def banner(hub: Hub, self_test: str) -> str:
         f"  Pages      {'   '.join(urls)}",
         f"  OTA URL    {urls[0]}xiaozhi/ota/      ← type this once into the device's Wi-Fi page",
         f"  Voice      {voice_line(hub)}",
+        f"  Devices    {door_line(told_opening(hub.pairing.opening))}",
         f"  Self-test  {self_test}",
     ]
     lines += [f"  Problem    {problem.message} {problem.hint}".rstrip() for problem in hub.problems.values()]

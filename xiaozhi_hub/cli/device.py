@@ -26,6 +26,8 @@ from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.testing import FakeDevice, NoAnswer, TurnResult
 
 DISCOVER_SECONDS = 5.0
+APPROVAL_SECONDS = 300.0
+"""How long a person has to approve this device, where the hub asks for that."""
 PLAYERS = (("pw-play",), ("paplay",), ("aplay", "-q"), ("afplay",), ("ffplay", "-nodisp", "-autoexit", "-v", "error"))
 """Programs that play a WAV file; the first one that is installed does."""
 
@@ -76,7 +78,18 @@ async def _talk(args: argparse.Namespace, say: Say) -> int:
     ota_url = args.ota or await _discover()
     device_id = args.device_id or own_id()
     show = _Show(args, ota_url, device_id)
-    async with FakeDevice(ota_url=ota_url, device_id=device_id, language=args.language, mode=args.mode) as device:
+    async with FakeDevice(
+        ota_url=ota_url,
+        device_id=device_id,
+        language=args.language,
+        mode=args.mode,
+    ) as device:
+        if device.activation is not None:
+            print(
+                f"waits   {device.activation.message}  (xiaozhi-hub devices approve {device.activation.code})",
+                file=sys.stderr,
+            )
+            await device.activated(APPROVAL_SECONDS)
         try:
             asked = device.ask(question) if question is not None else device.ask_text(args.text)
             await show.answer(await asked)

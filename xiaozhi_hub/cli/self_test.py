@@ -36,7 +36,9 @@ async def talk_to_yourself(hub: Hub) -> str:
     try:
         async with asyncio.timeout(SECONDS):
             question = await synthesise(voices[0], QUESTION)
-            async with FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=SELF_TEST) as device:
+            async with FakeDevice(
+                ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=SELF_TEST, client_id=hub.self_test_client_id
+            ) as device:
                 answer = await device.ask(question)
     except (HubError, OSError, TimeoutError) as error:
         log.error("the self-test failed: %s", error or "no answer")

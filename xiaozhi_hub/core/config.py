@@ -148,6 +148,8 @@ class Config:
     voice: VoiceConfig = VoiceConfig()
     conversation: ConversationConfig = ConversationConfig()
     devices: Mapping[str, DeviceConfig] = field(default_factory=dict)
+    pairing: str | None = None
+    """Written as ``devices: pairing:``: ``open``, ``approve``, or None for a first day that is open."""
     history: HistoryConfig = HistoryConfig()
     log: LogConfig = LogConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -212,10 +214,9 @@ def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Confi
     voice = dict(values.get("voice", {}))
     if "silence" in voice:
         voice["silence"] = SilenceConfig(**voice["silence"])
-    devices = {
-        device_id: DeviceConfig(**{"name": device_id, **options})
-        for device_id, options in values.get("devices", {}).items()
-    }
+    written = dict(values.get("devices", {}))
+    pairing = written.pop("pairing", None)
+    devices = {device_id: DeviceConfig(**{"name": device_id, **options}) for device_id, options in written.items()}
     return Config(
         config_dir=folder,
         hub=HubConfig(**hub),
@@ -225,6 +226,7 @@ def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Confi
         voice=VoiceConfig(**voice),
         conversation=ConversationConfig(**values.get("conversation", {})),
         devices=MappingProxyType(devices),
+        pairing=pairing,
         history=HistoryConfig(**values.get("history", {})),
         log=LogConfig(**log),
         limits=LimitsConfig(**values.get("limits", {})),

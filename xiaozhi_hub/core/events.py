@@ -30,6 +30,22 @@ class DeviceDisconnected(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceRevoked(Event):
+    """What a device proved itself with is worth nothing any more: its links end."""
+
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRenamed(Event):
+    """The owner has given a device another name or area."""
+
+    device_id: str
+    name: str
+    area: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateChanged(Event):
     """An entity has another state."""
 

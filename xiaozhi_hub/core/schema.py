@@ -24,6 +24,7 @@ from xiaozhi_hub.errors import ConfigError, ConfigErrors, Place
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"[a-z][a-z0-9_]*")
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}")
+_PAIRING = ("open", "approve")
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -166,6 +167,15 @@ def log_level(value: object) -> str:
     raise Wrong(f"one of {', '.join(_LEVELS)}", f"Did you mean {near[0]}?" if near else "")
 
 
+def pairing(value: object) -> str:
+    """Whether new devices have to be approved."""
+    given = value.lower() if isinstance(value, str) else ""
+    if given in _PAIRING:
+        return given
+    near = get_close_matches(given, _PAIRING, 1)
+    raise Wrong(" or ".join(_PAIRING), f"Did you mean {near[0]}?" if near else "")
+
+
 def engine_ids(value: object) -> tuple[str, ...]:
     """One engine or several, the preferred one first."""
     if value is None:
@@ -264,7 +274,8 @@ CONFIGURATION = vol.Schema(
             ),
             "conversation": group({"idle_s": amount("a number of seconds", 5, 109)}),
             "devices": vol.All(
-                _devices_once, group({device_id: group({"name": text, "area": text, "language": language})})
+                _devices_once,
+                group({"pairing": pairing, device_id: group({"name": text, "area": text, "language": language})}),
             ),
             "history": group({"enabled": switch, "audio": switch, "keep_days": whole("a number of days", 1, 36500)}),
             "log": group({"level": log_level, "folder": folder, "json": switch}),

@@ -23,11 +23,19 @@ TICK_SECONDS = 5.0
 class DeviceRegistry:
     """Serves links, one session for each device: the newest link wins."""
 
-    def __init__(self, config: Config, bus: Bus, parts: TurnParts, locale_of: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        bus: Bus,
+        parts: TurnParts,
+        locale_of: Callable[[str], str],
+        area_of: Callable[[str], str] = lambda _: "",
+    ) -> None:
         self._config = config
         self._bus = bus
         self._parts = parts
         self._locale_of = locale_of
+        self._area_of = area_of
         self._sessions: dict[str, Session] = {}
         self._lines: dict[str, dict[str, float]] = {}
         self._conversations: dict[str, Conversation] = {}
@@ -42,9 +50,8 @@ class DeviceRegistry:
         written = self._config.devices.get(device_id)
         locale = (written.language if written is not None else None) or self._locale_of(device_id)
         default = language_of(self._config.hub.language)
-        return DeviceProfile(
-            language_of(locale, default) if locale else default, written.area if written is not None else None
-        )
+        area = (written.area if written is not None else None) or self._area_of(device_id) or None
+        return DeviceProfile(language_of(locale, default) if locale else default, area)
 
     async def serve(self, link: Link) -> None:
         """Serve *link* until it ends."""

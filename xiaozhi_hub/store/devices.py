@@ -22,6 +22,7 @@ class Device:
     last_seen_at: float
     client_id: str = ""
     name: str = ""
+    area: str = ""
     board: str = ""
     firmware: str = ""
     user_agent: str = ""
@@ -33,7 +34,7 @@ class Device:
 
 
 _TOLD = ("client_id", "name", "board", "firmware", "user_agent", "language", "address")
-_COLUMNS = ", ".join(("id", "first_seen_at", "last_seen_at", *_TOLD, "keep_audio"))
+_COLUMNS = ", ".join(("id", "first_seen_at", "last_seen_at", *_TOLD, "area", "keep_audio"))
 
 
 def _device(row: dict[str, Any]) -> Device:
@@ -93,6 +94,15 @@ class Devices:
         await self._db.write(
             lambda db: db.execute("UPDATE device SET keep_audio = ? WHERE id = ?", (keep, id)).rowcount
         )
+
+    async def rename(self, id: str, name: str, area: str | None = None) -> bool:
+        """Call the device *name* and, unless None, put it into *area*; False when it is not known."""
+
+        def note(db: sqlite_utils.Database) -> bool:
+            query = "UPDATE device SET name = ?, area = coalesce(?, area) WHERE id = ?"
+            return bool(db.execute(query, (name, area, id)).rowcount)
+
+        return await self._db.write(note)
 
 
 def _get(db: sqlite_utils.Database, id: str) -> Device | None:

@@ -149,6 +149,41 @@ def m001_history_and_schedule(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m002_pairing(db: sqlite_utils.Database) -> None:
+    """Which devices may come in, and what they prove it with."""
+    db.executescript(
+        """
+        ALTER TABLE device ADD COLUMN area TEXT NOT NULL DEFAULT '';
+        UPDATE device SET client_id = '';
+
+        CREATE TABLE device_grant (
+            device_id TEXT PRIMARY KEY,
+            client TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('in', 'out')),
+            granted_by TEXT NOT NULL,
+            changed_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE device_token (
+            hash TEXT PRIMARY KEY,
+            device_id TEXT NOT NULL REFERENCES device_grant (device_id) ON DELETE CASCADE,
+            issued_at REAL NOT NULL,
+            used_at REAL,
+            expires_at REAL
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX device_token_device ON device_token (device_id);
+
+        CREATE TABLE pairing (
+            id INTEGER PRIMARY KEY CHECK (id = 1),
+            key TEXT NOT NULL,
+            first_start_at REAL NOT NULL,
+            closed_at REAL
+        ) STRICT;
+        """
+    )
+
+
 def known() -> frozenset[str]:
     """The names of all steps."""
     empty = sqlite_utils.Database(memory=True, execute_plugins=False)

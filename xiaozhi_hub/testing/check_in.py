@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -67,14 +68,7 @@ async def check_in(
     ota_url: str, device_id: str, client_id: str, language: str, profile: FirmwareProfile
 ) -> tuple[Address, dict[str, Any]]:
     """Tell the hub what the device is; return where to connect, and the whole answer."""
-    headers = {
-        "Device-Id": device_id,
-        "Client-Id": client_id,
-        "Activation-Version": "1",
-        "User-Agent": f"{profile.board}/{profile.version}",
-        "Accept-Language": language,
-        "Connection": "close",
-    }
+    headers = ota_headers(device_id, client_id, language, profile)
     body = system_report(device_id, client_id, language, profile)
     timeout = aiohttp.ClientTimeout(total=CHECK_IN_SECONDS, sock_connect=CONNECT_SECONDS)
     try:
@@ -89,6 +83,26 @@ async def check_in(
         why = str(error) or type(error).__name__
         raise NoLink(f"No check-in at {ota_url}: {why}.", hint="Is the hub running?") from error
     return read_address(answer, ota_url), answer
+
+
+def ota_headers(device_id: str, client_id: str, language: str, profile: FirmwareProfile) -> dict[str, str]:
+    """What stands above every request to the OTA address (firmware ota.cc)."""
+    headers = {
+        "Device-Id": device_id,
+        "Client-Id": client_id,
+        "Activation-Version": str(profile.activation_version),
+        "User-Agent": f"{profile.board}/{profile.version}",
+        "Accept-Language": language,
+        "Connection": "close",
+    }
+    if profile.activation_version == 2:
+        headers["Serial-Number"] = serial_number(device_id)
+    return headers
+
+
+def serial_number(device_id: str) -> str:
+    """32 characters, as the maker of a board burns them into its fuses."""
+    return hashlib.sha256(device_id.encode()).hexdigest()[:32].upper()
 
 
 def read_address(answer: object, ota_url: str) -> Address:

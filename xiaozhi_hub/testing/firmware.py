@@ -8,6 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -19,6 +20,7 @@ from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.binary import pack, unpack
 from xiaozhi_hub.protocol.messages import ListenMode
+from xiaozhi_hub.testing.activation import Activation, ask_activation, read_activation, wait_for_activation
 from xiaozhi_hub.testing.check_in import Address, NoLink, check_in
 from xiaozhi_hub.testing.line import Line
 from xiaozhi_hub.testing.playback import Playback
@@ -79,6 +81,8 @@ class Firmware:
         self.rate = 24000
         """Of the sound that the hub announced."""
         self.ota_answer: dict[str, Any] = {}
+        self.activation: Activation | None = None
+        """What it shows while the hub makes it wait for approval: until then it cannot be used."""
         self.alerts: list[AlertShown] = []
         """All that were shown."""
         self.complaints: list[str] = []
@@ -124,10 +128,41 @@ class Firmware:
         """Ask the hub at the OTA address where to connect, as at a start of the device."""
         assert self._ota_url is not None
         self._note("→", f"check-in at {self._ota_url}")
+        before = self._address
         self._address, self.ota_answer = await check_in(
             self._ota_url, self.device_id, self.client_id, self._language, self.profile
         )
-        self._note("←", f"connect to {self._address.url}")
+        if before is not None and "token" not in self.ota_answer["websocket"]:  # what is left out stays in its memory
+            self._address = replace(self._address, token=before.token)
+        self.activation = read_activation(self.ota_answer)
+        if self.activation is not None:
+            self._note("←", f"wait for approval, code {self.activation.code}: {self.activation.message}")
+        else:
+            self._note("←", f"connect to {self._address.url}")
+
+    async def activate(self) -> int:
+        """Ask once whether the hub lets it in; return the status of the answer."""
+        assert self._ota_url is not None
+        challenge = self.activation.challenge if self.activation is not None else ""
+        return await self._ask_activation(challenge)
+
+    async def activated(self, within: float = 120.0) -> None:
+        """Do what the firmware does until it is let in: ask, wait, check in again. `NoLink` when nobody lets it in."""
+        try:
+            async with asyncio.timeout(within):
+                while self.activation is not None:
+                    await wait_for_activation(self.activation, self._ask_activation, self.profile)
+                    await self.check_in()
+        except TimeoutError:
+            raise NoLink(f"Nobody has approved the device within {within:g} s.") from None
+
+    async def _ask_activation(self, challenge: str) -> int:
+        assert self._ota_url is not None
+        status = await ask_activation(
+            self._ota_url, self.device_id, self.client_id, self._language, self.profile, challenge
+        )
+        self._note("←", f"activation: {status}")
+        return status
 
     async def connect(self) -> None:
         """Open the WebSocket and exchange hellos; nothing happens when it is open already."""
@@ -136,6 +171,8 @@ class Firmware:
         if self._address is None:
             await self.check_in()
         assert self._address is not None
+        if self.activation is not None:
+            raise NoLink(f"The hub wants the device approved first; it shows {self.activation.code}.")
         await self._drop_line()
         self._become(DeviceState.CONNECTING)
         self._framing = self.profile.protocol_version or self._address.version

@@ -27,3 +27,9 @@ class FirmwareProfile:
     """Binary framing to use whatever the check-in says."""
     hello_seconds: float = 10.0
     """How long it waits for the hub's hello."""
+    activation_version: int = 1
+    """2 for boards with a serial number in their fuses: they sign the hub's challenge."""
+    pending_seconds: float = 3.0
+    """How long it waits after the hub said that nobody has approved it yet."""
+    unclear_seconds: float = 10.0
+    """… after any other answer (application.cc)."""

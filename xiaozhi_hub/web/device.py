@@ -21,6 +21,7 @@ from xiaozhi_hub.protocol.identity import DeviceIdentity, identify
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.messages import DeviceHello, DeviceMessage, HubHello, HubMessage, parse_device_message
 from xiaozhi_hub.protocol.ota import WEBSOCKET_PATH
+from xiaozhi_hub.web.failures import Rejected
 from xiaozhi_hub.web.rate import RateLimit
 
 log = logging.getLogger(__name__)
@@ -191,6 +192,12 @@ class _Received:
 
 
 ServeLink = Callable[[WebSocketLink], Awaitable[None]]
+Admit = Callable[[web.Request, DeviceIdentity], Awaitable[None]]
+"""Raises when the device may not come in. Asked before the upgrade and, because things change meanwhile, after it."""
+
+
+async def admit_everybody(request: web.Request, device: DeviceIdentity) -> None:
+    """For where nobody has to prove anything."""
 
 
 class DeviceDoor:
@@ -201,7 +208,9 @@ class DeviceDoor:
         serve_link: ServeLink,
         page: Callable[[web.Request], Awaitable[web.StreamResponse]],
         limits: DeviceLimits = DeviceLimits(),
+        admit: Admit = admit_everybody,
     ) -> None:
+        self._admit = admit
         self._serve_link = serve_link
         self._page = page
         self._limits = limits
@@ -220,6 +229,7 @@ class DeviceDoor:
         if "websocket" not in request.headers.get("Upgrade", "").lower():
             return await self._page(request)
         device = identify(request.headers, request.remote or "")
+        await self._admit(request, device)
         if self._closing or len(self._links) >= self._limits.connections:
             log.warning("%s turned away: %d devices are connected", device.id, len(self._links))
             raise web.HTTPServiceUnavailable(text="The hub has as many devices as it can serve.")
@@ -238,7 +248,10 @@ class DeviceDoor:
         link = WebSocketLink(ws, transport, device, self._limits)
         self._links.add(link)
         try:
+            await self._admit(request, device)
             await self._talk(link, request.headers.get("Protocol-Version"))
+        except Rejected as error:
+            await link.close(error.message, WSCloseCode.POLICY_VIOLATION)
         finally:
             self._links.discard(link)
             await link.close("the conversation is over")
@@ -260,6 +273,10 @@ class DeviceDoor:
             log.exception("serving %s failed", link.device.id)
             await link.close("the hub failed", WSCloseCode.INTERNAL_ERROR)
         log.debug("%s is gone: %s", link.device.id, link.close_reason)
+
+    async def hang_up(self, device_id: str, reason: str) -> None:
+        """End all connections of one device, greeted or not."""
+        await asyncio.gather(*(link.close(reason) for link in tuple(self._links) if link.device.id == device_id))
 
     async def close(self) -> None:
         """Hang up on everybody and let nobody in."""

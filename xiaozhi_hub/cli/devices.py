@@ -1,0 +1,138 @@
+"""``xiaozhi-hub devices``: who may come in. Speaks with the hub that runs on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import urllib.error
+import urllib.request
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+SECONDS = 15.0
+_STATES = {"in": "let in", "out": "shut out", "unknown": "not met yet"}
+_KINDS = {
+    "first-day": "this hub is new",
+    "window": "opened by the owner",
+    "open": "by configuration: devices → pairing: open",
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Describe the command line."""
+    parser = subparsers.add_parser("devices", help="list the devices, approve new ones, shut out others",
+                                   description="Say which devices may come in. The hub must be running.")  # fmt: skip
+    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
+                        help="the configuration folder of the hub (default: ./config)")  # fmt: skip
+    parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
+    parser.add_argument("--json", action="store_true", help="print what the hub answers")
+    parser.set_defaults(run=run, action="list")
+    actions = parser.add_subparsers(title="what to do", metavar="ACTION")
+    actions.add_parser("list", help="show all devices, and those that wait with their codes (default)")
+    approve = actions.add_parser("approve", help="let in the device that shows this code")
+    approve.add_argument("code", metavar="CODE", help="the six digits that the device shows and speaks")
+    revoke = actions.add_parser("revoke", help="shut a device out, at once")
+    revoke.add_argument("device", metavar="ID", help="its id or name")
+    rename = actions.add_parser("rename", help="give a device a name")
+    rename.add_argument("device", metavar="ID", help="its id or name")
+    rename.add_argument("name", metavar="NAME")
+    rename.add_argument("--area", help='where it stands: what "the light" means there; empty for nowhere')
+    opening = actions.add_parser("open", help="let every device in for some minutes")
+    opening.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default: 10)")
+    actions.add_parser("close", help="let nobody in without approval")
+    for name, action in actions.choices.items():
+        action.set_defaults(action=name)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Ask the running hub; returns 1 with a message when it is not there or refuses."""
+    from xiaozhi_hub.core.config import load_config
+
+    server = load_config(Path(args.config).resolve()).server
+    ip = "127.0.0.1" if server.ip == "0.0.0.0" else server.ip
+    url = f"http://{f'[{ip}]' if ':' in ip else ip}:{args.port or server.http_port}"
+    match args.action:
+        case "approve":
+            answer = _ask(url, "/approve", {"code": args.code})
+            text = f"{answer['device']['id']} is let in. It goes on by itself within a minute."
+        case "revoke":
+            answer = _ask(url, "/revoke", {"device": args.device})
+            text = f"{answer['device']['id']} is shut out."
+        case "rename":
+            answer = _ask(url, "/rename", {"device": args.device, "name": args.name, "area": args.area})
+            device = answer["device"]
+            text = f"{device['id']} is called {device['name']}" + (f", in {device['area']}." if device["area"] else ".")
+        case "open":
+            answer = _ask(url, "/open", {"minutes": args.minutes})
+            text = door_line(answer["door"])
+        case "close":
+            answer = _ask(url, "/close", {})
+            text = door_line(answer["door"])
+        case _:
+            answer = _ask(url, "", None)
+            text = listed(answer)
+    print(json.dumps(answer, ensure_ascii=False) if args.json else text)
+    return 0
+
+
+def _ask(hub: str, action: str, values: dict[str, Any] | None) -> dict[str, Any]:
+    from xiaozhi_hub.errors import HubError
+
+    data = json.dumps(values).encode() if values is not None else None
+    request = urllib.request.Request(
+        f"{hub}/api/devices{action}", data=data, headers={"Content-Type": "application/json"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on this machine
+    try:
+        with opener.open(request, timeout=SECONDS) as reply:
+            answer: dict[str, Any] = json.load(reply)
+            return answer
+    except urllib.error.HTTPError as error:
+        with error:
+            try:
+                told = json.load(error)
+                raise HubError(told["error"], hint=told.get("hint", "")) from error
+            except (ValueError, KeyError, TypeError):
+                raise HubError(f"{hub} answers with status {error.code}.", hint="Is that the hub?") from error
+    except (OSError, ValueError) as error:
+        raise HubError(
+            f"No hub answers at {hub}.",
+            hint="Start it: xiaozhi-hub run. Only a running hub can approve and shut out; give its --port if it has another.",
+        ) from error
+
+
+def door_line(door: dict[str, Any] | None) -> str:
+    """Whether everybody is let in, and until when."""
+    if door is None:
+        return "The door is closed: new devices show a code and wait. Approve: xiaozhi-hub devices approve CODE"
+    why = _KINDS.get(door["open"], door["open"])
+    if door["until"] is None:
+        return f"The door is open ({why}): every device in the network is let in."
+    return (
+        f"The door is open until {_when(door['until'])} ({why}): every device in the network is let in."
+        " Close it: xiaozhi-hub devices close"
+    )
+
+
+def listed(answer: dict[str, Any]) -> str:
+    """All devices, for people."""
+    lines = [door_line(answer["door"])]
+    for each in answer["waiting"]:
+        what = " ".join(part for part in (each["board"], each["firmware"]) if part)
+        lines.append(f"code {each['code']}  {each['id']:17}  {what} at {each['address']}, since {_when(each['since'])}")
+    for each in answer["devices"]:
+        name = "" if each["name"] == each["id"] else each["name"]
+        where = " · ".join(part for part in (name, each["area"], f"{each['board']} {each['firmware']}".strip()) if part)
+        now = "in conversation" if each["connected"] else f"seen {_when(each['last_seen_at'])}"
+        lines.append(f"{_STATES.get(each['state'], each['state']):11}  {each['id']:17}  {where}  ({now})")
+    if not answer["devices"] and not answer["waiting"]:
+        lines.append("No device has checked in yet.")
+    return "\n".join(lines)
+
+
+def _when(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else "never"
+
+
+__all__ = ["add_parser", "door_line", "listed", "run"]

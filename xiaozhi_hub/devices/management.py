@@ -1,0 +1,153 @@
+"""What the owner can do with devices: the one object behind the command line, the API and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from xiaozhi_hub.core.bus import Bus
+from xiaozhi_hub.core.config import DeviceConfig
+from xiaozhi_hub.core.events import DeviceRenamed
+from xiaozhi_hub.devices.door import Opening
+from xiaozhi_hub.devices.pairing import Pairing, PairingError
+from xiaozhi_hub.devices.waiting import Waiting
+from xiaozhi_hub.store.devices import Device, Devices
+from xiaozhi_hub.store.grants import GrantState
+
+LONGEST_NAME = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ManagedDevice:
+    """A device as its owner sees it."""
+
+    id: str
+    name: str
+    """What the owner calls it, else its id."""
+    area: str
+    board: str
+    firmware: str
+    address: str
+    state: str
+    """``in``, ``out``, or ``unknown`` when nothing was decided yet."""
+    granted_by: str
+    """Who or what let it in: ``owner``, ``first-day``, ``window``, ``open``; empty when nobody did."""
+    connected: bool
+    last_seen_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DevicesOverview:
+    """Everything about devices and who may come in."""
+
+    mode: str | None
+    opening: Opening | None
+    waiting: tuple[Waiting, ...]
+    """With the codes: show them to the owner only."""
+    devices: tuple[ManagedDevice, ...]
+
+
+class DeviceManagement:
+    """Raises `PairingError` for what cannot be done. Whoever calls has made sure that the owner asks."""
+
+    def __init__(
+        self,
+        pairing: Pairing,
+        known: Callable[[], Awaitable[Devices]],
+        written: Mapping[str, DeviceConfig],
+        connected: Callable[[], Collection[str]],
+        bus: Bus,
+    ) -> None:
+        self._pairing = pairing
+        self._known = known
+        self._written = written
+        self._connected = connected
+        self._bus = bus
+
+    async def overview(self) -> DevicesOverview:
+        known = {device.id: device for device in await (await self._known()).all()}
+        grants = {grant.device_id: grant for grant in self._pairing.grants}
+        connected = self._connected()
+
+        def managed(id: str) -> ManagedDevice:
+            device, written, grant = known.get(id), self._written.get(id), grants.get(id)
+            name = (written.name if written is not None and written.name != id else "") or _of(device, "name")
+            return ManagedDevice(
+                id,
+                name=name or id,
+                area=(written.area if written is not None else None) or _of(device, "area"),
+                board=_of(device, "board"),
+                firmware=_of(device, "firmware"),
+                address=_of(device, "address"),
+                state=grant.state.value if grant is not None else "unknown",
+                granted_by=grant.granted_by if grant is not None and grant.state is GrantState.IN else "",
+                connected=id in connected,
+                last_seen_at=device.last_seen_at if device is not None else None,
+            )
+
+        ids = sorted({*known, *grants, *self._written})
+        return DevicesOverview(
+            self._pairing.mode, self._pairing.opening, self._pairing.waiting, tuple(managed(id) for id in ids)
+        )
+
+    async def approve(self, code: str) -> Waiting:
+        """Let in the device that shows *code*."""
+        return await self._pairing.approve(code)
+
+    async def revoke(self, device: str) -> ManagedDevice:
+        """Shut out a device, given by id or name."""
+        found = await self._find(device)
+        await self._pairing.revoke(found.id)
+        return found
+
+    async def rename(self, device: str, name: str, area: str | None = None) -> ManagedDevice:
+        """Call a device *name* and, unless None, say in which *area* it stands."""
+        name, area = name.strip(), area.strip() if area is not None else None
+        if not name or not name.isprintable() or len(name) > LONGEST_NAME:
+            raise PairingError(f"A name has 1 to {LONGEST_NAME} printable characters.", code="name-invalid")
+        if area is not None and (not area.isprintable() or len(area) > LONGEST_NAME):
+            raise PairingError(f"An area has at most {LONGEST_NAME} printable characters.", code="area-invalid")
+        found = await self._find(device)
+        written = self._written.get(found.id)
+        if written is not None and (written.name != found.id or (area is not None and written.area)):
+            raise PairingError(
+                f"The name and area of {found.id} stand in the configuration.",
+                code="name-in-configuration",
+                hint="Change them there: configuration.yaml, devices.",
+            )
+        known = await self._known()
+        if not await known.rename(found.id, name, area):
+            raise PairingError(f"{found.id} has never checked in.", code="device-unknown")
+        device_now = await known.get(found.id)
+        assert device_now is not None
+        self._bus.tell(DeviceRenamed(found.id, device_now.name, device_now.area))
+        return await self._find(found.id)
+
+    def open_window(self, minutes: float) -> Opening | None:
+        """Let every device in for some minutes."""
+        return self._pairing.open_window(minutes)
+
+    def close_door(self) -> None:
+        """Let nobody in without approval."""
+        self._pairing.close_door()
+
+    async def _find(self, text: str) -> ManagedDevice:
+        wanted = text.strip().lower()
+        devices = (await self.overview()).devices
+        found = [device for device in devices if device.id == wanted] or [
+            device for device in devices if device.name.lower() == wanted
+        ]
+        if len(found) != 1:
+            raise PairingError(
+                f"{len(found)} devices are called {text}." if found else f"There is no device {text}.",
+                code="device-ambiguous" if found else "device-unknown",
+                hint="Give its id. List: xiaozhi-hub devices",
+            )
+        return found[0]
+
+
+def _of(device: Device | None, name: str) -> str:
+    return str(getattr(device, name)) if device is not None else ""
+
+
+__all__ = ["DeviceManagement", "DevicesOverview", "ManagedDevice"]

@@ -1,0 +1,366 @@
+"""Who may come in: approval by a person, a door that stands open for a while, and a token for each device.
+
+A MAC address is a name that everybody in the network can read. What counts is the token that a device was given; a new one
+is given only to whoever also knows the Client-Id that was approved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from xiaozhi_hub.core.bus import Bus
+from xiaozhi_hub.core.events import DeviceRevoked
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.devices.door import LONGEST_WINDOW_MINUTES, Door, Opening
+from xiaozhi_hub.devices.tokens import TokenRing
+from xiaozhi_hub.devices.waiting import Waiting, WaitingRoom
+from xiaozhi_hub.errors import HubError, StoreError
+from xiaozhi_hub.protocol.identity import DeviceIdentity
+from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.store.grants import Grant, Grants, GrantState, PairingState
+
+log = logging.getLogger(__name__)
+
+MOST_DEVICES = 4096
+"""That are remembered as let in; beyond them, those that came through an open door and never connected make room."""
+LOAD_SECONDS = 0.5
+"""How long a check-in waits for a database that is still being opened; a device waits for its answer."""
+DOOR_SECONDS = 5.0
+"""How long a connection waits for it."""
+SAVE_SECONDS = 0.4
+WATCH_SECONDS = 30.0
+TRIES = 10
+TRY_SECONDS = 6.0
+"""So many codes may be tried at once, and another one after each such time: a million take 70 days."""
+
+
+class PairingError(HubError):
+    """What the owner asked for cannot be done; ``code`` says why."""
+
+
+class Refused(HubError):
+    """A device may not come in."""
+
+    code = "device-refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a device that checks in is told."""
+
+    token: str | None = None
+    """To connect with; None leaves the device the one it has."""
+    waiting: Waiting | None = None
+    """It has to wait, and shows this code."""
+    refused: bool = False
+    """It has to wait without a code: there is no room for more, or it uses a name of the hub's own."""
+
+
+class Pairing:
+    """The one place where it is decided who comes in. `load` gives it its memory; until then nobody is let in."""
+
+    def __init__(
+        self,
+        mode: str | None,
+        bus: Bus,
+        *,
+        now: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._mode = mode
+        self._bus = bus
+        self._now = now
+        self._clock = clock
+        self._loaded = asyncio.Event()
+        self._store: Grants
+        self._door = Door(mode, PairingState("", 0.0, 0.0), clock())
+        self._room = WaitingRoom(b"")
+        self._grants: dict[str, Grant] = {}
+        self._rings: dict[str, TokenRing] = {}
+        self._own: dict[str, tuple[str, TokenRing]] = {}
+        self._scope = TaskScope("pairing")
+        self._saving: set[asyncio.Task[None]] = set()
+        self._tries, self._tried_at = float(TRIES), clock()
+        self._was_open: Opening | None = None
+
+    async def load(self, store: Grants) -> None:
+        """Remember what was decided before."""
+        self._store = store
+        remembered = await store.load(PairingState(secrets.token_hex(32), self._now()))
+        self._door = Door(self._mode, remembered.state, self._clock())
+        self._room = WaitingRoom(bytes.fromhex(remembered.state.key))
+        self._grants = {grant.device_id: grant for grant in remembered.grants}
+        for device_id in self._grants:
+            self._rings[device_id] = TokenRing(token for owner, token in remembered.tokens if owner == device_id)
+        self._loaded.set()
+        self._scope.start(self._watch(), name="door")
+
+    async def close(self) -> None:
+        """Finish what is being written."""
+        if self._saving:
+            await asyncio.wait(self._saving, timeout=1.0)
+        await self._scope.close()
+
+    # -- devices --------------------------------------------------------------------------------------------------
+
+    def own_device(self, device_id: str) -> str:
+        """Let the hub itself be a device: return the Client-Id that proves it. Nobody else comes in under *device_id*."""
+        client_id = secrets.token_urlsafe(16)
+        self._own[device_id] = (client_id, TokenRing())
+        return client_id
+
+    async def check_in(self, check_in: CheckIn) -> Admission:
+        """Decide what a device is told that asks where to connect. Cheap: some ask every few seconds."""
+        device, now = check_in.device, self._now()
+        if not await self._is_loaded(LOAD_SECONDS):
+            return Admission()
+        if device.id in self._own:
+            client_id, ring = self._own[device.id]
+            known = hmac.compare_digest(client_id.encode(), device.client_id.encode())
+            return Admission(ring.issue(now)) if known else Admission(refused=True)
+        if not self.lets_in(device):
+            opening = self.opening
+            if opening is None or self._is_out(device.id) or not self._adopt(device, opening.kind):
+                waiting = self._room.enter(
+                    device.id,
+                    fingerprint(device),
+                    now,
+                    address=device.address,
+                    board=check_in.board,
+                    firmware=check_in.firmware,
+                )
+                if waiting is None:
+                    log.warning("%s at %s waits without a code: too many do", device.id, device.address)
+                elif waiting.since == now:
+                    log.info("%s waits to be approved; it shows the code", device.id)
+                return Admission(waiting=waiting, refused=waiting is None)
+        self._room.drop(device.id, fingerprint(device))
+        if not device.client_id:
+            return Admission("")  # a token for the asking would make its address a proof
+        token = self._rings[device.id].issue(now)
+        await asyncio.wait([self._save(device.id)], timeout=SAVE_SECONDS)
+        return Admission(token)
+
+    def lets_in(self, device: DeviceIdentity) -> bool:
+        """Was this very device, and not only its address, let in?"""
+        grant = self._grants.get(device.id)
+        if grant is None or grant.state is GrantState.OUT or not device.client_id:
+            return False
+        return hmac.compare_digest(grant.client, fingerprint(device))
+
+    def is_welcome(self, device: DeviceIdentity) -> bool:
+        """May this device be remembered? Those that wait, or make names up, are not."""
+        return self.lets_in(device) or (self.opening is not None and not self._is_out(device.id))
+
+    def is_activated(self, device: DeviceIdentity) -> bool:
+        """May the device check in again because something has changed for it?"""
+        self._room.seen(device.id, fingerprint(device), self._now())
+        return self._loaded.is_set() and device.id not in self._own and self.is_welcome(device)
+
+    async def admit(self, device: DeviceIdentity, token: str) -> None:
+        """Let a device connect that shows *token* (empty: none). Raises `Refused`."""
+        if not await self._is_loaded(DOOR_SECONDS):
+            raise Refused("The hub does not know its devices yet.", code="hub-starting", hint="Try again.")
+        now = self._now()
+        if device.id in self._own:
+            if not token or self._own[device.id][1].use(token, now) is None:
+                raise Refused("This name is the hub's own.")
+            return
+        if self._is_out(device.id):
+            raise Refused("The owner has shut this device out.", code="device-revoked")
+        ring = self._rings.get(device.id)
+        if token and ring is not None and (news := ring.use(token, now)) is not None:
+            if news:
+                self._save(device.id)
+            return
+        opening = self.opening
+        if opening is not None:
+            if ring is None or not ring.tokens:  # what it shows comes from another hub
+                if self._adopt(device, opening.kind):
+                    self._save(device.id)
+                return
+            if not token and not ring.proven:
+                return
+        raise Refused(
+            "The device shows a wrong token." if token else "The device shows no token.",
+            code="token-wrong" if token else "token-missing",
+            hint="Restart the device: it gets a new token, or shows a code to approve.",
+        )
+
+    def _is_out(self, device_id: str) -> bool:
+        grant = self._grants.get(device_id)
+        return grant is not None and grant.state is GrantState.OUT
+
+    def _adopt(self, device: DeviceIdentity, by: str) -> bool:
+        """Let a device in for good; False when there is no room for more."""
+        old = self._grants.get(device.id)
+        if old is None and len(self._grants) >= MOST_DEVICES and not self._make_room():
+            log.warning("%s is not let in: %d devices are", device.id, len(self._grants))
+            return False
+        if old is not None and old.client and old.client != fingerprint(device):
+            log.warning("%s has another Client-Id than before; it is let in because the door is open", device.id)
+        self._grants[device.id] = Grant(device.id, fingerprint(device), GrantState.IN, by, self._now())
+        self._rings.setdefault(device.id, TokenRing())
+        log.info("%s is let in (%s)", device.id, by)
+        return True
+
+    def _make_room(self) -> bool:
+        for grant in self._grants.values():
+            if grant.granted_by != "owner" and grant.state is GrantState.IN and not self._rings[grant.device_id].proven:
+                del self._grants[grant.device_id], self._rings[grant.device_id]
+                self._write(self._store.forget(grant.device_id), "forget")
+                return True
+        return False
+
+    # -- the owner ------------------------------------------------------------------------------------------------
+
+    @property
+    def mode(self) -> str | None:
+        """As the owner wrote it: ``open``, ``approve``, or None."""
+        return self._mode
+
+    @property
+    def opening(self) -> Opening | None:
+        """Why everybody is let in; None when nobody is without approval."""
+        return self._door.opening(self._now(), self._clock()) if self._loaded.is_set() else None
+
+    @property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Devices that wait to be approved, with the codes they show."""
+        return self._room.all(self._now())
+
+    @property
+    def grants(self) -> tuple[Grant, ...]:
+        """All that was decided."""
+        return tuple(self._grants.values())
+
+    async def approve(self, code: str) -> Waiting:
+        """Let in the device that shows *code*. Ends the first day. Raises `PairingError`."""
+        self._count_try()
+        now = self._now()
+        waiting = self._room.find("".join(char for char in code if char not in " -"), now)
+        if waiting is None:
+            raise PairingError(
+                "No device waits with this code.",
+                code="code-unknown",
+                hint="The device shows and speaks its code; restart it if it does not. List: xiaozhi-hub devices",
+            )
+        if not waiting.client:
+            raise PairingError(
+                f"{waiting.device_id} cannot be approved: it sends no Client-Id, so nothing tells it from others.",
+                code="client-id-missing",
+            )
+        self._tries = float(TRIES)
+        self._room.leave(waiting)
+        device_id = waiting.device_id
+        replaced = device_id in self._grants
+        self._grants[device_id] = Grant(device_id, waiting.client, GrantState.IN, "owner", now)
+        self._rings[device_id] = TokenRing()
+        if replaced:
+            self._bus.tell(DeviceRevoked(device_id))
+        self._door.end_first_day(now)
+        self._write(self._store.set_state(self._door.state), "state")
+        await asyncio.wait([self._save(device_id)], timeout=DOOR_SECONDS)
+        log.info("%s is approved", device_id)
+        return waiting
+
+    async def revoke(self, device_id: str) -> None:
+        """Shut a device out: its tokens are worth nothing and its connections end. Only `approve` lets it in again."""
+        grant = self._grants.get(device_id) or Grant(device_id, "", GrantState.OUT, "owner", 0.0)
+        self._grants[device_id] = replace(grant, state=GrantState.OUT, granted_by="owner", changed_at=self._now())
+        self._rings[device_id] = TokenRing()
+        self._bus.tell(DeviceRevoked(device_id))
+        await asyncio.wait([self._save(device_id)], timeout=DOOR_SECONDS)
+        log.info("%s is shut out", device_id)
+
+    def open_window(self, minutes: float) -> Opening | None:
+        """Let everybody in for some minutes. Raises `PairingError`."""
+        if not 0 < minutes <= LONGEST_WINDOW_MINUTES:
+            raise PairingError(f"The door opens for 1 to {LONGEST_WINDOW_MINUTES} minutes.", code="minutes-invalid")
+        self._door.open_window(minutes, self._clock())
+        log.warning("the door is open for %g minutes: every device in the network is let in", minutes)
+        self._was_open = self.opening
+        return self._was_open
+
+    def close_door(self) -> None:
+        """Let nobody in without approval from now on. Raises `PairingError` when the configuration says otherwise."""
+        if self._mode == "open":
+            raise PairingError(
+                "The configuration keeps the door open.",
+                code="door-open-by-configuration",
+                hint="Set devices: pairing: approve in configuration.yaml and restart the hub.",
+            )
+        self._door.close(self._now())
+        self._write(self._store.set_state(self._door.state), "state")
+        log.info("the door is closed: new devices wait to be approved")
+        self._was_open = None
+
+    def _count_try(self) -> None:
+        clock = self._clock()
+        self._tries = min(float(TRIES), self._tries + (clock - self._tried_at) / TRY_SECONDS)
+        self._tried_at = clock
+        if self._tries < 1:
+            raise PairingError("Too many codes were tried.", code="too-many-tries", hint="Wait a minute.")
+        self._tries -= 1
+
+    # -- memory ---------------------------------------------------------------------------------------------------
+
+    async def _is_loaded(self, seconds: float) -> bool:
+        if not self._loaded.is_set():
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._loaded.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    async def _watch(self) -> None:
+        """Tell the log when the door closes by itself, and remember it."""
+        self._was_open = self.opening
+        if self._was_open is not None:
+            log.warning("the door is open (%s): every device in the network is let in", self._was_open.kind)
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            changed = self._door.note_clock(self._now())
+            opening = self.opening
+            if opening is None and self._was_open is not None:
+                log.info("the door is closed: new devices wait to be approved")
+                self._door.end_first_day(self._now())
+                changed = True
+            self._was_open = opening
+            if changed:
+                self._write(self._store.set_state(self._door.state), "state")
+
+    def _save(self, device_id: str) -> asyncio.Task[None]:
+        grant, ring = self._grants[device_id], self._rings[device_id]
+        return self._write(self._store.put(grant, ring.tokens), device_id)
+
+    def _write(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[None]:
+        async def write() -> None:
+            try:
+                await work
+            except StoreError as error:  # it holds until the next start of the hub
+                log.warning("what was decided about devices is not remembered: %s", error)
+
+        task = self._scope.start(write(), name=name)
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+        return task
+
+
+def fingerprint(device: DeviceIdentity) -> str:
+    """Return what is kept of a device's Client-Id, for this device only; empty when it sends none."""
+    if not device.client_id:
+        return ""
+    return hashlib.sha256(f"{device.id}\n{device.client_id}".encode()).hexdigest()
+
+
+__all__ = ["Admission", "Pairing", "PairingError", "Refused", "fingerprint"]

@@ -1,0 +1,116 @@
+"""The owner's view of devices, for programs on this machine: list, approve, shut out, rename, open and close the door."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from xiaozhi_hub.devices.door import Opening
+from xiaozhi_hub.devices.management import LONGEST_NAME, DeviceManagement, ManagedDevice
+from xiaozhi_hub.devices.pairing import PairingError
+from xiaozhi_hub.devices.waiting import Waiting
+from xiaozhi_hub.errors import ProtocolError
+from xiaozhi_hub.web.body import read_json, text_field
+from xiaozhi_hub.web.failures import Rejected
+from xiaozhi_hub.web.local import answer, local_only
+
+_STATUS = {"code-unknown": 404, "device-unknown": 404, "too-many-tries": 429}
+_CONFLICT = 409
+
+
+class DevicesApi:
+    """The endpoints below ``/api/devices``."""
+
+    def __init__(self, management: Callable[[], Awaitable[DeviceManagement]]) -> None:
+        self._management = management
+
+    def routes(self) -> list[web.RouteDef]:
+        def guarded(handler: Handler) -> Handler:
+            return local_only(_told(handler))
+
+        return [
+            web.get("/api/devices", guarded(self._list)),
+            web.post("/api/devices/approve", guarded(self._approve)),
+            web.post("/api/devices/open", guarded(self._open)),
+            web.post("/api/devices/close", guarded(self._close)),
+            web.post("/api/devices/revoke", guarded(self._revoke)),
+            web.post("/api/devices/rename", guarded(self._rename)),
+        ]
+
+    async def _list(self, _: web.Request) -> web.Response:
+        overview = await (await self._management()).overview()
+        return answer(
+            {
+                "success": True,
+                "pairing": overview.mode,
+                "door": told_opening(overview.opening),
+                "waiting": [told_waiting(waiting) for waiting in overview.waiting],
+                "devices": [asdict(device) for device in overview.devices],
+            }
+        )
+
+    async def _approve(self, request: web.Request) -> web.Response:
+        code = text_field(await read_json(request), "code", most=LONGEST_NAME, required=True)
+        waiting = await (await self._management()).approve(code)
+        return answer({"success": True, "device": told_waiting(waiting)})
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        device = text_field(await read_json(request), "device", most=LONGEST_NAME, required=True)
+        return _done(await (await self._management()).revoke(device))
+
+    async def _rename(self, request: web.Request) -> web.Response:
+        values = await read_json(request)
+        device = text_field(values, "device", most=LONGEST_NAME, required=True)
+        name = text_field(values, "name", most=LONGEST_NAME, required=True)
+        area = text_field(values, "area", most=LONGEST_NAME) if values.get("area") is not None else None
+        return _done(await (await self._management()).rename(device, name, area))
+
+    async def _open(self, request: web.Request) -> web.Response:
+        minutes = (await read_json(request)).get("minutes", 10)
+        if isinstance(minutes, bool) or not isinstance(minutes, int | float):
+            raise ProtocolError("'minutes' must be a number.", code="field-invalid")
+        opening = (await self._management()).open_window(minutes)
+        return answer({"success": True, "door": told_opening(opening)})
+
+    async def _close(self, _: web.Request) -> web.Response:
+        (await self._management()).close_door()
+        return answer({"success": True, "door": None})
+
+
+def _told(handler: Handler) -> Handler:
+    async def told(request: web.Request) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except PairingError as error:
+            status = _STATUS.get(error.code, _CONFLICT)
+            raise Rejected(status, error.message, code=error.code, hint=error.hint) from error
+
+    return told
+
+
+def _done(device: ManagedDevice) -> web.Response:
+    return answer({"success": True, "device": asdict(device)})
+
+
+def told_opening(opening: Opening | None) -> dict[str, Any] | None:
+    """Why everybody is let in and until when, or None."""
+    return None if opening is None else {"open": opening.kind, "until": opening.until}
+
+
+def told_waiting(waiting: Waiting) -> dict[str, Any]:
+    """A device that waits, without what only it and the hub know."""
+    return {
+        "id": waiting.device_id,
+        "code": waiting.code,
+        "address": waiting.address,
+        "board": waiting.board,
+        "firmware": waiting.firmware,
+        "since": waiting.since,
+    }
+
+
+__all__ = ["DevicesApi", "told_opening", "told_waiting"]
