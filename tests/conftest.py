@@ -66,6 +66,12 @@ def stays_on_this_machine() -> Iterator[None]:
     assert not went, f"it reached beyond this machine: {went}"
 
 
+@pytest.fixture(autouse=True)
+def stays_out_of_the_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What programs keep for their user is kept in a folder of the test run."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
+
+
 # -- nothing is left running --------------------------------------------------------------------------------------
 
 

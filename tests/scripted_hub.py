@@ -83,6 +83,7 @@ class ScriptedHub:
         self._script = script
         self._hello = hello
         self.check_ins: list[tuple[dict[str, str], dict[str, Any]]] = []
+        self.activations: list[dict[str, Any]] = []
         self.talks: list[Talk] = []
         self.port = 0
         self.websocket: dict[str, Any] = {}
@@ -93,6 +94,10 @@ class ScriptedHub:
         self.check_ins.append((dict(request.headers), await request.json()))
         section = {"url": f"ws://127.0.0.1:{self.port}/ws", "token": "", "version": 1, **self.websocket}
         return web.json_response({"websocket": section, **self.extra})
+
+    async def activate(self, request: web.Request) -> web.Response:
+        self.activations.append(await request.json())
+        return web.Response(status=202 if "activation" in self.extra else 200)
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(timeout=0.3)
@@ -129,7 +134,7 @@ class ScriptedHub:
 async def serve(script: Script, **options: Any) -> AsyncIterator[ScriptedHub]:
     hub = ScriptedHub(script, **options)
     app = web.Application()
-    app.add_routes([web.post("/ota/", hub.ota), web.get("/ws", hub.connect)])
+    app.add_routes([web.post("/ota/", hub.ota), web.post("/ota/activate", hub.activate), web.get("/ws", hub.connect)])
     runner = web.AppRunner(app, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -14,7 +14,7 @@ from scripted_hub import VOICE, ScriptedHub, Talk, answers_each, serve, tone
 from xiaozhi_hub.audio.ogg import read_ogg
 from xiaozhi_hub.audio.pcm import write_wav
 from xiaozhi_hub.cli import main
-from xiaozhi_hub.cli.device import add_parser, lines, own_id, run
+from xiaozhi_hub.cli.device import add_parser, lines, own_client_id, own_id, run
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.testing import AlertShown, TurnResult, running_hub
 
@@ -23,6 +23,43 @@ async def command(hub: ScriptedHub, *arguments: str) -> int:
     """Run the command in a loop of its own, beside the one that serves the hub."""
     ota = f"http://127.0.0.1:{hub.port}/ota/"
     return await asyncio.to_thread(main, ["device", "--ota", ota, *arguments])
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the device keeps its Client-Id."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+async def test_its_client_id_is_random_stays_the_same_and_is_for_its_user_only(state: Path) -> None:
+    async with serve(answers_text) as hub:
+        for _ in range(2):
+            assert await command(hub, "--text", "what time is it") == 0
+        first, second = (headers["Client-Id"] for headers, _ in hub.check_ins)
+    assert first == second == own_client_id()
+    path = state / "xiaozhi-hub" / "client-id"
+    assert path.stat().st_mode & 0o077 == 0
+    path.unlink()
+    assert own_client_id() != first
+
+
+def test_without_a_place_to_keep_it_there_is_still_a_client_id(state: Path) -> None:
+    state.write_text("not a folder")
+    assert own_client_id() != own_client_id()
+
+
+async def test_it_shows_its_code_and_goes_on_when_it_is_approved(capsys: pytest.CaptureFixture[str]) -> None:
+    async with serve(answers_text) as hub:
+        hub.extra = {"activation": {"code": "482913", "message": "Approve me: 482913", "challenge": "c"}}
+        asked = asyncio.create_task(command(hub, "--text", "what time is it"))
+        while not hub.activations:
+            await asyncio.sleep(0.01)
+        hub.extra = {}
+        assert await asked == 0
+    shown = capsys.readouterr()
+    assert "Approve me: 482913" in shown.err and "xiaozhi-hub devices approve 482913" in shown.err
+    assert "said    It is nine." in shown.out
 
 
 async def answers_text(talk: Talk) -> None:

@@ -89,6 +89,7 @@ async def test_the_banner_says_where_the_hub_is_and_sigterm_ends_it_cleanly(tmp_
         assert shown["Pages"] == f"http://127.0.0.1:{port}/"
         assert shown["OTA URL"].split()[0] == f"http://127.0.0.1:{port}/xiaozhi/ota/"
         assert re.search(r"VAD \S+ · ASR \S+.* · TTS \S+", shown["Voice"])
+        assert re.match(r"The door is open until .* \(this hub is new\): every device", shown["Devices"])
         assert shown["Self-test"] == "not asked for"
         assert await stop(process) == 0
 

@@ -115,6 +115,34 @@ async def test_a_device_finds_the_hub_and_is_answered_without_any_way_out(
         assert told["websocket"]["url"].startswith(f"ws://{HUB}:{PORT}/")
 
 
+async def test_a_stranger_in_the_network_waits_until_the_owner_approves_it_at_the_hub(
+    network: Network,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """The hub listens on its one address only, so that its own machine reaches it by that, too."""
+    (tmp_path / "configuration.yaml").write_text(f"devices: {{pairing: approve}}\nserver: {{ip: {HUB}}}\n{QUIET}")
+    home, device = two_machines(network)
+    devices = ("-m", "xiaozhi_hub", "devices", "-c", str(tmp_path), "--port", str(PORT))
+    async with hub(home, tmp_path):
+        asked = await start(
+            *(device, "-m", "xiaozhi_hub", "device", "--ota", f"http://{HUB}:{PORT}/xiaozhi/ota/"),
+            *("--text", "turn on the bed light", "--json"),
+        )
+        try:
+            assert asked.stderr is not None and asked.stdout is not None
+            async with asyncio.timeout(60):
+                shown = (await asked.stderr.readline()).decode()
+            code = shown.split()[-1].rstrip(")")
+            stranger = await start(device, *devices, "approve", code)
+            assert b"Only programs on the hub's own machine may do this." in (await stranger.communicate())[1]
+            told, _ = await output(home, *devices, "--json", "approve", code)
+            assert told["device"]["address"] == DEVICE
+            async with asyncio.timeout(60):
+                assert json.loads(await asked.stdout.read())["said"] == "Turned on the Bed Light."
+        finally:
+            await end(asked)
+
+
 async def test_a_spoken_question_is_answered_without_any_way_out(
     network: Network,  # noqa: F811
     tmp_path: Path,

@@ -28,6 +28,7 @@ from xiaozhi_hub.devices.announcer import DeviceAnnouncer
 from xiaozhi_hub.devices.management import DeviceManagement
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.dialog.ask import ask
 from xiaozhi_hub.dialog.commands import conversation_tools
 from xiaozhi_hub.dialog.intents import Intents
@@ -60,6 +61,7 @@ from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
 from xiaozhi_hub.web.ota import clock
 from xiaozhi_hub.web.pairing import PairingDesk
+from xiaozhi_hub.web.sharing import Sharing
 from xiaozhi_hub.web.status import HubStatus, PartStatus
 
 log = logging.getLogger(__name__)
@@ -103,7 +105,8 @@ class Hub:
         self.intents = Intents(self.texts, self.entities, self.tools)
         self.speaker = Speaker()
         self.announcer = DeviceAnnouncer()
-        self.pairing = Pairing(config.pairing, self.bus)
+        shares = len(config.http.websocket_urls) > 0 and bool(config.server.auth_key)
+        self.pairing = Pairing(config.pairing, self.bus, tickets=Tickets(config.server.auth_key) if shares else None)
         self.self_test_client_id = self.pairing.own_device(SELF_TEST)
         self.device_management = DeviceManagement(
             self.pairing, self._devices_known, config.devices, lambda: self.devices.sessions, self.bus
@@ -155,6 +158,12 @@ class Hub:
         await self._listen()
         data_dir = await self._open_store()
         enter(self.pairing.close)
+        if len(self.config.http.websocket_urls) > 1 and not self.config.server.auth_key:
+            self._problem(
+                "sharing",
+                "Devices are sent to other hubs, which cannot check their tokens.",
+                "Set server: auth_key: to the same words on all of them.",
+            )
         try:
             await self.pairing.load(Grants(self.database))
         except StoreError as error:  # then nobody comes in
@@ -255,7 +264,10 @@ class Hub:
                 ),
                 now=clock(config.hub.time_zone),
                 admit=desk.admit,
-                contributions=(desk.contribute,),  # who must wait gets nothing else, so this one stays the last
+                contributions=(
+                    Sharing(config.http.websocket_urls).contribute,
+                    desk.contribute,
+                ),  # who must wait gets nothing else, so this one stays the last
                 routes=(
                     *api.routes(),
                     *desk.routes(),

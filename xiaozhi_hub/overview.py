@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 from xiaozhi_hub import __version__
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.plugins.entries import EntryState
-from xiaozhi_hub.web.status import DeviceStatus, EngineStatus, EntryStatus, HubStatus, PartStatus, TurnStatus
+from xiaozhi_hub.web.status import (
+    DeviceStatus,
+    DoorStatus,
+    EngineStatus,
+    EntryStatus,
+    HubStatus,
+    PartStatus,
+    TurnStatus,
+    WaitingStatus,
+)
 
 if TYPE_CHECKING:
     from xiaozhi_hub.hub import Hub
@@ -28,8 +37,11 @@ async def gather_status(hub: Hub) -> HubStatus:
         known, turns = {}, []
 
     def name_of(device_id: str) -> str:
-        device = written.get(device_id)
-        return (device.name if device is not None else "") or device_id
+        device, met = written.get(device_id), known.get(device_id)
+        name = device.name if device is not None and device.name != device_id else ""
+        return name or (met.name if met is not None else "") or device_id
+
+    opening = hub.pairing.opening
 
     return HubStatus(
         version=__version__,
@@ -53,6 +65,8 @@ async def gather_status(hub: Hub) -> HubStatus:
             )
             for device_id in sorted({*known, *connected, *written})
         ),
+        waiting=tuple(WaitingStatus(w.device_id, w.code, w.board, w.firmware, w.address) for w in hub.pairing.waiting),
+        door=DoorStatus(opening.kind, opening.until) if opening is not None else DoorStatus(),
         turns=tuple(
             TurnStatus(t.id, name_of(t.device_id), t.started_at, t.heard, t.said, t.outcome.value, t.stamps)
             for t in turns
@@ -69,11 +83,17 @@ def parts_of(hub: Hub) -> tuple[PartStatus, ...]:
     missing = [role for role in ("vad", "asr", "tts") if role not in roles]
     failed = [e for e in hub.plugins.entries if e.state in (EntryState.FAILED, EntryState.RETRYING)]
     free = _free_bytes(hub)
+    opening, waiting = hub.pairing.opening, len(hub.pairing.waiting)
     return (
         PartStatus("database", store is None, store.message if store is not None else ""),
         PartStatus("voice_loop", not missing, f"missing: {', '.join(missing)}" if missing else ""),
         PartStatus("models", "asr" in roles, ", ".join(f"{e.role.value} {e.id}" for e in hub.engines.all())),
         PartStatus("plugins", not failed, "; ".join(f"{e.domain}: {e.reason}" for e in failed)),
+        PartStatus(
+            "pairing",
+            "pairing" not in problems,
+            f"door {f'open ({opening.kind})' if opening is not None else 'closed'}, {waiting} waiting",
+        ),
         PartStatus(
             "disk", free is None or free > LOW_DISK_BYTES, f"{free // 2**20} MB free" if free is not None else ""
         ),

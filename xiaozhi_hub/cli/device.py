@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import io
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -81,6 +82,7 @@ async def _talk(args: argparse.Namespace, say: Say) -> int:
     async with FakeDevice(
         ota_url=ota_url,
         device_id=device_id,
+        client_id=own_client_id(),
         language=args.language,
         mode=args.mode,
     ) as device:
@@ -132,6 +134,25 @@ def own_id() -> str:
     """Return the id of this machine as a device: always the same, and never that of real hardware."""
     digest = hashlib.sha256(f"xiaozhi-hub device {uuid.getnode()}".encode()).digest()
     return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
+
+
+def own_client_id() -> str:
+    """Return the Client-Id of this user's device: random, and always the same. Hubs take it for a part of the proof."""
+    folder = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "xiaozhi-hub"
+    path = folder / "client-id"
+    try:
+        if kept := path.read_text(encoding="ascii").strip():
+            return kept
+    except (OSError, ValueError):
+        pass
+    made = str(uuid.uuid4())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+            file.write(made + "\n")
+    except OSError:
+        pass  # then it is another one next time, which hubs that approve devices ask about again
+    return made
 
 
 class _Show:
@@ -215,4 +236,4 @@ async def play(sound: PcmChunk) -> None:
             raise HubError(f"{player[0]} could not play the answer.")
 
 
-__all__ = ["Say", "add_parser", "lines", "own_id", "play", "run"]
+__all__ = ["Say", "add_parser", "lines", "own_client_id", "own_id", "play", "run"]

@@ -54,6 +54,8 @@ class HttpConfig:
 
     public_host: str | None = None
     """Put into OTA answers in place of the address that the request arrived on."""
+    websocket_urls: tuple[str, ...] = ()
+    """Where devices are sent, each to one of them by its id; none means to this hub."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from xiaozhi_hub.errors import ConfigError, ConfigErrors, Place
 _HOST_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _DOMAIN = re.compile(r"[a-z][a-z0-9_]*")
 _MAC = re.compile(r"[0-9a-f]{2}(?:[:-][0-9a-f]{2}){5}")
+_WEBSOCKET_URL = re.compile(r"(wss?)://([A-Za-z0-9.-]{1,253}):(\d{1,5})(/[!-9;-~]{0,200})")
 _PAIRING = ("open", "approve")
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -129,6 +130,29 @@ def public_host(value: object) -> str:
     guess = re.sub(r"^[a-z]+://", "", given).split("/")[0].split(":")[0]
     near = f"Did you mean {guess}?" if guess and guess != given and re.fullmatch(r"[a-z0-9.-]+", guess) else ""
     raise Wrong("a host name or an IP address", near)
+
+
+def websocket_url(value: object) -> str:
+    """Where a device may be sent to. What is allowed here is what firmware reads rightly: it crashes on other forms."""
+    given = text(value)
+    match = _WEBSOCKET_URL.fullmatch(given)
+    if match is None:
+        guess = re.sub(r"^http", "ws", given)
+        near = f"Did you mean {guess}?" if guess != given and _WEBSOCKET_URL.fullmatch(guess) else ""
+        raise Wrong("an address such as ws://192.168.1.20:8003/xiaozhi/v1/, with its port", near)
+    public_host(match[2])
+    port(int(match[3]))
+    return given
+
+
+def websocket_urls(value: object) -> tuple[str, ...]:
+    """One address to send devices to, or several."""
+    if value is None:
+        return ()
+    urls = tuple(websocket_url(each) for each in (value if isinstance(value, list) else [value]))
+    if len(set(urls)) != len(urls):
+        raise Wrong("each address once")
+    return urls
 
 
 def language(value: object) -> str:
@@ -253,7 +277,7 @@ CONFIGURATION = vol.Schema(
         {
             "hub": group({"name": host_name, "language": language, "time_zone": time_zone, "data_dir": folder}),
             "server": group({"ip": listen_address, "port": port, "http_port": port, "auth_key": secret}),
-            "http": group({"public_host": public_host}),
+            "http": group({"public_host": public_host, "websocket_urls": websocket_urls}),
             "discovery": group({"enabled": switch}),
             "voice": group(
                 {

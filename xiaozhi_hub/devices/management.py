@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from xiaozhi_hub.store.devices import Device, Devices
 from xiaozhi_hub.store.grants import GrantState
 
 LONGEST_NAME = 64
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ class DeviceManagement:
                 last_seen_at=device.last_seen_at if device is not None else None,
             )
 
-        ids = sorted({*known, *grants, *self._written})
+        ids = sorted({*known, *grants, *self._written, *(id for id in connected if not self._pairing.is_own(id))})
         return DevicesOverview(
             self._pairing.mode, self._pairing.opening, self._pairing.waiting, tuple(managed(id) for id in ids)
         )
@@ -95,10 +97,11 @@ class DeviceManagement:
         return await self._pairing.approve(code)
 
     async def revoke(self, device: str) -> ManagedDevice:
-        """Shut out a device, given by id or name."""
-        found = await self._find(device)
-        await self._pairing.revoke(found.id)
-        return found
+        """Shut out a device, given by id or name. An address need not be known: the device may talk with another hub."""
+        mac = device.strip().lower()
+        id = mac if _MAC.fullmatch(mac) else (await self._find(device)).id
+        await self._pairing.revoke(id)
+        return await self._find(id)
 
     async def rename(self, device: str, name: str, area: str | None = None) -> ManagedDevice:
         """Call a device *name* and, unless None, say in which *area* it stands."""

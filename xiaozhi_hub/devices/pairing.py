@@ -12,17 +12,18 @@ import hmac
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.events import DeviceRevoked
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.door import LONGEST_WINDOW_MINUTES, Door, Opening
+from xiaozhi_hub.devices.memory import PairingMemory
+from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.devices.tokens import TokenRing
-from xiaozhi_hub.devices.waiting import Waiting, WaitingRoom
-from xiaozhi_hub.errors import HubError, StoreError
+from xiaozhi_hub.devices.waiting import Tries, Waiting, WaitingRoom
+from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.grants import Grant, Grants, GrantState, PairingState
@@ -37,9 +38,6 @@ DOOR_SECONDS = 5.0
 """How long a connection waits for it."""
 SAVE_SECONDS = 0.4
 WATCH_SECONDS = 30.0
-TRIES = 10
-TRY_SECONDS = 6.0
-"""So many codes may be tried at once, and another one after each such time: a million take 70 days."""
 
 
 class PairingError(HubError):
@@ -65,35 +63,39 @@ class Admission:
 
 
 class Pairing:
-    """The one place where it is decided who comes in. `load` gives it its memory; until then nobody is let in."""
+    """The one place where it is decided who comes in. `load` gives it its memory; until then nobody is let in.
+
+    With *tickets*, other hubs can check the tokens that this one gives.
+    """
 
     def __init__(
         self,
         mode: str | None,
         bus: Bus,
         *,
+        tickets: Tickets | None = None,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._mode = mode
         self._bus = bus
+        self._tickets = tickets
         self._now = now
         self._clock = clock
         self._loaded = asyncio.Event()
-        self._store: Grants
+        self._memory: PairingMemory
         self._door = Door(mode, PairingState("", 0.0, 0.0), clock())
         self._room = WaitingRoom(b"")
         self._grants: dict[str, Grant] = {}
         self._rings: dict[str, TokenRing] = {}
         self._own: dict[str, tuple[str, TokenRing]] = {}
         self._scope = TaskScope("pairing")
-        self._saving: set[asyncio.Task[None]] = set()
-        self._tries, self._tried_at = float(TRIES), clock()
+        self._tries = Tries()
         self._was_open: Opening | None = None
 
     async def load(self, store: Grants) -> None:
         """Remember what was decided before."""
-        self._store = store
+        self._memory = PairingMemory(store)
         remembered = await store.load(PairingState(secrets.token_hex(32), self._now()))
         self._door = Door(self._mode, remembered.state, self._clock())
         self._room = WaitingRoom(bytes.fromhex(remembered.state.key))
@@ -105,9 +107,9 @@ class Pairing:
 
     async def close(self) -> None:
         """Finish what is being written."""
-        if self._saving:
-            await asyncio.wait(self._saving, timeout=1.0)
         await self._scope.close()
+        if self._loaded.is_set():
+            await self._memory.close()
 
     # -- devices --------------------------------------------------------------------------------------------------
 
@@ -117,12 +119,16 @@ class Pairing:
         self._own[device_id] = (client_id, TokenRing())
         return client_id
 
+    def is_own(self, device_id: str) -> bool:
+        """Is this a name of the hub's own?"""
+        return device_id in self._own
+
     async def check_in(self, check_in: CheckIn) -> Admission:
         """Decide what a device is told that asks where to connect. Cheap: some ask every few seconds."""
         device, now = check_in.device, self._now()
         if not await self._is_loaded(LOAD_SECONDS):
             return Admission()
-        if device.id in self._own:
+        if self.is_own(device.id):
             client_id, ring = self._own[device.id]
             known = hmac.compare_digest(client_id.encode(), device.client_id.encode())
             return Admission(ring.issue(now)) if known else Admission(refused=True)
@@ -145,7 +151,7 @@ class Pairing:
         self._room.drop(device.id, fingerprint(device))
         if not device.client_id:
             return Admission("")  # a token for the asking would make its address a proof
-        token = self._rings[device.id].issue(now)
+        token = self._tickets.issue(device.id, now) if self._tickets else self._rings[device.id].issue(now)
         await asyncio.wait([self._save(device.id)], timeout=SAVE_SECONDS)
         return Admission(token)
 
@@ -170,9 +176,11 @@ class Pairing:
         if not await self._is_loaded(DOOR_SECONDS):
             raise Refused("The hub does not know its devices yet.", code="hub-starting", hint="Try again.")
         now = self._now()
-        if device.id in self._own:
+        if self.is_own(device.id):
             if not token or self._own[device.id][1].use(token, now) is None:
                 raise Refused("This name is the hub's own.")
+            return
+        if self._shows_ticket(device.id, token, now):
             return
         if self._is_out(device.id):
             raise Refused("The owner has shut this device out.", code="device-revoked")
@@ -195,6 +203,16 @@ class Pairing:
             hint="Restart the device: it gets a new token, or shows a code to approve.",
         )
 
+    def _shows_ticket(self, device_id: str, token: str, now: float) -> bool:
+        """Did this hub, or one that shares its key, give the device this token after anybody last decided about it here?"""
+        issued_at = self._tickets.issued_at(token, device_id, now) if self._tickets else None
+        grant = self._grants.get(device_id)
+        if issued_at is None or grant is None:
+            return issued_at is not None
+        return issued_at > grant.changed_at - (
+            1.0 if grant.state is GrantState.IN else 0.0
+        )  # tickets tell whole seconds
+
     def _is_out(self, device_id: str) -> bool:
         grant = self._grants.get(device_id)
         return grant is not None and grant.state is GrantState.OUT
@@ -216,7 +234,7 @@ class Pairing:
         for grant in self._grants.values():
             if grant.granted_by != "owner" and grant.state is GrantState.IN and not self._rings[grant.device_id].proven:
                 del self._grants[grant.device_id], self._rings[grant.device_id]
-                self._write(self._store.forget(grant.device_id), "forget")
+                self._memory.forget(grant.device_id)
                 return True
         return False
 
@@ -244,7 +262,8 @@ class Pairing:
 
     async def approve(self, code: str) -> Waiting:
         """Let in the device that shows *code*. Ends the first day. Raises `PairingError`."""
-        self._count_try()
+        if not self._tries.allows(self._clock()):
+            raise PairingError("Too many codes were tried.", code="too-many-tries", hint="Wait a minute.")
         now = self._now()
         waiting = self._room.find("".join(char for char in code if char not in " -"), now)
         if waiting is None:
@@ -258,7 +277,7 @@ class Pairing:
                 f"{waiting.device_id} cannot be approved: it sends no Client-Id, so nothing tells it from others.",
                 code="client-id-missing",
             )
-        self._tries = float(TRIES)
+        self._tries = Tries()
         self._room.leave(waiting)
         device_id = waiting.device_id
         replaced = device_id in self._grants
@@ -267,7 +286,7 @@ class Pairing:
         if replaced:
             self._bus.tell(DeviceRevoked(device_id))
         self._door.end_first_day(now)
-        self._write(self._store.set_state(self._door.state), "state")
+        self._memory.set_state(self._door.state)
         await asyncio.wait([self._save(device_id)], timeout=DOOR_SECONDS)
         log.info("%s is approved", device_id)
         return waiting
@@ -299,17 +318,9 @@ class Pairing:
                 hint="Set devices: pairing: approve in configuration.yaml and restart the hub.",
             )
         self._door.close(self._now())
-        self._write(self._store.set_state(self._door.state), "state")
+        self._memory.set_state(self._door.state)
         log.info("the door is closed: new devices wait to be approved")
         self._was_open = None
-
-    def _count_try(self) -> None:
-        clock = self._clock()
-        self._tries = min(float(TRIES), self._tries + (clock - self._tried_at) / TRY_SECONDS)
-        self._tried_at = clock
-        if self._tries < 1:
-            raise PairingError("Too many codes were tried.", code="too-many-tries", hint="Wait a minute.")
-        self._tries -= 1
 
     # -- memory ---------------------------------------------------------------------------------------------------
 
@@ -337,23 +348,10 @@ class Pairing:
                 changed = True
             self._was_open = opening
             if changed:
-                self._write(self._store.set_state(self._door.state), "state")
+                self._memory.set_state(self._door.state)
 
     def _save(self, device_id: str) -> asyncio.Task[None]:
-        grant, ring = self._grants[device_id], self._rings[device_id]
-        return self._write(self._store.put(grant, ring.tokens), device_id)
-
-    def _write(self, work: Coroutine[Any, Any, object], name: str) -> asyncio.Task[None]:
-        async def write() -> None:
-            try:
-                await work
-            except StoreError as error:  # it holds until the next start of the hub
-                log.warning("what was decided about devices is not remembered: %s", error)
-
-        task = self._scope.start(write(), name=name)
-        self._saving.add(task)
-        task.add_done_callback(self._saving.discard)
-        return task
+        return self._memory.put(self._grants[device_id], self._rings[device_id])
 
 
 def fingerprint(device: DeviceIdentity) -> str:

@@ -12,6 +12,9 @@ MOST_PER_ADDRESS = 16
 STILL_HERE_SECONDS = 180.0
 """A device that waits asks again every few seconds; one that has not for so long makes room when room is needed."""
 FORGET_SECONDS = 3600.0
+TRIES = 10
+TRY_SECONDS = 6.0
+"""So many codes may be tried at once, and another one after each such time: all of them take two months."""
 
 
 @dataclass(slots=True)
@@ -103,4 +106,22 @@ class WaitingRoom:
         return hmac.digest(self._key, "\n".join((purpose, device_id, client)).encode(), hashlib.sha256)[:16]
 
 
-__all__ = ["Waiting", "WaitingRoom"]
+class Tries:
+    """Keeps codes from being tried one after the other. Pure; time is passed in."""
+
+    def __init__(self) -> None:
+        self._left = float(TRIES)
+        self._at: float | None = None
+
+    def allows(self, now: float) -> bool:
+        """Count one try; False when it is one too many."""
+        if self._at is not None:
+            self._left = min(float(TRIES), self._left + (now - self._at) / TRY_SECONDS)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+__all__ = ["Tries", "Waiting", "WaitingRoom"]

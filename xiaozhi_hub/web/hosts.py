@@ -76,7 +76,11 @@ def is_safe_for_pages(text: str, public_host: str | None) -> bool:
 
 
 def is_loopback(request: web.Request) -> bool:
-    """Does the request come from this very machine, and not through a proxy on it?"""
+    """Does the request come from this very machine, and not through a proxy on it?
+
+    A hub that listens on one address of the machine only is reached from the machine itself by that address: both ends
+    of the connection are then the same.
+    """
     if request.headers.keys() & {"Forwarded", "X-Forwarded-For", "X-Real-IP"}:
         return False
     try:
@@ -84,7 +88,7 @@ def is_loopback(request: web.Request) -> bool:
     except ValueError:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
+    return bool((mapped or address).is_loopback) or str(mapped or address) == local_address(request).host
 
 
 def _is_ip(text: str) -> bool:

@@ -13,7 +13,7 @@ from aiohttp.typedefs import Handler
 
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.web.failures import Rejected, failure_of
-from xiaozhi_hub.web.hosts import is_loopback
+from xiaozhi_hub.web.hosts import is_loopback, local_address
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -62,9 +62,10 @@ def _check_caller(request: web.Request) -> None:
     # A browser on this machine may be showing anybody's page. The page can make it send requests here, which then carry the
     # page's address, or can give this machine a name of its own, which then stands in Host.
     origin = request.headers.get("Origin")
+    here = local_address(request).host
     if (
-        not _is_this_machine(f"//{request.headers.get('Host', '')}")
-        or (origin is not None and not _is_this_machine(origin))
+        not _is_this_machine(f"//{request.headers.get('Host', '')}", here)
+        or (origin is not None and not _is_this_machine(origin, here))
         or request.headers.get("Sec-Fetch-Site") == "cross-site"
     ):
         raise Rejected(
@@ -75,12 +76,12 @@ def _check_caller(request: web.Request) -> None:
         )
 
 
-def _is_this_machine(url: str) -> bool:
+def _is_this_machine(url: str, here: str) -> bool:
     try:
         host = urlsplit(url).hostname or ""
     except ValueError:
         return False
-    if host == "localhost" or host.endswith(".localhost"):
+    if host in ("localhost", here) or host.endswith(".localhost"):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -61,8 +61,8 @@ class Pages:
         """How the hub is, what to type into a device, who is connected, what was said last."""
         status = await self._status()
         see_turns = is_loopback(request)
-        if not see_turns:  # what was said at home is personal, and nobody has an account yet
-            status = replace(status, turns=())
+        if not see_turns:  # what was said at home is personal, and nobody has an account yet; codes are for the owner
+            status = replace(status, turns=(), waiting=tuple(replace(each, code="") for each in status.waiting))
         engines = [(role, [e for e in status.engines if e.role == role]) for role in ROLES]
         return await self._page(
             request,
@@ -122,7 +122,13 @@ class Pages:
                     return text(f"ago.{unit}", count=int(seconds // size))
             return text("ago.now")
 
-        values |= {"t": text, "known": known, "ago": ago, "language": language, "languages": LANGUAGES}
+        def left(moment: float) -> str:
+            minutes = max(1, round((moment - time.time()) / 60))
+            return (
+                text("left.hours", count=round(minutes / 60)) if minutes > 90 else text("left.minutes", count=minutes)
+            )
+
+        values |= {"t": text, "known": known, "ago": ago, "left": left, "language": language, "languages": LANGUAGES}
         values |= {"version": self._version, "path": request.path, "code": code}
         body = self._templates.get_template(template).render(values)
         return web.Response(status=code, text=body, content_type="text/html", headers=_HEADERS)

@@ -43,6 +43,28 @@ class DeviceStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingStatus:
+    """A device that waits to be approved."""
+
+    id: str
+    code: str
+    """Which it shows; for the owner only."""
+    board: str = ""
+    firmware: str = ""
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorStatus:
+    """Whether devices come in without approval."""
+
+    open: str = ""
+    """Why it is open: ``first-day``, ``window``, ``open``; empty when it is closed."""
+    until: float | None = None
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class TurnStatus:
     """One question and its answer."""
 
@@ -74,6 +96,8 @@ class HubStatus:
     engines: tuple[EngineStatus, ...] = ()
     entries: tuple[EntryStatus, ...] = ()
     devices: tuple[DeviceStatus, ...] = ()
+    waiting: tuple[WaitingStatus, ...] = ()
+    door: DoorStatus = DoorStatus()
     turns: tuple[TurnStatus, ...] = ()
     """The newest first."""
     problems: tuple[str, ...] = ()
