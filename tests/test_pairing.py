@@ -122,39 +122,37 @@ async def test_the_code_stays_the_same_even_over_a_restart_of_the_hub(folder: Pa
         assert (await check_in(hub))["activation"] == first
 
 
-@pytest.mark.parametrize(
-    ("locale", "expected"), [("zh-CN", "请在中枢上批准我"), ("en-US", "Approve me"), ("de-DE", "Approve me")]
-)
-async def test_the_message_is_in_the_language_of_the_device(folder: Path, locale: str, expected: str) -> None:
+async def test_the_message_is_in_the_language_of_the_device(folder: Path) -> None:
+    expected = {"zh-CN": "请在中枢上批准我", "en-US": "Approve me", "de-DE": "Approve me"}
     async with hub_with(folder, "approve") as hub:
-        answer = await check_in(hub, **{"Accept-Language": locale})
-        assert answer["activation"]["message"].startswith(expected)
+        for locale, words in expected.items():
+            answer = await check_in(hub, **{"Accept-Language": locale})
+            assert answer["activation"]["message"].startswith(words), locale
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        pytest.param(b"{}", id="version 1"),
-        pytest.param(json.dumps({"algorithm": "hmac-sha256", "hmac": "0" * 64}).encode(), id="version 2"),
-        pytest.param(json.dumps({"Payload": {"algorithm": "hmac-sha256"}}).encode(), id="desktop client"),
-        pytest.param(b"", id="empty"),
-        pytest.param(b"[" * 5000, id="nested"),
-        pytest.param(b"\xff\x00", id="no text"),
-    ],
-)
-async def test_the_question_for_activation_may_have_any_body(folder: Path, body: bytes) -> None:
+BODIES = {
+    "version 1": b"{}",
+    "version 2": json.dumps({"algorithm": "hmac-sha256", "hmac": "0" * 64}).encode(),
+    "desktop client": json.dumps({"Payload": {"algorithm": "hmac-sha256"}}).encode(),
+    "empty": b"",
+    "nested": b"[" * 5000,
+    "no text": b"\xff\x00",
+}
+
+
+async def test_the_question_for_activation_may_have_any_body(folder: Path) -> None:
     async with hub_with(folder, "approve") as hub, ClientSession() as http:
-        code = (await check_in(hub))["activation"]["code"]
 
-        async def ask(path: str = "/xiaozhi/ota/activate") -> int:
+        async def ask(body: bytes, path: str = "/xiaozhi/ota/activate") -> int:
             headers = {"Device-Id": MAC, "Client-Id": "c-1"}
             async with http.post(f"{hub.local_url}{path}", headers=headers, data=body) as reply:
                 return reply.status
 
-        assert await ask() == 202
+        code = (await check_in(hub))["activation"]["code"]
+        assert {name: await ask(body) for name, body in BODIES.items()} == dict.fromkeys(BODIES, 202)
         await api(hub, "/approve", {"code": code})
-        assert await ask() == 200
-        assert await ask("/xiaozhi/ota/activate/") == 200
+        assert {name: await ask(body) for name, body in BODIES.items()} == dict.fromkeys(BODIES, 200)
+        assert await ask(b"{}", "/xiaozhi/ota/activate/") == 200
 
 
 async def test_a_question_for_activation_without_a_device_is_refused_as_json(folder: Path) -> None:
@@ -257,13 +255,11 @@ async def test_with_an_open_door_a_device_of_another_server_talks_until_it_has_a
         assert await knock(hub) == 401  # it does
 
 
-@pytest.mark.parametrize(
-    "header", ["Bearer", "Bearer ", "Basic abc", "\xff", "Bearer " + "x" * 5000, "Bearer \xe9t\xe9"]
-)
-async def test_any_authorization_gets_an_answer(folder: Path, header: str) -> None:
+async def test_any_authorization_gets_an_answer(folder: Path) -> None:
+    shown = ["Bearer", "Bearer ", "Basic abc", "\xff", "Bearer " + "x" * 5000, "Bearer \xe9t\xe9", "Bearer 密"]
     async with hub_with(folder, "approve") as hub:
         await token_of(hub)
-        assert await knock(hub, authorization=header) == 401
+        assert [await knock(hub, authorization=header) for header in shown] == [401] * len(shown)
 
 
 async def test_wrong_tokens_are_limited_for_each_address_and_the_right_one_still_opens(folder: Path) -> None:
@@ -396,12 +392,12 @@ async def test_a_window_lets_everybody_in_until_it_is_closed(folder: Path) -> No
         assert len(hub.pairing.waiting) == 1
 
 
-@pytest.mark.parametrize("minutes", [0, -1, 100_000, "ten", True, None])
-async def test_a_window_has_a_sensible_length(folder: Path, minutes: Any) -> None:
+async def test_a_window_has_a_sensible_length(folder: Path) -> None:
     async with hub_with(folder, "approve") as hub:
-        status, told = await api(hub, "/open", {"minutes": minutes})
-        assert status in (400, 409) and told["error"]
-        assert hub.pairing.opening is None
+        for minutes in (0, -1, 100_000, "ten", True, None):
+            status, told = await api(hub, "/open", {"minutes": minutes})
+            assert status in (400, 409) and told["error"], minutes
+            assert hub.pairing.opening is None, minutes
 
 
 async def test_what_the_configuration_opens_the_owner_closes_there(folder: Path) -> None:
@@ -444,9 +440,8 @@ async def test_a_device_has_the_name_and_the_area_that_its_owner_gave_it(folder:
         assert told["devices"][0]["name"] == "Nightstand"
 
 
-@pytest.mark.parametrize(
-    ("action", "values", "status"),
-    [
+async def test_what_cannot_be_done_is_told(folder: Path) -> None:
+    cases: list[tuple[str, dict[str, Any], int]] = [
         ("/rename", {"device": "nobody", "name": "x"}, 404),
         ("/rename", {"device": MAC, "name": ""}, 400),
         ("/rename", {"device": MAC, "name": "x" * 65}, 400),
@@ -455,13 +450,12 @@ async def test_a_device_has_the_name_and_the_area_that_its_owner_gave_it(folder:
         ("/revoke", {}, 400),
         ("/approve", {"code": "①②③"}, 404),
         ("/approve", {"code": 123456}, 400),
-    ],
-)
-async def test_what_cannot_be_done_is_told(folder: Path, action: str, values: dict[str, Any], status: int) -> None:
+    ]
     async with hub_with(folder, "open") as hub:
         await check_in(hub)
-        got, told = await api(hub, action, values)
-        assert got == status and told["error"]
+        for action, values, status in cases:
+            got, told = await api(hub, action, values)
+            assert got == status and told["error"], (action, values)
 
 
 async def test_the_list_shows_codes_to_this_machine_only(folder: Path) -> None:
@@ -474,6 +468,73 @@ async def test_the_list_shows_codes_to_this_machine_only(folder: Path) -> None:
             async with http.get(url, headers=headers) as reply:
                 assert reply.status == 403
                 assert code not in await reply.text()
+
+
+async def test_the_page_shows_who_waits_to_everybody_and_the_code_to_this_machine(folder: Path) -> None:
+    async with hub_with(folder, "approve") as hub, ClientSession() as http:
+        code = (await check_in(hub))["activation"]["code"]
+
+        async def page(language: str, **headers: str) -> str:
+            async with http.get(f"{hub.local_url}/?lang={language}", headers=headers) as reply:
+                assert reply.status == 200
+                return await reply.text()
+
+        assert f"xiaozhi-hub devices approve {code}" in await page("en")
+        stranger = await page("zh-Hans", **{"X-Forwarded-For": "192.168.1.9"})
+        assert MAC in stranger and "等待批准" in stranger and code not in stranger
+        await api(hub, "/open", {"minutes": 30})
+        assert "every device in the network is let in. (30 more minutes)" in await page("en")
+        async with http.get(f"{hub.local_url}/health/detailed") as reply:
+            told = (await reply.json())["services"]["pairing"]
+        assert told == {"status": "healthy", "detail": "door open (window), 1 waiting"}
+
+
+async def test_the_owner_keeps_a_device_that_came_on_the_first_day_and_so_ends_that_day(folder: Path) -> None:
+    async with hub_with(folder) as hub:
+        token = await token_of(hub)
+        status, told = await api(hub, "/approve", {"device": MAC})
+        assert (status, told["device"]["granted_by"]) == (200, "owner")
+        assert hub.pairing.opening is None
+        assert await knock(hub, authorization=f"Bearer {token}") == 101
+        assert "activation" not in await check_in(hub)
+
+
+async def test_a_device_that_was_shut_out_by_mistake_comes_back_by_its_id(folder: Path) -> None:
+    async with hub_with(folder, "approve") as hub:
+        await token_of(hub)
+        await api(hub, "/revoke", {"device": MAC})
+        assert "activation" in await check_in(hub)
+        assert (await api(hub, "/approve", {"device": MAC}))[0] == 200
+        assert "activation" not in await check_in(hub)
+        assert "activation" in await check_in(hub, client_id="guessed")
+        await api(hub, "/revoke", {"device": "24:6f:28:aa:bb:cd"})  # never met
+        status, told = await api(hub, "/approve", {"device": "24:6f:28:aa:bb:cd"})
+        assert (status, told["error_code"]) == (409, "CLIENT_ID_MISSING")
+
+
+async def test_an_answer_that_cannot_be_finished_in_time_takes_no_token_away(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hub_with(folder, "approve") as hub:
+        token = await token_of(hub)
+        monkeypatch.setattr("xiaozhi_hub.web.ota.CONTRIBUTION_SECONDS", 0.0)
+        assert set((await check_in(hub))["websocket"]) == {"url", "version"}
+        assert await knock(hub, authorization=f"Bearer {token}") == 101
+
+
+async def test_a_disk_that_hangs_keeps_no_device_from_its_token(folder: Path) -> None:
+    async with hub_with(folder, "approve") as hub:
+        await token_of(hub)
+        held = sqlite3.connect(folder / "data" / "hub.db", isolation_level=None)
+        held.execute("BEGIN IMMEDIATE")
+        try:
+            token = (await check_in(hub))["websocket"]["token"]
+            assert await knock(hub, authorization=f"Bearer {token}") == 101
+        finally:
+            held.execute("ROLLBACK")
+            held.close()
+    async with hub_with(folder, "approve") as hub:
+        assert await knock(hub, authorization=f"Bearer {token}") == 101
 
 
 async def test_check_ins_of_a_fleet_are_answered_with_tokens_at_once(folder: Path) -> None:

@@ -264,10 +264,8 @@ class Hub:
                 ),
                 now=clock(config.hub.time_zone),
                 admit=desk.admit,
-                contributions=(
-                    Sharing(config.http.websocket_urls).contribute,
-                    desk.contribute,
-                ),  # who must wait gets nothing else, so this one stays the last
+                # What others add goes between the last two: who must wait for approval gets nothing of it.
+                contributions=(desk.withhold, Sharing(config.http.websocket_urls).contribute, desk.contribute),
                 routes=(
                     *api.routes(),
                     *desk.routes(),

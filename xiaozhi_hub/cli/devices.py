@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import urllib.error
 import urllib.request
 from datetime import datetime
@@ -30,8 +31,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run, action="list")
     actions = parser.add_subparsers(title="what to do", metavar="ACTION")
     actions.add_parser("list", help="show all devices, and those that wait with their codes (default)")
-    approve = actions.add_parser("approve", help="let in the device that shows this code")
-    approve.add_argument("code", metavar="CODE", help="the six digits that the device shows and speaks")
+    approve = actions.add_parser("approve", help="let in the device that shows this code, or keep one that is in")
+    approve.add_argument(
+        "code", metavar="CODE", help="the six digits that the device shows and speaks; or an id or name"
+    )
     revoke = actions.add_parser("revoke", help="shut a device out, at once")
     revoke.add_argument("device", metavar="ID", help="its id or name")
     rename = actions.add_parser("rename", help="give a device a name")
@@ -54,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
     url = f"http://{f'[{ip}]' if ':' in ip else ip}:{args.port or server.http_port}"
     match args.action:
         case "approve":
-            answer = _ask(url, "/approve", {"code": args.code})
+            code = re.sub(r"[ -]", "", args.code)
+            given = {"code": code} if re.fullmatch(r"\d{1,6}", code) else {"device": args.code}
+            answer = _ask(url, "/approve", given)
             text = f"{answer['device']['id']} is let in. It goes on by itself within a minute."
         case "revoke":
             answer = _ask(url, "/revoke", {"device": args.device})

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import DeviceConfig
 from xiaozhi_hub.core.events import DeviceRenamed
+from xiaozhi_hub.devices.admission import PairingError
 from xiaozhi_hub.devices.door import Opening
-from xiaozhi_hub.devices.pairing import Pairing, PairingError
+from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.waiting import Waiting
 from xiaozhi_hub.store.devices import Device, Devices
 from xiaozhi_hub.store.grants import GrantState
@@ -92,9 +93,17 @@ class DeviceManagement:
             self._pairing.mode, self._pairing.opening, self._pairing.waiting, tuple(managed(id) for id in ids)
         )
 
-    async def approve(self, code: str) -> Waiting:
+    async def approve(self, code: str) -> ManagedDevice:
         """Let in the device that shows *code*."""
-        return await self._pairing.approve(code)
+        waiting = await self._pairing.approve(code)
+        found = await self._find(waiting.device_id)
+        return replace(found, board=waiting.board, firmware=waiting.firmware, address=waiting.address)
+
+    async def confirm(self, device: str) -> ManagedDevice:
+        """Keep a device that came through an open door, or take back one that was shut out; given by id or name."""
+        found = await self._find(device)
+        await self._pairing.confirm(found.id)
+        return await self._find(found.id)
 
     async def revoke(self, device: str) -> ManagedDevice:
         """Shut out a device, given by id or name. An address need not be known: the device may talk with another hub."""

@@ -7,23 +7,22 @@ is given only to whoever also knows the Client-Id that was approved.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.events import DeviceRevoked
 from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.devices.admission import Admission, PairingError, Refused, fingerprint
 from xiaozhi_hub.devices.door import LONGEST_WINDOW_MINUTES, Door, Opening
 from xiaozhi_hub.devices.memory import PairingMemory
 from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.devices.tokens import TokenRing
 from xiaozhi_hub.devices.waiting import Tries, Waiting, WaitingRoom
-from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.grants import Grant, Grants, GrantState, PairingState
@@ -38,28 +37,6 @@ DOOR_SECONDS = 5.0
 """How long a connection waits for it."""
 SAVE_SECONDS = 0.4
 WATCH_SECONDS = 30.0
-
-
-class PairingError(HubError):
-    """What the owner asked for cannot be done; ``code`` says why."""
-
-
-class Refused(HubError):
-    """A device may not come in."""
-
-    code = "device-refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Admission:
-    """What a device that checks in is told."""
-
-    token: str | None = None
-    """To connect with; None leaves the device the one it has."""
-    waiting: Waiting | None = None
-    """It has to wait, and shows this code."""
-    refused: bool = False
-    """It has to wait without a code: there is no room for more, or it uses a name of the hub's own."""
 
 
 class Pairing:
@@ -279,17 +256,31 @@ class Pairing:
             )
         self._tries = Tries()
         self._room.leave(waiting)
-        device_id = waiting.device_id
-        replaced = device_id in self._grants
-        self._grants[device_id] = Grant(device_id, waiting.client, GrantState.IN, "owner", now)
-        self._rings[device_id] = TokenRing()
+        replaced = waiting.device_id in self._grants
+        self._rings[waiting.device_id] = TokenRing()
         if replaced:
-            self._bus.tell(DeviceRevoked(device_id))
-        self._door.end_first_day(now)
-        self._memory.set_state(self._door.state)
-        await asyncio.wait([self._save(device_id)], timeout=DOOR_SECONDS)
-        log.info("%s is approved", device_id)
+            self._bus.tell(DeviceRevoked(waiting.device_id))
+        await self._let_in(Grant(waiting.device_id, waiting.client, GrantState.IN, "owner", now))
         return waiting
+
+    async def confirm(self, device_id: str) -> None:
+        """Let in, or keep, a device that has been in before, with the Client-Id it had. Ends the first day."""
+        grant = self._grants.get(device_id)
+        if grant is None or not grant.client:
+            raise PairingError(
+                f"{device_id} has never been let in.",
+                code="client-id-missing",
+                hint="Restart it, and approve the code that it shows.",
+            )
+        self._room.drop(device_id, grant.client)
+        await self._let_in(replace(grant, state=GrantState.IN, granted_by="owner"))
+
+    async def _let_in(self, grant: Grant) -> None:
+        self._grants[grant.device_id] = grant
+        self._door.end_first_day(self._now())
+        self._memory.set_state(self._door.state)
+        await asyncio.wait([self._save(grant.device_id)], timeout=DOOR_SECONDS)
+        log.info("%s is approved", grant.device_id)
 
     async def revoke(self, device_id: str) -> None:
         """Shut a device out: its tokens are worth nothing and its connections end. Only `approve` lets it in again."""
@@ -354,11 +345,4 @@ class Pairing:
         return self._memory.put(self._grants[device_id], self._rings[device_id])
 
 
-def fingerprint(device: DeviceIdentity) -> str:
-    """Return what is kept of a device's Client-Id, for this device only; empty when it sends none."""
-    if not device.client_id:
-        return ""
-    return hashlib.sha256(f"{device.id}\n{device.client_id}".encode()).hexdigest()
-
-
-__all__ = ["Admission", "Pairing", "PairingError", "Refused", "fingerprint"]
+__all__ = ["Pairing"]

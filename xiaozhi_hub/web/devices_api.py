@@ -9,9 +9,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from xiaozhi_hub.devices.admission import PairingError
 from xiaozhi_hub.devices.door import Opening
 from xiaozhi_hub.devices.management import LONGEST_NAME, DeviceManagement, ManagedDevice
-from xiaozhi_hub.devices.pairing import PairingError
 from xiaozhi_hub.devices.waiting import Waiting
 from xiaozhi_hub.errors import ProtocolError
 from xiaozhi_hub.web.body import read_json, text_field
@@ -54,9 +54,11 @@ class DevicesApi:
         )
 
     async def _approve(self, request: web.Request) -> web.Response:
-        code = text_field(await read_json(request), "code", most=LONGEST_NAME, required=True)
-        waiting = await (await self._management()).approve(code)
-        return answer({"success": True, "device": told_waiting(waiting)})
+        values = await read_json(request)
+        device = text_field(values, "device", most=LONGEST_NAME)
+        code = text_field(values, "code", most=LONGEST_NAME, required=not device)
+        management = await self._management()
+        return _done(await (management.confirm(device) if device else management.approve(code)))
 
     async def _revoke(self, request: web.Request) -> web.Response:
         device = text_field(await read_json(request), "device", most=LONGEST_NAME, required=True)

@@ -9,7 +9,8 @@ from typing import Any
 from aiohttp import web
 
 from xiaozhi_hub.core.i18n import Texts, language_of
-from xiaozhi_hub.devices.pairing import Pairing, Refused
+from xiaozhi_hub.devices.admission import Refused
+from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.protocol.identity import DeviceIdentity, identify
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.web.body import read_body
@@ -38,6 +39,13 @@ class PairingDesk:
         paths = (f"{path.rstrip('/')}/activate{end}" for path in PATHS[:1] for end in ("", "/"))
         return [web.post(path, self._activate) for path in paths]
 
+    async def withhold(self, check_in: CheckIn, address: Address, answer: dict[str, Any]) -> None:
+        """Take the empty token out of the answer. Must come first: it is what remains if the decision fails or takes too long.
+
+        An empty token would erase the one that the device has, and it checks in only once for each start.
+        """
+        answer["websocket"].pop("token", None)
+
     async def contribute(self, check_in: CheckIn, address: Address, answer: dict[str, Any]) -> None:
         """Add the token to the answer to a check-in, or the code. Must come last: who waits gets nothing else."""
         admission = await self._pairing.check_in(check_in)
@@ -45,9 +53,8 @@ class PairingDesk:
             answer["websocket"]["token"] = admission.token
             return
         if admission.waiting is None and not admission.refused:
-            # An empty one would erase the token that the device has, and it checks in only once for each start.
-            answer["websocket"].pop("token", None)
             return
+        answer["websocket"]["token"] = ""
         answer.pop("mqtt", None)
         if "firmware" in answer:
             answer["firmware"]["url"] = ""
