@@ -342,13 +342,18 @@ async def test_an_open_door_does_not_let_in_who_was_shut_out_but_approval_does(f
 # -- the first day, and a window ----------------------------------------------------------------------------------
 
 
-async def test_a_new_hub_lets_the_first_devices_in_until_the_first_approval(folder: Path) -> None:
+async def test_a_new_hub_lets_the_first_devices_in_until_the_first_approval(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     async with hub_with(folder) as hub:
+        assert "the door is open for 1440 minutes (first-day): every device in the network is let in" in caplog.text
         first = await token_of(hub)
         assert hub.pairing.opening is not None and hub.pairing.opening.kind == "first-day"
         await api(hub, "/revoke", {"device": MAC})
         await token_of(hub)  # approved this time
         assert hub.pairing.opening is None
+        assert "the door is closed: new devices wait to be approved" in caplog.text
         assert "activation" in await check_in(hub, "24:6f:28:aa:bb:cd")
         assert first
     async with hub_with(folder) as hub:
@@ -520,6 +525,18 @@ async def test_an_answer_that_cannot_be_finished_in_time_takes_no_token_away(
         monkeypatch.setattr("xiaozhi_hub.web.ota.CONTRIBUTION_SECONDS", 0.0)
         assert set((await check_in(hub))["websocket"]) == {"url", "version"}
         assert await knock(hub, authorization=f"Bearer {token}") == 101
+
+
+async def test_no_token_code_or_client_id_is_ever_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with hub_with(folder, "approve") as hub:
+        code = (await check_in(hub, client_id="my-client-id"))["activation"]["code"]
+        token = await token_of(hub, client_id="my-client-id")
+        assert await knock(hub, authorization=f"Bearer {token}") == 101
+        assert await knock(hub, authorization=f"Bearer x{token}") == 401
+        await api(hub, "/revoke", {"device": MAC})
+    assert MAC in caplog.text
+    assert not [secret for secret in (code, token, "my-client-id") if secret in caplog.text]
 
 
 async def test_a_disk_that_hangs_keeps_no_device_from_its_token(folder: Path) -> None:

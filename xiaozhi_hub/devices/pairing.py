@@ -77,8 +77,9 @@ class Pairing:
         self._door = Door(self._mode, remembered.state, self._clock())
         self._room = WaitingRoom(bytes.fromhex(remembered.state.key))
         self._grants = {grant.device_id: grant for grant in remembered.grants}
-        for device_id in self._grants:
-            self._rings[device_id] = TokenRing(token for owner, token in remembered.tokens if owner == device_id)
+        self._rings = {device_id: TokenRing() for device_id in self._grants}
+        for device_id, token in remembered.tokens:
+            self._rings[device_id].keep(token)
         self._loaded.set()
         self._scope.start(self._watch(), name="door")
 
@@ -279,6 +280,7 @@ class Pairing:
         self._grants[grant.device_id] = grant
         self._door.end_first_day(self._now())
         self._memory.set_state(self._door.state)
+        self._tell_door()
         await asyncio.wait([self._save(grant.device_id)], timeout=DOOR_SECONDS)
         log.info("%s is approved", grant.device_id)
 
@@ -296,8 +298,7 @@ class Pairing:
         if not 0 < minutes <= LONGEST_WINDOW_MINUTES:
             raise PairingError(f"The door opens for 1 to {LONGEST_WINDOW_MINUTES} minutes.", code="minutes-invalid")
         self._door.open_window(minutes, self._clock())
-        log.warning("the door is open for %g minutes: every device in the network is let in", minutes)
-        self._was_open = self.opening
+        self._tell_door()
         return self._was_open
 
     def close_door(self) -> None:
@@ -310,8 +311,7 @@ class Pairing:
             )
         self._door.close(self._now())
         self._memory.set_state(self._door.state)
-        log.info("the door is closed: new devices wait to be approved")
-        self._was_open = None
+        self._tell_door()
 
     # -- memory ---------------------------------------------------------------------------------------------------
 
@@ -325,21 +325,26 @@ class Pairing:
         return True
 
     async def _watch(self) -> None:
-        """Tell the log when the door closes by itself, and remember it."""
-        self._was_open = self.opening
-        if self._was_open is not None:
-            log.warning("the door is open (%s): every device in the network is let in", self._was_open.kind)
+        """Notice when the door closes by itself, and remember it."""
+        self._tell_door()
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            changed = self._door.note_clock(self._now())
-            opening = self.opening
-            if opening is None and self._was_open is not None:
+            if self._door.note_clock(self._now()) or self._tell_door():
+                self._memory.set_state(self._door.state)
+
+    def _tell_door(self) -> bool:
+        """Tell the log when the door has been opened or closed; True when it is closed since the last time."""
+        was, self._was_open = self._was_open, self.opening
+        if self._was_open is None:
+            if was is not None:
                 log.info("the door is closed: new devices wait to be approved")
                 self._door.end_first_day(self._now())
-                changed = True
-            self._was_open = opening
-            if changed:
-                self._memory.set_state(self._door.state)
+            return was is not None
+        if was is None or was.kind != self._was_open.kind:
+            until = self._was_open.until
+            left = f" for {(until - self._now()) / 60:.0f} minutes" if until is not None else ""
+            log.warning("the door is open%s (%s): every device in the network is let in", left, self._was_open.kind)
+        return False
 
     def _save(self, device_id: str) -> asyncio.Task[None]:
         return self._memory.put(self._grants[device_id], self._rings[device_id])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
 from dataclasses import replace
 
 from xiaozhi_hub.store.grants import IssuedToken
@@ -25,8 +24,8 @@ def hash_of(token: str) -> str:
 class TokenRing:
     """The tokens of one device. An earlier one is good until a later one has been used, and a little longer."""
 
-    def __init__(self, tokens: Iterable[IssuedToken] = ()) -> None:
-        self._tokens = list(tokens)
+    def __init__(self) -> None:
+        self._tokens: list[IssuedToken] = []
 
     @property
     def tokens(self) -> tuple[IssuedToken, ...]:
@@ -37,6 +36,10 @@ class TokenRing:
     def proven(self) -> bool:
         """The device has shown one of them, so it understands tokens."""
         return any(token.used_at is not None for token in self._tokens)
+
+    def keep(self, token: IssuedToken) -> None:
+        """Take back a token that was issued before, later than those that are here."""
+        self._tokens.append(token)
 
     def issue(self, now: float) -> str:
         """Return a new token. What was issued before stays good until the new one is used."""

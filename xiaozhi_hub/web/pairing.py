@@ -51,6 +51,8 @@ class PairingDesk:
         admission = await self._pairing.check_in(check_in)
         if admission.token is not None:
             answer["websocket"]["token"] = admission.token
+            if "mqtt" in answer:  # a device proves the same on every transport
+                answer["mqtt"].setdefault("password", admission.token)
             return
         if admission.waiting is None and not admission.refused:
             return
