@@ -16,6 +16,7 @@ RANK = {
     "audio": 2,
     "protocol": 2,
     "engines": 3,
+    "firmware": 3,
     "tools": 3,
     "entities": 3,
     "plugins": 4,

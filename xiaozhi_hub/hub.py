@@ -38,6 +38,8 @@ from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import home_tools
 from xiaozhi_hub.errors import HubError, StoreError
+from xiaozhi_hub.firmware.rollout import Rollout
+from xiaozhi_hub.firmware.shelf import assets_shelf, firmware_shelf
 from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.entries import EntryState
@@ -48,11 +50,13 @@ from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.history import History
+from xiaozhi_hub.store.rollouts import Release, Rollouts
 from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
 from xiaozhi_hub.web.api import Api, ApiParts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
+from xiaozhi_hub.web.firmware import FirmwareDoor
 from xiaozhi_hub.web.health import Health
 from xiaozhi_hub.web.ota import clock
 from xiaozhi_hub.web.status import HubStatus, PartStatus
@@ -106,8 +110,11 @@ class Hub:
         self._talking: set[asyncio.Future[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
         self._door: DeviceDoor
+        self.firmware_door: FirmwareDoor
         self._stack = AsyncExitStack()
         self._locales: dict[str, str] = {}
+        self._firmware_shelf = firmware_shelf(config.config_dir / "firmware")
+        self._rollout: Rollout | None = None
         self._learning: asyncio.Task[None] | None = None
         self.discovery: Discovery | None = None
         self.database: Database
@@ -143,6 +150,8 @@ class Hub:
         enter(self._scope.close)
         await self._listen()
         data_dir = await self._open_store()
+        pins = {id: device.firmware for id, device in self.config.devices.items() if device.firmware}
+        self._rollout = Rollout(self._firmware_shelf, Rollouts(self.database), pins, self._release_stopped)
         api = HubApi(
             config=self.config,
             data_dir=data_dir,
@@ -214,6 +223,13 @@ class Hub:
 
         config = self.config
         limits = config.limits
+        self.firmware_door = FirmwareDoor(
+            self._firmware_shelf,
+            assets_shelf(config.config_dir / "assets"),
+            lambda: self._rollout,
+            most_at_once=limits.downloads,
+        )
+        self._stack.push_async_callback(self.firmware_door.close)
         api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
         app = build_app(
             WebParts(
@@ -228,7 +244,8 @@ class Hub:
                     limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
                 ),
                 now=clock(config.hub.time_zone),
-                routes=(*api.routes(), *Health(health, __version__).routes()),
+                contributions=(self.firmware_door.contribute,),
+                routes=(*api.routes(), *Health(health, __version__).routes(), *self.firmware_door.routes()),
             )
         )
         self._door = app[DEVICE_DOOR]
@@ -343,6 +360,13 @@ class Hub:
         if code not in self.problems:
             log.warning("%s %s", message, hint)
         self.problems[code] = Problem(code, message, hint)
+
+    def _release_stopped(self, release: Release) -> None:
+        self._problem(
+            f"firmware-{release.board}",
+            f"Firmware {release.version} for {release.board} is not given to devices any more: {release.reason}.",
+            f"See: xiaozhi-hub firmware list. To try again: xiaozhi-hub firmware release {release.board} {release.version}",
+        )
 
     # -- names ----------------------------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "check-config": "say whether the configuration is right, and what is wrong with it",
     "device": "be a device: ask the hub something and hear its answer",
     "turns": "list what was asked and answered, or look closely at one turn",
+    "firmware": "list firmware images, release one to devices, stop it, or pin a device to a version",
     "integrations": "list the integrations and whether they can run",
 }
 """What each command is for. Its module is imported only when it is called, so that help and checks come at once."""

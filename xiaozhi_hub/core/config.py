@@ -104,6 +104,8 @@ class DeviceConfig:
     name: str
     area: str | None = None
     language: str | None = None
+    firmware: str | None = None
+    """The one firmware version it may get, or ``hold`` for the one it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class LimitsConfig:
     message_bytes: int = 65535
     frames_per_second: int = 60
     json_per_second: int = 50
+    downloads: int = 4
+    """Firmware and assets that are sent at the same time."""
 
 
 @dataclass(frozen=True)

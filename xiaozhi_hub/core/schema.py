@@ -189,6 +189,18 @@ def device_id(value: object) -> str:
     raise Wrong("a MAC address such as 24:6f:28:aa:bb:cc", of_key=True)
 
 
+def firmware_pin(value: object) -> str:
+    """A firmware version, or ``hold``."""
+    given = text(value)
+    if given.lower() == "hold":
+        return "hold"
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){0,7}", given):
+        return given
+    guess = given.lower().removeprefix("v")
+    near = f"Did you mean {guess}?" if re.fullmatch(r"[0-9]+(\.[0-9]+)*", guess) else ""
+    raise Wrong("a version of whole numbers and dots, or hold", near)
+
+
 def domain(value: object) -> str:
     """The domain of an integration."""
     given = str(value)
@@ -264,7 +276,8 @@ CONFIGURATION = vol.Schema(
             ),
             "conversation": group({"idle_s": amount("a number of seconds", 5, 109)}),
             "devices": vol.All(
-                _devices_once, group({device_id: group({"name": text, "area": text, "language": language})})
+                _devices_once,
+                group({device_id: group({"name": text, "area": text, "language": language, "firmware": firmware_pin})}),
             ),
             "history": group({"enabled": switch, "audio": switch, "keep_days": whole("a number of days", 1, 36500)}),
             "log": group({"level": log_level, "folder": folder, "json": switch}),
@@ -274,6 +287,7 @@ CONFIGURATION = vol.Schema(
                     "message_bytes": whole("a number of bytes", 1024, 1_048_576),
                     "frames_per_second": whole("a number of frames", 20, 1000),
                     "json_per_second": whole("a number of messages", 5, 1000),
+                    "downloads": whole("a number of downloads", 1, 100),
                 }
             ),
             "integrations": group({domain: integration_options}),

@@ -149,6 +149,43 @@ def m001_history_and_schedule(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m002_firmware(db: sqlite_utils.Database) -> None:
+    """Released firmware, who was offered it and what came of it, and devices that are to keep a version."""
+    db.executescript(
+        """
+        CREATE TABLE firmware_release (
+            board TEXT NOT NULL,
+            version TEXT NOT NULL,
+            state TEXT NOT NULL,
+            canary TEXT NOT NULL DEFAULT '',
+            reason TEXT NOT NULL DEFAULT '',
+            changed_at REAL NOT NULL,
+            PRIMARY KEY (board, version)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE firmware_offer (
+            device_id TEXT NOT NULL,
+            board TEXT NOT NULL,
+            version TEXT NOT NULL,
+            from_version TEXT NOT NULL,
+            ticket TEXT NOT NULL UNIQUE,
+            offered_at REAL NOT NULL,
+            times INTEGER NOT NULL,
+            fetched_at REAL,
+            delivered_at REAL,
+            result TEXT NOT NULL,
+            PRIMARY KEY (device_id, version)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE firmware_pin (
+            device_id TEXT PRIMARY KEY,
+            version TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
 def known() -> frozenset[str]:
     """The names of all steps."""
     empty = sqlite_utils.Database(memory=True, execute_plugins=False)
