@@ -50,6 +50,8 @@ from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.history import History
+from xiaozhi_hub.store.moves import Moves
+from xiaozhi_hub.store.photos import Photos
 from xiaozhi_hub.store.rollouts import Release, Rollouts
 from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
@@ -58,8 +60,10 @@ from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.firmware import FirmwareDoor
 from xiaozhi_hub.web.health import Health
+from xiaozhi_hub.web.moved import Forwarding
 from xiaozhi_hub.web.ota import clock
 from xiaozhi_hub.web.status import HubStatus, PartStatus
+from xiaozhi_hub.web.vision import Asked, VisionDoor, VisionParts
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +115,13 @@ class Hub:
         self._writing: set[asyncio.Task[None]] = set()
         self._door: DeviceDoor
         self.firmware_door: FirmwareDoor
+        self.vision: VisionDoor
+        self.photos: Photos
         self._stack = AsyncExitStack()
         self._locales: dict[str, str] = {}
         self._firmware_shelf = firmware_shelf(config.config_dir / "firmware")
         self._rollout: Rollout | None = None
+        self.forwarding: Forwarding | None = None
         self._learning: asyncio.Task[None] | None = None
         self.discovery: Discovery | None = None
         self.database: Database
@@ -191,6 +198,8 @@ class Hub:
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._scope.start(self._warm_up(), name="warm-up")
         self._scope.start(self._retention(), name="retention")
+        if self.forwarding is not None:
+            await self._tell_of_move()
         self._built.set()
 
     async def _listen(self) -> None:
@@ -230,6 +239,21 @@ class Hub:
             most_at_once=limits.downloads,
         )
         self._stack.push_async_callback(self.firmware_door.close)
+        self.vision = VisionDoor(
+            VisionParts(
+                texts=self.texts,
+                engines=lambda: self.engines.visions(config.voice.vision),
+                language_of=lambda id: self.devices.profile(id).language,
+                is_open=self._is_open,
+                keep=self._keep_photo,
+                own_port=lambda: self.port,
+                public_host=config.http.public_host,
+            )
+        )
+        self._stack.push_async_callback(self.vision.close)
+        if config.http.moved_to:
+            self.forwarding = Forwarding(config.http.moved_to, self._told_of_move)
+            self._stack.push_async_callback(self.forwarding.close)
         api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
         app = build_app(
             WebParts(
@@ -244,8 +268,17 @@ class Hub:
                     limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
                 ),
                 now=clock(config.hub.time_zone),
-                contributions=(self.firmware_door.contribute,),
-                routes=(*api.routes(), *Health(health, __version__).routes(), *self.firmware_door.routes()),
+                contributions=(
+                    (self.forwarding.contribute,)
+                    if self.forwarding is not None
+                    else (self.vision.contribute, self.firmware_door.contribute)
+                ),
+                routes=(
+                    *api.routes(),
+                    *Health(health, __version__).routes(),
+                    *self.firmware_door.routes(),
+                    *self.vision.routes(),
+                ),
             )
         )
         self._door = app[DEVICE_DOOR]
@@ -325,6 +358,12 @@ class Hub:
             ogg.write_ogg,
             enabled=history.enabled,
             keep_audio=history.audio,
+            keep_days=history.keep_days,
+        )
+        self.photos = Photos(
+            self.database,
+            folder / "photos",
+            keep=history.enabled and history.photos,
             keep_days=history.keep_days,
         )
         self.known_devices = Devices(self.database)
@@ -433,6 +472,7 @@ class Hub:
         while True:
             try:
                 await self.history.apply_retention(time.time())
+                await self.photos.apply_retention(time.time())
             except StoreError as error:
                 self._problem("retention", f"Old turns are not deleted: {error.message}", error.hint)
             await asyncio.sleep(RETENTION_SECONDS)
@@ -458,6 +498,52 @@ class Hub:
         return TurnInfo(
             turn_id, turn_id, device_id, language_of(language, profile.language), profile.area, Channel.TEXT
         )
+
+    def _is_open(self, device_id: str, session_id: str) -> bool:
+        session = self.devices.sessions.get(device_id)
+        return session is not None and session.link.session_id == session_id
+
+    async def _keep_photo(self, asked: Asked) -> None:
+        session = self.devices.sessions.get(asked.device_id)
+        turn_id = session.turn_id if session is not None and self._is_open(asked.device_id, asked.session_id) else ""
+        await self.photos.add(
+            asked.jpeg,
+            turn_id=turn_id,
+            session_id=asked.session_id,
+            device_id=asked.device_id,
+            question=asked.question,
+            answer=asked.answer,
+            at=time.time(),
+        )
+
+    # -- moving ---------------------------------------------------------------------------------------------------
+
+    def _told_of_move(self, device_id: str, at: float) -> None:
+        if device_id != SELF_TEST:
+            self._scope.start(self._note_move(device_id, at), name="moved")
+
+    async def _note_move(self, device_id: str, at: float) -> None:
+        await self._built.wait()
+        try:
+            await Moves(self.database).told(device_id, self.config.http.moved_to, at)
+        except StoreError as error:
+            self._problem("history", f"Devices are not remembered: {error.message}", error.hint)
+        await self._tell_of_move()
+
+    async def _tell_of_move(self) -> None:
+        """Say on the page who knows of the new address and who does not."""
+        to = self.config.http.moved_to
+        try:
+            told = await Moves(self.database).who(to)
+            known = {device.id for device in await self.known_devices.all()} | set(told)
+        except StoreError:
+            return
+        names = [self.config.devices[id].name if id in self.config.devices else id for id in sorted(known - set(told))]
+        if names:
+            waiting = f"{len(told)} of {len(known)} devices know. Restart the others: {', '.join(names)}."
+        else:
+            waiting = f"All {len(known)} devices know."
+        self._problem("moved", f"This hub has moved to {to}.", waiting)
 
     # -- devices --------------------------------------------------------------------------------------------------
 

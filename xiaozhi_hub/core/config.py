@@ -54,6 +54,8 @@ class HttpConfig:
 
     public_host: str | None = None
     """Put into OTA answers in place of the address that the request arrived on."""
+    moved_to: str = ""
+    """``http://host:port`` of the hub that devices are to go to instead of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class VoiceConfig:
     asr: tuple[str, ...] = ()
     tts: tuple[str, ...] = ()
     llm: tuple[str, ...] = ()
+    vision: tuple[str, ...] = ()
     silence: SilenceConfig = SilenceConfig()
     speed: float = 1.0
     lead_ms: int = 300
@@ -114,6 +117,7 @@ class HistoryConfig:
 
     enabled: bool = True
     audio: bool = True
+    photos: bool = False
     keep_days: int = 30
 
 

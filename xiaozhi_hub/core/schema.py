@@ -130,6 +130,14 @@ def public_host(value: object) -> str:
     raise Wrong("a host name or an IP address", near)
 
 
+def hub_address(value: object) -> str:
+    """The address of another hub: ``http://host:port``."""
+    match = re.fullmatch(r"http://([^/:@?#\[\]]+)(?::([0-9]{1,5}))?/?", text(value).lower())
+    if match is None or not 0 < int(match[2] or 8003) < 65536:
+        raise Wrong("the address of a hub, such as http://192.168.1.20:8003")
+    return f"http://{public_host(match[1])}:{int(match[2] or 8003)}"
+
+
 def language(value: object) -> str:
     """One of our languages, under any of its names."""
     known = language_of(value, "") if isinstance(value, str) else ""
@@ -255,7 +263,7 @@ CONFIGURATION = vol.Schema(
         {
             "hub": group({"name": host_name, "language": language, "time_zone": time_zone, "data_dir": folder}),
             "server": group({"ip": listen_address, "port": port, "http_port": port, "auth_key": secret}),
-            "http": group({"public_host": public_host}),
+            "http": group({"public_host": public_host, "moved_to": hub_address}),
             "discovery": group({"enabled": switch}),
             "voice": group(
                 {
@@ -263,6 +271,7 @@ CONFIGURATION = vol.Schema(
                     "asr": engine_ids,
                     "tts": engine_ids,
                     "llm": engine_ids,
+                    "vision": engine_ids,
                     "silence": group(
                         {
                             "complete_ms": milliseconds(60, 5000),
@@ -279,7 +288,9 @@ CONFIGURATION = vol.Schema(
                 _devices_once,
                 group({device_id: group({"name": text, "area": text, "language": language, "firmware": firmware_pin})}),
             ),
-            "history": group({"enabled": switch, "audio": switch, "keep_days": whole("a number of days", 1, 36500)}),
+            "history": group(
+                {"enabled": switch, "audio": switch, "photos": switch, "keep_days": whole("a number of days", 1, 36500)}
+            ),
             "log": group({"level": log_level, "folder": folder, "json": switch}),
             "limits": group(
                 {

@@ -186,6 +186,43 @@ def m002_firmware(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m003_photos(db: sqlite_utils.Database) -> None:
+    """Photos that devices have asked about."""
+    db.executescript(
+        """
+        CREATE TABLE photo (
+            id TEXT PRIMARY KEY,
+            file TEXT NOT NULL,
+            turn_id TEXT NOT NULL,
+            session_id TEXT NOT NULL,
+            device_id TEXT NOT NULL,
+            question TEXT NOT NULL,
+            answer TEXT NOT NULL,
+            bytes INTEGER NOT NULL,
+            created_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX photo_turn ON photo (turn_id);
+        CREATE INDEX photo_device ON photo (device_id);
+        CREATE INDEX photo_time ON photo (created_at);
+        """
+    )
+
+
+@MIGRATIONS()
+def m004_moved(db: sqlite_utils.Database) -> None:
+    """Devices that were told of the hub's new address."""
+    db.executescript(
+        """
+        CREATE TABLE moved_device (
+            device_id TEXT PRIMARY KEY,
+            moved_to TEXT NOT NULL,
+            told_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
 def known() -> frozenset[str]:
     """The names of all steps."""
     empty = sqlite_utils.Database(memory=True, execute_plugins=False)
