@@ -28,6 +28,7 @@ RANK = {
     "diagnostics": 7,
     "overview": 8,
     "hub": 8,
+    "doctor": 8,
     "testing": 9,
     "cli": 9,
     "__main__": 9,

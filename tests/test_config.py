@@ -334,7 +334,7 @@ MISTAKES = {
     ),
     "a key that resembles none": (
         "http:\n  zzz: 1\n",
-        f'{MAIN}:2 http → zzz: there is no key "zzz" here. Known here: public_host.',
+        f'{MAIN}:2 http → zzz: there is no key "zzz" here. Known here: public_host, moved_to.',
     ),
     "a word for a port": (
         "server:\n  port: abc\n",
