@@ -123,6 +123,7 @@ async def test_a_device_that_comes_back_as_it_was_stops_the_release_for_everybod
         assert any(f"Firmware 2.5.0 for {BOARD}" in problem.message for problem in hub.problems.values())
         await store.release(BOARD, "2.5.0", ReleaseState.CANARY, 0.0, canary=ONE)
         assert (await check_in(hub, ONE))["version"] == "2.5.0"
+        assert not any("Firmware" in problem.message for problem in hub.problems.values())
 
 
 async def test_an_answer_that_got_lost_is_repeated_but_not_for_ever(tmp_path: Path) -> None:

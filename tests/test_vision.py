@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -287,6 +288,29 @@ async def test_a_photo_that_cannot_be_used_is_told_with_status_200(tmp_path: Pat
         assert why in answer["message"]
         assert server.asked == []
         assert (await post(hub, offered(hub), body_of(picture())))[2]["success"]
+
+
+async def test_no_body_whatever_makes_the_hub_fail(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole, chance = body_of(picture(64, 48)), random.Random(7)
+    async with seeing_hub(tmp_path) as hub:
+        for _ in range(150):
+            body = bytearray(whole)
+            for _ in range(chance.randint(1, 6)):
+                at = chance.randrange(len(body) or 1)
+                match chance.randrange(4):
+                    case 0:
+                        body[at : at + 1] = bytes([chance.randrange(256)])
+                    case 1:
+                        del body[at : at + chance.randrange(200)]
+                    case 2:
+                        body[at:at] = body[: chance.randrange(200)]
+                    case _:
+                        body[at:at] = chance.choice(
+                            (b"\r\n", b"--", f"--{BOUNDARY}".encode(), b"Content-Length: 9\r\n", b"\0" * 70)
+                        )
+            status, _, answer = await post(hub, offered(hub), bytes(body))
+            assert status == 200 and isinstance(answer["success"], bool)
+        assert "was not answered" not in caplog.text
 
 
 async def test_a_body_that_is_no_multipart_is_told_with_status_200(tmp_path: Path) -> None:

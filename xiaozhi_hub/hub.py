@@ -158,7 +158,7 @@ class Hub:
         await self._listen()
         data_dir = await self._open_store()
         pins = {id: device.firmware for id, device in self.config.devices.items() if device.firmware}
-        self._rollout = Rollout(self._firmware_shelf, Rollouts(self.database), pins, self._release_stopped)
+        self._rollout = Rollout(self._firmware_shelf, Rollouts(self.database), pins, self._firmware_changed)
         api = HubApi(
             config=self.config,
             data_dir=data_dir,
@@ -400,9 +400,12 @@ class Hub:
             log.warning("%s %s", message, hint)
         self.problems[code] = Problem(code, message, hint)
 
-    def _release_stopped(self, release: Release) -> None:
+    def _firmware_changed(self, board: str, release: Release | None) -> None:
+        if release is None:
+            self.problems.pop(f"firmware-{board}", None)
+            return
         self._problem(
-            f"firmware-{release.board}",
+            f"firmware-{board}",
             f"Firmware {release.version} for {release.board} is not given to devices any more: {release.reason}.",
             f"See: xiaozhi-hub firmware list. To try again: xiaozhi-hub firmware release {release.board} {release.version}",
         )

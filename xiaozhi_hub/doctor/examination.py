@@ -10,7 +10,7 @@ from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.discovery import network_addresses
 from xiaozhi_hub.discovery.service import host_of
 from xiaozhi_hub.doctor.address import Way, look_at_name, look_at_ports, look_at_way
-from xiaozhi_hub.doctor.finding import Finding, Level, ok, warning
+from xiaozhi_hub.doctor.finding import Finding, Level, error, ok, warning
 from xiaozhi_hub.doctor.machine import look_at_machine
 from xiaozhi_hub.doctor.parts import look_at_devices, look_at_parts
 
@@ -74,6 +74,7 @@ async def examine_from_afar(way: Way) -> AsyncIterator[Finding]:
             if finding.level is Level.OK:
                 way = Way(str(finding.values["address"]), way.port)
         if not heard:
+            yield error("name_nowhere", host=way.host)
             return
     async for finding in look_at_way(way):
         yield finding

@@ -143,20 +143,23 @@ def _released(release: Release | None, device_id: str) -> bool:
 
 
 class Rollout:
-    """Asks and remembers. *pins* are those of the configuration, which win over those in the store."""
+    """Asks and remembers. *pins* are those of the configuration, which win over those in the store.
+
+    *on_change* is called with a board and its release that has just been stopped, or with None when the board gets firmware.
+    """
 
     def __init__(
         self,
         shelf: Shelf[Image],
         store: Rollouts,
         pins: Mapping[str, str],
-        on_stopped: Callable[[Release], None] = lambda _: None,
+        on_change: Callable[[str, Release | None], None] = lambda board, stopped: None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._shelf = shelf
         self._store = store
         self._pins = pins
-        self._on_stopped = on_stopped
+        self._on_change = on_change
         self._now = now
 
     async def offer(self, check_in: CheckIn, *, room: bool = True) -> Offer | None:
@@ -179,7 +182,9 @@ class Rollout:
             log.info("firmware %s on %s: %s", offer.version, asker.device_id, offer.result)
         for release in decision.stopped:
             log.warning("firmware %s for %s is stopped: %s", release.version, release.board, release.reason)
-            self._on_stopped(release)
+            self._on_change(release.board, release)
+        if decision.offer is not None:
+            self._on_change(asker.board, None)
         return decision.offer
 
     async def file(self, ticket: str) -> tuple[Offer, Stocked[Image]] | None:
