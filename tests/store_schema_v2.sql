@@ -5,8 +5,8 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'xiaozhi_hub','m001_history_and_schedule','2026-11-21 05:58:53.853780+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(2,'xiaozhi_hub','m002_firmware','2026-11-21 05:58:53.858027+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'xiaozhi_hub','m001_history_and_schedule','2026-11-21 06:41:28.049016+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(2,'xiaozhi_hub','m002_firmware_photos_and_moving','2026-11-21 06:41:28.054801+00:00');
 CREATE TABLE audio (
             id TEXT PRIMARY KEY,
             bytes INTEGER NOT NULL,
@@ -71,6 +71,22 @@ INSERT INTO "message" VALUES(1,'turn-1','session-1','02:00:00:00:00:01','default
 INSERT INTO "message" VALUES(2,'turn-1','session-1','02:00:00:00:00:01','default',NULL,3,'{"name": "clock.get_time", "arguments": {}}',NULL,1800000001.21);
 INSERT INTO "message" VALUES(3,'turn-1','session-1','02:00:00:00:00:01','default',NULL,4,'It is 9:41 PM.',NULL,1800000001.21);
 INSERT INTO "message" VALUES(4,'turn-1','session-1','02:00:00:00:00:01','default',NULL,2,'It is 9:41 PM.',NULL,1800000001.215);
+CREATE TABLE moved_device (
+            device_id TEXT PRIMARY KEY,
+            moved_to TEXT NOT NULL,
+            told_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;
+CREATE TABLE photo (
+            id TEXT PRIMARY KEY,
+            file TEXT NOT NULL,
+            turn_id TEXT NOT NULL,
+            session_id TEXT NOT NULL,
+            device_id TEXT NOT NULL,
+            question TEXT NOT NULL,
+            answer TEXT NOT NULL,
+            bytes INTEGER NOT NULL,
+            created_at REAL NOT NULL
+        ) STRICT;
 CREATE TABLE schedule (
             domain TEXT NOT NULL,
             id TEXT NOT NULL,
@@ -158,6 +174,9 @@ CREATE VIEW v_chat_summary AS
                    sum(chat_type = 2) AS ai_messages
             FROM message
             GROUP BY device_id, agent_id, session_id;
+CREATE INDEX photo_turn ON photo (turn_id);
+CREATE INDEX photo_device ON photo (device_id);
+CREATE INDEX photo_time ON photo (created_at);
 DELETE FROM "sqlite_sequence";
 INSERT INTO "sqlite_sequence" VALUES('message',4);
 COMMIT;

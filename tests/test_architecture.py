@@ -27,6 +27,7 @@ RANK = {
     "discovery": 7,
     "diagnostics": 7,
     "overview": 8,
+    "services": 8,
     "hub": 8,
     "doctor": 8,
     "testing": 9,
@@ -41,6 +42,7 @@ NEIGHBOURS = {
     ("entities", "tools"),
     ("store", "audio"),
     ("hub", "overview"),
+    ("hub", "services"),
 }
 """Rooms of equal rank where one may look into the other, never back."""
 

@@ -270,8 +270,8 @@ async def test_assets_are_served_like_firmware(tmp_path: Path) -> None:
     put(tmp_path / "assets", BOARD, "broken.bin", data[:-5])
     async with hub_with(tmp_path) as (hub, _):
         here = Address("127.0.0.1", hub.port)
-        assert await hub.firmware_door.assets_url(BOARD, "broken", here) is None
-        url = await hub.firmware_door.assets_url(BOARD, "theme", here)
+        assert await hub.services.firmware.assets_url(BOARD, "broken", here) is None
+        url = await hub.services.firmware.assets_url(BOARD, "theme", here)
         assert url is not None
         status, headers, body = await fetch(hub, url)
         assert (status, body, headers["content-length"]) == ("HTTP/1.1 200 OK", data, str(len(data)))

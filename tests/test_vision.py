@@ -165,7 +165,7 @@ async def post(
 
 
 def offered(hub: Hub, session: str = "s1", device: DeviceIdentity = DEVICE) -> tuple[str, str]:
-    offer = hub.vision.offer(device, session)
+    offer = hub.services.vision.offer(device, session)
     assert offer is not None
     return offer
 
@@ -246,7 +246,7 @@ async def test_without_an_engine_nothing_is_offered_and_who_asks_is_told_in_the_
     async with seeing_hub(tmp_path, more=device) as hub:
         offer = offered(hub)
         hub.engines.remove_source("openai_compatible")
-        assert hub.vision.offer(DEVICE, "s2") is None
+        assert hub.services.vision.offer(DEVICE, "s2") is None
         status, _, answer = await post(hub, offer, body_of(picture()))
         assert status == 200 and answer["success"] is False
         assert "图像模型" in answer["message"]
@@ -386,14 +386,14 @@ async def test_a_photo_is_kept_with_its_turn_only_by_choice(tmp_path: Path, keep
         async with asyncio.timeout(5):
             while not (turns := await hub.history.turns()):
                 await asyncio.sleep(0.01)
-        kept = await hub.photos.of_turn(turns[0].id)
+        kept = await hub.services.photos.of_turn(turns[0].id)
         assert [(photo.question, photo.answer) for photo in kept] == (
             [("What is this?", "A red mug on a desk.")] if keep else []
         )
         files = list((hub.config.data_dir / "photos").rglob("*.jpg"))
-        assert files == [hub.photos.path(photo.file) for photo in kept]
-        await hub.photos.apply_retention(time.time() + 31 * 86400)
-        assert await hub.photos.of_turn(turns[0].id) == []
+        assert files == [hub.services.photos.path(photo.file) for photo in kept]
+        await hub.services.photos.apply_retention(time.time() + 31 * 86400)
+        assert await hub.services.photos.of_turn(turns[0].id) == []
         assert not list((hub.config.data_dir / "photos").rglob("*.jpg"))
 
 

@@ -38,32 +38,25 @@ from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import home_tools
 from xiaozhi_hub.errors import HubError, StoreError
-from xiaozhi_hub.firmware.rollout import Rollout
-from xiaozhi_hub.firmware.shelf import assets_shelf, firmware_shelf
 from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.services import DeviceServices, Surroundings
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.history import History
-from xiaozhi_hub.store.moves import Moves
-from xiaozhi_hub.store.photos import Photos
-from xiaozhi_hub.store.rollouts import Release, Rollouts
 from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
 from xiaozhi_hub.web.api import Api, ApiParts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
-from xiaozhi_hub.web.firmware import FirmwareDoor
 from xiaozhi_hub.web.health import Health
-from xiaozhi_hub.web.moved import Forwarding
 from xiaozhi_hub.web.ota import clock
 from xiaozhi_hub.web.status import HubStatus, PartStatus
-from xiaozhi_hub.web.vision import Asked, VisionDoor, VisionParts
 
 log = logging.getLogger(__name__)
 
@@ -113,15 +106,10 @@ class Hub:
         self._scope = TaskScope("hub")
         self._talking: set[asyncio.Future[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
+        self.services: DeviceServices
         self._door: DeviceDoor
-        self.firmware_door: FirmwareDoor
-        self.vision: VisionDoor
-        self.photos: Photos
         self._stack = AsyncExitStack()
         self._locales: dict[str, str] = {}
-        self._firmware_shelf = firmware_shelf(config.config_dir / "firmware")
-        self._rollout: Rollout | None = None
-        self.forwarding: Forwarding | None = None
         self._learning: asyncio.Task[None] | None = None
         self.discovery: Discovery | None = None
         self.database: Database
@@ -157,8 +145,7 @@ class Hub:
         enter(self._scope.close)
         await self._listen()
         data_dir = await self._open_store()
-        pins = {id: device.firmware for id, device in self.config.devices.items() if device.firmware}
-        self._rollout = Rollout(self._firmware_shelf, Rollouts(self.database), pins, self._firmware_changed)
+        await self.services.open(self.database, data_dir)
         api = HubApi(
             config=self.config,
             data_dir=data_dir,
@@ -198,8 +185,6 @@ class Hub:
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._scope.start(self._warm_up(), name="warm-up")
         self._scope.start(self._retention(), name="retention")
-        if self.forwarding is not None:
-            await self._tell_of_move()
         self._built.set()
 
     async def _listen(self) -> None:
@@ -232,28 +217,20 @@ class Hub:
 
         config = self.config
         limits = config.limits
-        self.firmware_door = FirmwareDoor(
-            self._firmware_shelf,
-            assets_shelf(config.config_dir / "assets"),
-            lambda: self._rollout,
-            most_at_once=limits.downloads,
-        )
-        self._stack.push_async_callback(self.firmware_door.close)
-        self.vision = VisionDoor(
-            VisionParts(
+        self.services = DeviceServices(
+            Surroundings(
+                config=config,
                 texts=self.texts,
-                engines=lambda: self.engines.visions(config.voice.vision),
-                language_of=lambda id: self.devices.profile(id).language,
-                is_open=self._is_open,
-                keep=self._keep_photo,
-                own_port=lambda: self.port,
-                public_host=config.http.public_host,
+                engines=self.engines,
+                devices=lambda: self.devices,
+                port=lambda: self.port,
+                start=lambda work, name: self._scope.start(work, name=name),
+                problem=self._problem,
+                solved=lambda code: self.problems.pop(code, None),
+                nobody=SELF_TEST,
             )
         )
-        self._stack.push_async_callback(self.vision.close)
-        if config.http.moved_to:
-            self.forwarding = Forwarding(config.http.moved_to, self._told_of_move)
-            self._stack.push_async_callback(self.forwarding.close)
+        self._stack.push_async_callback(self.services.close)
         api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
         app = build_app(
             WebParts(
@@ -268,17 +245,8 @@ class Hub:
                     limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
                 ),
                 now=clock(config.hub.time_zone),
-                contributions=(
-                    (self.forwarding.contribute,)
-                    if self.forwarding is not None
-                    else (self.vision.contribute, self.firmware_door.contribute)
-                ),
-                routes=(
-                    *api.routes(),
-                    *Health(health, __version__).routes(),
-                    *self.firmware_door.routes(),
-                    *self.vision.routes(),
-                ),
+                contributions=self.services.contributions(),
+                routes=(*api.routes(), *Health(health, __version__).routes(), *self.services.routes()),
             )
         )
         self._door = app[DEVICE_DOOR]
@@ -360,12 +328,6 @@ class Hub:
             keep_audio=history.audio,
             keep_days=history.keep_days,
         )
-        self.photos = Photos(
-            self.database,
-            folder / "photos",
-            keep=history.enabled and history.photos,
-            keep_days=history.keep_days,
-        )
         self.known_devices = Devices(self.database)
         self._locales = {device.id: device.language for device in await self.known_devices.all()}
         return folder
@@ -399,16 +361,6 @@ class Hub:
         if code not in self.problems:
             log.warning("%s %s", message, hint)
         self.problems[code] = Problem(code, message, hint)
-
-    def _firmware_changed(self, board: str, release: Release | None) -> None:
-        if release is None:
-            self.problems.pop(f"firmware-{board}", None)
-            return
-        self._problem(
-            f"firmware-{board}",
-            f"Firmware {release.version} for {release.board} is not given to devices any more: {release.reason}.",
-            f"See: xiaozhi-hub firmware list. To try again: xiaozhi-hub firmware release {release.board} {release.version}",
-        )
 
     # -- names ----------------------------------------------------------------------------------------------------
 
@@ -475,7 +427,7 @@ class Hub:
         while True:
             try:
                 await self.history.apply_retention(time.time())
-                await self.photos.apply_retention(time.time())
+                await self.services.apply_retention(time.time())
             except StoreError as error:
                 self._problem("retention", f"Old turns are not deleted: {error.message}", error.hint)
             await asyncio.sleep(RETENTION_SECONDS)
@@ -501,52 +453,6 @@ class Hub:
         return TurnInfo(
             turn_id, turn_id, device_id, language_of(language, profile.language), profile.area, Channel.TEXT
         )
-
-    def _is_open(self, device_id: str, session_id: str) -> bool:
-        session = self.devices.sessions.get(device_id)
-        return session is not None and session.link.session_id == session_id
-
-    async def _keep_photo(self, asked: Asked) -> None:
-        session = self.devices.sessions.get(asked.device_id)
-        turn_id = session.turn_id if session is not None and self._is_open(asked.device_id, asked.session_id) else ""
-        await self.photos.add(
-            asked.jpeg,
-            turn_id=turn_id,
-            session_id=asked.session_id,
-            device_id=asked.device_id,
-            question=asked.question,
-            answer=asked.answer,
-            at=time.time(),
-        )
-
-    # -- moving ---------------------------------------------------------------------------------------------------
-
-    def _told_of_move(self, device_id: str, at: float) -> None:
-        if device_id != SELF_TEST:
-            self._scope.start(self._note_move(device_id, at), name="moved")
-
-    async def _note_move(self, device_id: str, at: float) -> None:
-        await self._built.wait()
-        try:
-            await Moves(self.database).told(device_id, self.config.http.moved_to, at)
-        except StoreError as error:
-            self._problem("history", f"Devices are not remembered: {error.message}", error.hint)
-        await self._tell_of_move()
-
-    async def _tell_of_move(self) -> None:
-        """Say on the page who knows of the new address and who does not."""
-        to = self.config.http.moved_to
-        try:
-            told = await Moves(self.database).who(to)
-            known = {device.id for device in await self.known_devices.all()} | set(told)
-        except StoreError:
-            return
-        names = [self.config.devices[id].name if id in self.config.devices else id for id in sorted(known - set(told))]
-        if names:
-            waiting = f"{len(told)} of {len(known)} devices know. Restart the others: {', '.join(names)}."
-        else:
-            waiting = f"All {len(known)} devices know."
-        self._problem("moved", f"This hub has moved to {to}.", waiting)
 
     # -- devices --------------------------------------------------------------------------------------------------
 

@@ -150,8 +150,9 @@ def m001_history_and_schedule(db: sqlite_utils.Database) -> None:
 
 
 @MIGRATIONS()
-def m002_firmware(db: sqlite_utils.Database) -> None:
-    """Released firmware, who was offered it and what came of it, and devices that are to keep a version."""
+def m002_firmware_photos_and_moving(db: sqlite_utils.Database) -> None:
+    """Released firmware, who was offered it and what came of it, and devices that are to keep a version; photos that devices
+    have asked about; devices that were told of the hub's new address."""
     db.executescript(
         """
         CREATE TABLE firmware_release (
@@ -182,15 +183,7 @@ def m002_firmware(db: sqlite_utils.Database) -> None:
             device_id TEXT PRIMARY KEY,
             version TEXT NOT NULL
         ) STRICT, WITHOUT ROWID;
-        """
-    )
 
-
-@MIGRATIONS()
-def m003_photos(db: sqlite_utils.Database) -> None:
-    """Photos that devices have asked about."""
-    db.executescript(
-        """
         CREATE TABLE photo (
             id TEXT PRIMARY KEY,
             file TEXT NOT NULL,
@@ -205,15 +198,7 @@ def m003_photos(db: sqlite_utils.Database) -> None:
         CREATE INDEX photo_turn ON photo (turn_id);
         CREATE INDEX photo_device ON photo (device_id);
         CREATE INDEX photo_time ON photo (created_at);
-        """
-    )
 
-
-@MIGRATIONS()
-def m004_moved(db: sqlite_utils.Database) -> None:
-    """Devices that were told of the hub's new address."""
-    db.executescript(
-        """
         CREATE TABLE moved_device (
             device_id TEXT PRIMARY KEY,
             moved_to TEXT NOT NULL,
