@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from esp_image import assets, image
 from test_firmware_image import BOARD, put
@@ -18,6 +19,8 @@ from test_firmware_image import BOARD, put
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.firmware import shelf as shelf_room
 from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.protocol.identity import DeviceIdentity
+from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.rollouts import ReleaseState, Rollouts
 from xiaozhi_hub.testing.house import running_hub
 from xiaozhi_hub.web import firmware as firmware_room
@@ -124,6 +127,37 @@ async def test_a_device_that_comes_back_as_it_was_stops_the_release_for_everybod
         await store.release(BOARD, "2.5.0", ReleaseState.CANARY, 0.0, canary=ONE)
         assert (await check_in(hub, ONE))["version"] == "2.5.0"
         assert not any("Firmware" in problem.message for problem in hub.problems.values())
+
+
+@pytest.mark.parametrize("version", ["3.0.0", "", "latest"])
+async def test_a_device_that_comes_back_with_something_else_proves_nothing(tmp_path: Path, version: str) -> None:
+    async with hub_with(tmp_path, NEW) as (hub, store):
+        await store.release(BOARD, "2.5.0", ReleaseState.CANARY, 0.0)
+        await fetch(hub, (await check_in(hub, ONE))["url"])
+        body = {
+            "application": {"name": "xiaozhi", "version": version},
+            "board": {"name": BOARD},
+            "chip_model_name": "esp32s3",
+        }
+        async with aiohttp.ClientSession() as http:
+            reply = await http.post(f"{hub.local_url}/xiaozhi/ota/", json=body, headers={"Device-Id": ONE})
+            assert not (await reply.json()).get("firmware", {}).get("url")
+        (release,) = await store.releases()
+        assert release.state is ReleaseState.CANARY
+        assert (await check_in(hub, TWO))["url"] == ""
+
+
+async def test_a_device_that_was_not_let_in_yet_gets_no_firmware(tmp_path: Path) -> None:
+    async with hub_with(tmp_path, NEW) as (hub, store):
+        await store.release(BOARD, "2.5.0", ReleaseState.RELEASED, 0.0)
+        stranger = CheckIn(DeviceIdentity(ONE), board=BOARD, firmware="2.4.2", chip="esp32s3")
+        here = Address("127.0.0.1", hub.port)
+        waiting: dict[str, Any] = {"activation": {"code": "123456"}}
+        await hub.services.firmware.contribute(stranger, here, waiting)
+        assert set(waiting) == {"activation"} and not await store.offers()
+        welcome: dict[str, Any] = {}
+        await hub.services.firmware.contribute(stranger, here, welcome)
+        assert welcome["firmware"]["version"] == "2.5.0"
 
 
 async def test_an_answer_that_got_lost_is_repeated_but_not_for_ever(tmp_path: Path) -> None:

@@ -105,8 +105,13 @@ class DeviceServices:
         )
         self._known, self._moves = Devices(database), Moves(database)
         self._rollout = Rollout(self._images, Rollouts(database), pins, self._firmware_changed)
+        self._hub.start(self._look_through(), "firmware")
         if self._forwarding is not None:
             await self._tell_of_move()
+
+    async def _look_through(self) -> None:
+        """Check what lies in the folder before devices ask: reading large files takes its time."""
+        await self._images.stock()
 
     async def apply_retention(self, now: float) -> None:
         """Forget what is older than the owner wishes."""

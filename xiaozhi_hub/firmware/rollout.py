@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 MOST_TIMES = 3
 """How often a device is offered what it does not even begin to fetch. An answer may get lost on the way to it."""
 STOCK_PROJECT = "xiaozhi"
+_AT_ONCE = 32
+"""Questions to the store; after a power cut all devices come at the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ def decide(asker: Asker, images: Sequence[Image], known: Known, pin: str, now: f
         finished.append(replace(offer, result=judged))
         if release is None or release.board != offer.board:
             continue
-        if judged is Result.UPDATED and release.state is ReleaseState.CANARY and release.canary == asker.device_id:
+        runs_it = numbers_of(asker.version) == numbers_of(offer.version)  # and not a later one, from elsewhere
+        if runs_it and release.state is ReleaseState.CANARY and release.canary == asker.device_id:
             changed[release.version] = replace(release, state=ReleaseState.RELEASED, changed_at=now)
         elif judged is Result.FAILED and release.state is not ReleaseState.STOPPED:
             changed[release.version] = replace(
@@ -88,6 +92,8 @@ def decide(asker: Asker, images: Sequence[Image], known: Known, pin: str, now: f
 
 
 def _judge(offer: Offer, asker: Asker) -> Result:
+    if numbers_of(asker.version) is None:
+        return Result.OPEN  # it does not say what it runs
     if not is_newer(offer.version, asker.version):
         return Result.UPDATED
     # It came back as it was. What it never began to fetch may be an answer that got lost.
@@ -160,6 +166,7 @@ class Rollout:
         self._store = store
         self._pins = pins
         self._on_change = on_change
+        self._asking = asyncio.Semaphore(_AT_ONCE)
         self._now = now
 
     async def offer(self, check_in: CheckIn, *, room: bool = True) -> Offer | None:
@@ -168,6 +175,8 @@ class Rollout:
             check_in.device.id, check_in.board, check_in.chip, check_in.firmware, check_in.project or STOCK_PROJECT
         )
         images = images_for(await self._shelf.stock(), asker.board)
+        if not images:
+            return None  # as in most homes: nothing to look up, however many devices start at once
 
         def think(known: Known) -> tuple[Decision, Sequence[Release | Offer]]:
             pin = self._pins.get(asker.device_id) or known.pin
@@ -175,9 +184,10 @@ class Rollout:
             return decision, decision.changes
 
         # Nearly always nothing is to be written: then nobody waits for the disk.
-        decision, changes = think(await self._store.known(asker.device_id, asker.board))
-        if changes:
-            decision = await self._store.change(asker.device_id, asker.board, think)
+        async with self._asking:
+            decision, changes = think(await self._store.known(asker.device_id, asker.board))
+            if changes:
+                decision = await self._store.change(asker.device_id, asker.board, think)
         for offer in decision.finished:
             log.info("firmware %s on %s: %s", offer.version, asker.device_id, offer.result)
         for release in decision.stopped:

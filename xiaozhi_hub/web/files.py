@@ -69,7 +69,9 @@ async def _send(
             begin += len(piece)
         await response.write_eof()
     except (TimeoutError, ConnectionError) as error:
-        log.info("%s broke off at %d of %d bytes: %s", request.path, begin, end, error or "it stood still")
+        log.info(
+            "%s broke off at %d of %d bytes: %s", request.path.rpartition("/")[2], begin, end, error or "it stood still"
+        )
         if request.transport is not None:
             request.transport.abort()  # what was sent so far must not look like the whole
         return response, False

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.firmware.assets import Assets
 from xiaozhi_hub.firmware.image import Image
 from xiaozhi_hub.firmware.rollout import Rollout
@@ -61,7 +62,13 @@ class FirmwareDoor:
         rollout = self._rollout()
         if rollout is None:
             return  # the hub is still starting; the device is not kept waiting
-        offer = await rollout.offer(check_in, room=self._has_room())
+        if "activation" in answer:
+            return  # it has yet to be let in
+        try:
+            offer = await rollout.offer(check_in, room=self._has_room())
+        except HubError as error:
+            log.warning("device %s is offered no firmware: %s", check_in.device.id, error)
+            return
         if offer is None:
             return
         self._expected[offer.ticket] = time.monotonic() + EXPECTED_S

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 
 from xiaozhi_hub.errors import HubError
@@ -39,16 +38,14 @@ def read_photo(data: bytes) -> Photo:
     if not data:
         raise BadPhoto("the photo is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of broken metadata, which is thrown away
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
-                # Known from the header, before a byte is unpacked: a small file may claim to be an enormous picture.
-                if opened.width * opened.height > MOST_PIXELS or min(opened.size) < 1:
-                    raise BadPhoto(f"the photo has {opened.width} × {opened.height} pixels")
-                opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
-                upright = ImageOps.exif_transpose(opened)
-                upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
-                pixels = Image.frombytes("RGB", upright.size, upright.convert("RGB").tobytes())
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as opened:
+            # Known from the header, before a byte is unpacked: a small file may claim to be an enormous picture.
+            if opened.width * opened.height > MOST_PIXELS or min(opened.size) < 1:
+                raise BadPhoto(f"the photo has {opened.width} × {opened.height} pixels")
+            opened.draft("RGB", (LONGEST_SIDE, LONGEST_SIDE))
+            upright = ImageOps.exif_transpose(opened)
+            upright.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+            pixels = Image.frombytes("RGB", upright.size, upright.convert("RGB").tobytes())
         out = io.BytesIO()
         pixels.save(out, "JPEG", quality=_QUALITY)
     except BadPhoto:
