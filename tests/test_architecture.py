@@ -16,6 +16,7 @@ RANK = {
     "audio": 2,
     "protocol": 2,
     "engines": 3,
+    "firmware": 3,
     "tools": 3,
     "entities": 3,
     "plugins": 4,
@@ -26,7 +27,9 @@ RANK = {
     "discovery": 7,
     "diagnostics": 7,
     "overview": 8,
+    "services": 8,
     "hub": 8,
+    "doctor": 8,
     "testing": 9,
     "cli": 9,
     "__main__": 9,
@@ -39,6 +42,7 @@ NEIGHBOURS = {
     ("entities", "tools"),
     ("store", "audio"),
     ("hub", "overview"),
+    ("hub", "services"),
 }
 """Rooms of equal rank where one may look into the other, never back."""
 

@@ -54,6 +54,7 @@ def test_a_device_tells_what_it_is() -> None:
         mac=MAC,
         ip="192.168.1.77",
         ssid="home",
+        project="xiaozhi",
     )
 
 

@@ -47,6 +47,7 @@ from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.services import DeviceServices, Surroundings
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
@@ -118,6 +119,7 @@ class Hub:
         self._scope = TaskScope("hub")
         self._talking: set[asyncio.Future[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
+        self.services: DeviceServices
         self._door: DeviceDoor
         self._stack = AsyncExitStack()
         self._locales: dict[str, str] = {}
@@ -168,6 +170,7 @@ class Hub:
             await self.pairing.load(Grants(self.database))
         except StoreError as error:  # then nobody comes in
             self._problem("pairing", f"Which devices may come in is not known: {error.message}.", error.hint)
+        await self.services.open(self.database, data_dir)
         api = HubApi(
             config=self.config,
             data_dir=data_dir,
@@ -249,6 +252,20 @@ class Hub:
             return self.device_management
 
         desk = PairingDesk(self.pairing, self.texts, language_of(config.hub.language))
+        self.services = DeviceServices(
+            Surroundings(
+                config=config,
+                texts=self.texts,
+                engines=self.engines,
+                devices=lambda: self.devices,
+                port=lambda: self.port,
+                start=lambda work, name: self._scope.start(work, name=name),
+                problem=self._problem,
+                solved=lambda code: self.problems.pop(code, None),
+                nobody=SELF_TEST,
+            )
+        )
+        self._stack.push_async_callback(self.services.close)
         api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
         app = build_app(
             WebParts(
@@ -264,13 +281,21 @@ class Hub:
                 ),
                 now=clock(config.hub.time_zone),
                 admit=desk.admit,
-                # What others add goes between the last two: who must wait for approval gets nothing of it.
-                contributions=(desk.withhold, Sharing(config.http.websocket_urls).contribute, desk.contribute),
+                contributions=self.services.contributions()
+                if config.http.moved_to
+                # Who must wait for approval gets nothing of what the others add.
+                else (
+                    desk.withhold,
+                    Sharing(config.http.websocket_urls).contribute,
+                    desk.contribute,
+                    *self.services.contributions(),
+                ),
                 routes=(
                     *api.routes(),
                     *desk.routes(),
                     *DevicesApi(management).routes(),
                     *Health(health, __version__).routes(),
+                    *self.services.routes(),
                 ),
             )
         )
@@ -453,6 +478,7 @@ class Hub:
         while True:
             try:
                 await self.history.apply_retention(time.time())
+                await self.services.apply_retention(time.time())
             except StoreError as error:
                 self._problem("retention", f"Old turns are not deleted: {error.message}", error.hint)
             await asyncio.sleep(RETENTION_SECONDS)

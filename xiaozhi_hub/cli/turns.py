@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xiaozhi_hub.core.flow import TurnRecord
     from xiaozhi_hub.store.history import History
+    from xiaozhi_hub.store.photos import Photos
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -44,13 +45,14 @@ async def _show(data_dir: Path, args: argparse.Namespace) -> int:
     from xiaozhi_hub.audio.ogg import write_ogg
     from xiaozhi_hub.store.database import Database
     from xiaozhi_hub.store.history import History
+    from xiaozhi_hub.store.photos import Photos
 
     database = Database(data_dir / "hub.db", read_only=True)
     await database.open()
     try:
         history = History(database, data_dir / "audio", write_ogg)
         if args.id:
-            return await _show_one(history, args)
+            return await _show_one(history, Photos(database, data_dir / "photos", keep=False), args)
         for record in await history.turns(args.limit, args.device):
             print(json.dumps(facts(record), ensure_ascii=False) if args.json else one_line(record))
         return 0
@@ -58,12 +60,15 @@ async def _show(data_dir: Path, args: argparse.Namespace) -> int:
         await database.close()
 
 
-async def _show_one(history: History, args: argparse.Namespace) -> int:
+async def _show_one(history: History, photos: Photos, args: argparse.Namespace) -> int:
     record = await history.turn(args.id)
     if record is None:
         print(f"xiaozhi-hub: there is no turn {args.id}. List them: xiaozhi-hub turns", file=sys.stderr)
         return 1
     print(json.dumps(facts(record), ensure_ascii=False, indent=1) if args.json else in_full(record))
+    if not args.json:
+        for photo in await photos.of_turn(record.id):
+            print(f"  photo      {photos.path(photo.file)}  {photo.question} → {photo.answer}")
     if args.save_audio:
         await _save_audio(history, record.id, args.save_audio)
     return 0

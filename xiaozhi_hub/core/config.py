@@ -56,6 +56,8 @@ class HttpConfig:
     """Put into OTA answers in place of the address that the request arrived on."""
     websocket_urls: tuple[str, ...] = ()
     """Where devices are sent, each to one of them by its id; none means to this hub."""
+    moved_to: str = ""
+    """``http://host:port`` of the hub that devices are to go to instead of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class VoiceConfig:
     asr: tuple[str, ...] = ()
     tts: tuple[str, ...] = ()
     llm: tuple[str, ...] = ()
+    vision: tuple[str, ...] = ()
     silence: SilenceConfig = SilenceConfig()
     speed: float = 1.0
     lead_ms: int = 300
@@ -106,6 +109,8 @@ class DeviceConfig:
     name: str
     area: str | None = None
     language: str | None = None
+    firmware: str | None = None
+    """The one firmware version it may get, or ``hold`` for the one it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +119,7 @@ class HistoryConfig:
 
     enabled: bool = True
     audio: bool = True
+    photos: bool = False
     keep_days: int = 30
 
 
@@ -136,6 +142,8 @@ class LimitsConfig:
     message_bytes: int = 65535
     frames_per_second: int = 60
     json_per_second: int = 50
+    downloads: int = 4
+    """Firmware and assets that are sent at the same time."""
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,14 @@ def websocket_urls(value: object) -> tuple[str, ...]:
     return urls
 
 
+def hub_address(value: object) -> str:
+    """The address of another hub: ``http://host:port``."""
+    match = re.fullmatch(r"http://([^/:@?#\[\]]+)(?::([0-9]{1,5}))?/?", text(value).lower())
+    if match is None or not 0 < int(match[2] or 8003) < 65536:
+        raise Wrong("the address of a hub, such as http://192.168.1.20:8003")
+    return f"http://{public_host(match[1])}:{int(match[2] or 8003)}"
+
+
 def language(value: object) -> str:
     """One of our languages, under any of its names."""
     known = language_of(value, "") if isinstance(value, str) else ""
@@ -223,6 +231,18 @@ def device_id(value: object) -> str:
     raise Wrong("a MAC address such as 24:6f:28:aa:bb:cc", of_key=True)
 
 
+def firmware_pin(value: object) -> str:
+    """A firmware version, or ``hold``."""
+    given = text(value)
+    if given.lower() == "hold":
+        return "hold"
+    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}){0,7}", given):
+        return given
+    guess = given.lower().removeprefix("v")
+    near = f"Did you mean {guess}?" if re.fullmatch(r"[0-9]+(\.[0-9]+)*", guess) else ""
+    raise Wrong("a version of whole numbers and dots, or hold", near)
+
+
 def domain(value: object) -> str:
     """The domain of an integration."""
     given = str(value)
@@ -277,7 +297,7 @@ CONFIGURATION = vol.Schema(
         {
             "hub": group({"name": host_name, "language": language, "time_zone": time_zone, "data_dir": folder}),
             "server": group({"ip": listen_address, "port": port, "http_port": port, "auth_key": secret}),
-            "http": group({"public_host": public_host, "websocket_urls": websocket_urls}),
+            "http": group({"public_host": public_host, "websocket_urls": websocket_urls, "moved_to": hub_address}),
             "discovery": group({"enabled": switch}),
             "voice": group(
                 {
@@ -285,6 +305,7 @@ CONFIGURATION = vol.Schema(
                     "asr": engine_ids,
                     "tts": engine_ids,
                     "llm": engine_ids,
+                    "vision": engine_ids,
                     "silence": group(
                         {
                             "complete_ms": milliseconds(60, 5000),
@@ -299,9 +320,16 @@ CONFIGURATION = vol.Schema(
             "conversation": group({"idle_s": amount("a number of seconds", 5, 109)}),
             "devices": vol.All(
                 _devices_once,
-                group({"pairing": pairing, device_id: group({"name": text, "area": text, "language": language})}),
+                group(
+                    {
+                        "pairing": pairing,
+                        device_id: group({"name": text, "area": text, "language": language, "firmware": firmware_pin}),
+                    }
+                ),
             ),
-            "history": group({"enabled": switch, "audio": switch, "keep_days": whole("a number of days", 1, 36500)}),
+            "history": group(
+                {"enabled": switch, "audio": switch, "photos": switch, "keep_days": whole("a number of days", 1, 36500)}
+            ),
             "log": group({"level": log_level, "folder": folder, "json": switch}),
             "limits": group(
                 {
@@ -309,6 +337,7 @@ CONFIGURATION = vol.Schema(
                     "message_bytes": whole("a number of bytes", 1024, 1_048_576),
                     "frames_per_second": whole("a number of frames", 20, 1000),
                     "json_per_second": whole("a number of messages", 5, 1000),
+                    "downloads": whole("a number of downloads", 1, 100),
                 }
             ),
             "integrations": group({domain: integration_options}),

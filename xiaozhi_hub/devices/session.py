@@ -82,6 +82,11 @@ class Session:
         return self.link.device.id
 
     @property
+    def turn_id(self) -> str:
+        """The turn that runs now; empty when there is none."""
+        return self._turn.info.id if self._turn is not None else ""
+
+    @property
     def busy(self) -> bool:
         """Somebody is speaking, the person or the hub."""
         return self._turn is not None and (self._turn.hub_speaks or self._turn.person_speaks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xiaozhi_hub.engines.base import Asr, Engine, EngineInfo, Llm, Role, Tts, Vad
+from xiaozhi_hub.engines.base import Asr, Engine, EngineInfo, Llm, Role, Tts, Vad, Vision
 from xiaozhi_hub.errors import StageError
 
 
@@ -59,6 +59,9 @@ class EngineRegistry:
 
     def llms(self, names: Sequence[str] = (), language: str | None = None) -> tuple[Llm, ...]:
         return tuple(engine for engine in self.chain(Role.LLM, names, language) if isinstance(engine, Llm))
+
+    def visions(self, names: Sequence[str] = ()) -> tuple[Vision, ...]:
+        return tuple(engine for engine in self.chain(Role.VISION, names) if isinstance(engine, Vision))
 
 
 def no_engine(role: Role, language: str | None = None) -> StageError:

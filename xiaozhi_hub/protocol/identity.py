@@ -23,6 +23,8 @@ class DeviceIdentity:
     """``<board>/<firmware version>``"""
     address: str = ""
     """Where it calls from."""
+    host: str = ""
+    """By what name or address it calls the hub; devices leave the port out when they open a WebSocket."""
 
 
 def identify(headers: Mapping[str, str], address: str = "") -> DeviceIdentity:
@@ -33,7 +35,9 @@ def identify(headers: Mapping[str, str], address: str = "") -> DeviceIdentity:
         raise ProtocolError("The header Device-Id is missing.", code="device-id-missing", close=True)
     if len(id_) > _LONGEST_ID or not id_.isprintable():
         raise ProtocolError("The header Device-Id is not usable.", code="device-id-invalid", close=True)
-    return DeviceIdentity(id_, plain(lower.get("client-id")), plain(lower.get("user-agent")), address)
+    return DeviceIdentity(
+        id_, plain(lower.get("client-id")), plain(lower.get("user-agent")), address, plain(lower.get("host"))
+    )
 
 
 def plain(value: object) -> str:

@@ -47,6 +47,8 @@ class CheckIn:
     ip: str = ""
     """Its own idea of its address."""
     ssid: str = ""
+    project: str = ""
+    """Of its firmware: ``xiaozhi``."""
 
 
 def read_check_in(headers: Mapping[str, str], body: bytes, address: str = "") -> CheckIn:
@@ -68,6 +70,7 @@ def read_check_in(headers: Mapping[str, str], body: bytes, address: str = "") ->
         mac=(plain(said.get("mac_address")) or plain(board.get("mac"))).lower(),
         ip=plain(board.get("ip")),
         ssid=plain(board.get("ssid")),
+        project=plain(application.get("name")),
     )
 
 

@@ -184,6 +184,65 @@ def m002_pairing(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m003_firmware_photos_and_moving(db: sqlite_utils.Database) -> None:
+    """Released firmware, who was offered it and what came of it, and devices that are to keep a version; photos that devices
+    have asked about; devices that were told of the hub's new address."""
+    db.executescript(
+        """
+        CREATE TABLE firmware_release (
+            board TEXT NOT NULL,
+            version TEXT NOT NULL,
+            state TEXT NOT NULL,
+            canary TEXT NOT NULL DEFAULT '',
+            reason TEXT NOT NULL DEFAULT '',
+            changed_at REAL NOT NULL,
+            PRIMARY KEY (board, version)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE firmware_offer (
+            device_id TEXT NOT NULL,
+            board TEXT NOT NULL,
+            version TEXT NOT NULL,
+            from_version TEXT NOT NULL,
+            ticket TEXT NOT NULL UNIQUE,
+            offered_at REAL NOT NULL,
+            times INTEGER NOT NULL,
+            fetched_at REAL,
+            delivered_at REAL,
+            result TEXT NOT NULL,
+            PRIMARY KEY (device_id, version)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE firmware_pin (
+            device_id TEXT PRIMARY KEY,
+            version TEXT NOT NULL
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE photo (
+            id TEXT PRIMARY KEY,
+            file TEXT NOT NULL,
+            turn_id TEXT NOT NULL,
+            session_id TEXT NOT NULL,
+            device_id TEXT NOT NULL,
+            question TEXT NOT NULL,
+            answer TEXT NOT NULL,
+            bytes INTEGER NOT NULL,
+            created_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX photo_turn ON photo (turn_id);
+        CREATE INDEX photo_device ON photo (device_id);
+        CREATE INDEX photo_time ON photo (created_at);
+
+        CREATE TABLE moved_device (
+            device_id TEXT PRIMARY KEY,
+            moved_to TEXT NOT NULL,
+            told_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
 def known() -> frozenset[str]:
     """The names of all steps."""
     empty = sqlite_utils.Database(memory=True, execute_plugins=False)

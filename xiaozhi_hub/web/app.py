@@ -24,7 +24,7 @@ from xiaozhi_hub.web.status import HubStatus
 
 log = logging.getLogger(__name__)
 DEVICE_DOOR = web.AppKey("device_door", DeviceDoor)
-_FOR_DEVICES = "/xiaozhi/"
+_FOR_DEVICES = ("/xiaozhi/", "/mcp/vision/")
 _API_BODY_LIMIT = 16 * 2**20
 _IDLE_S = 75.0
 """A connection on which nothing is asked for so long is closed."""

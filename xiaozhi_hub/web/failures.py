@@ -34,7 +34,7 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (StageError, 502),
     (BadAudio, 400),
 )
-_FOR_PROGRAMS = ("/api/", "/xiaozhi/", "/health", "/static/")
+_FOR_PROGRAMS = ("/api/", "/xiaozhi/", "/mcp/", "/health", "/static/")
 
 
 class Rejected(HubError):

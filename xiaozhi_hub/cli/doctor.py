@@ -1,0 +1,90 @@
+"""``xiaozhi-hub doctor``: look at the hub as a device does, and say what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from xiaozhi_hub.doctor.finding import Finding
+
+_MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("doctor", help="say what is wrong and what to do", description=__doc__)
+    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
+                        help="the configuration folder (default: config)")  # fmt: skip
+    parser.add_argument("--port", type=int, help="the hub was started with this --port")
+    parser.add_argument("--hub", metavar="HOST[:PORT]", help="look at a hub on another machine, as a device would")
+    parser.add_argument("--language", choices=("en", "zh-Hans"), help="of the findings (default: the hub's)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what is found. Returns 1 when there is an error among it; warnings alone are no failure."""
+    from dataclasses import replace
+
+    from xiaozhi_hub.core.config import Config, load_config
+    from xiaozhi_hub.core.i18n import Texts, language_of
+    from xiaozhi_hub.doctor.address import Way
+    from xiaozhi_hub.doctor.examination import examine, examine_from_afar
+    from xiaozhi_hub.doctor.finding import Level, error
+    from xiaozhi_hub.errors import ConfigErrors, HubError
+
+    folder: Path = args.config.expanduser().resolve()
+    findings: list[Finding] = []
+    config = Config(folder)
+    try:
+        config = load_config(folder)
+    except ConfigErrors as wrong:
+        # The rest is looked at with the defaults: a mistake in a file need not be the only one.
+        findings += [error("configuration_wrong", mistake=str(each)) for each in wrong.errors]
+    if args.port is not None:
+        config = replace(config, server=replace(config.server, port=args.port, http_port=args.port))
+    texts, language = Texts(), args.language or language_of(config.hub.language)
+
+    if args.hub:
+        from xiaozhi_hub.web.hosts import parse_host
+
+        address = parse_host(args.hub)
+        if address is None:
+            raise HubError(f"{args.hub} is no address.", hint="Such as xiaozhi-hub.local or 192.168.1.20:8003.")
+        found: AsyncIterator[Finding] = examine_from_afar(Way(address.host, address.port or config.server.http_port))
+    else:
+        found = examine(config)
+
+    def show(finding: Finding) -> None:
+        if args.json:
+            return
+        print(f"{_MARKS[finding.level]}  {finding.message(texts, language)}")
+        if hint := finding.hint(texts, language):
+            print(f"         → {hint}")
+        sys.stdout.flush()
+
+    async def collect() -> None:
+        async for finding in found:
+            findings.append(finding)
+            show(finding)
+
+    for finding in findings:
+        show(finding)
+    asyncio.run(collect())
+    if args.json:
+        facts = [
+            {
+                "level": str(finding.level),
+                "code": finding.code,
+                "message": finding.message(texts, language),
+                "hint": finding.hint(texts, language),
+            }
+            for finding in findings
+        ]
+        print(json.dumps({"findings": facts}, ensure_ascii=False, indent=1))
+    return 1 if any(finding.level is Level.ERROR for finding in findings) else 0
