@@ -44,6 +44,7 @@ from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
@@ -56,6 +57,7 @@ from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.health import Health
 from xiaozhi_hub.web.ota import clock
 from xiaozhi_hub.web.status import HubStatus, PartStatus
+from xiaozhi_hub.web.transports import transport_offer
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,8 @@ class Hub:
             self.tools.add(tool, CORE)
         self.intents = Intents(self.texts, self.entities, self.tools)
         self.speaker = Speaker()
-        self.announcer = DeviceAnnouncer()
+        self.transports = Transports()
+        self.announcer = DeviceAnnouncer(self.texts, self.transports)
         self.problems: dict[str, Problem] = {}
         self._built = asyncio.Event()
         self._ready = asyncio.Event()
@@ -153,6 +156,8 @@ class Hub:
             schedule=Schedule(self.database),
             announcer=self.announcer,
             now=time.time,
+            transports=self.transports,
+            serve_link=self.serve_link,
         )
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         self.parts = TurnParts(
@@ -191,16 +196,6 @@ class Hub:
             await self._built.wait()
             return await gather_status(self)
 
-        async def serve_link(link: Link) -> None:
-            await self._built.wait()
-            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._talking.add(ended)
-            try:
-                await self.devices.serve(link)
-            finally:
-                self._talking.discard(ended)
-                ended.set_result(None)
-
         async def turn_parts() -> TurnParts:
             await self.ready()
             return self.parts
@@ -220,7 +215,7 @@ class Hub:
                 texts=self.texts,
                 version=__version__,
                 status=status,
-                serve_link=serve_link,
+                serve_link=self.serve_link,
                 on_check_in=self.check_in,
                 language=language_of(config.hub.language),
                 public_host=config.http.public_host,
@@ -228,6 +223,7 @@ class Hub:
                     limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
                 ),
                 now=clock(config.hub.time_zone),
+                contributions=(transport_offer(self.transports, self._transport_of),),
                 routes=(*api.routes(), *Health(health, __version__).routes()),
             )
         )
@@ -238,6 +234,7 @@ class Hub:
     async def _hang_up(self) -> None:
         """End all conversations while everything they need is still there, and remember them."""
         await self._door.close()
+        await self.devices.close()
         if self._talking:
             await asyncio.wait(self._talking, timeout=REMEMBER_SECONDS)
         if self._writing:
@@ -441,6 +438,21 @@ class Hub:
         )
 
     # -- devices --------------------------------------------------------------------------------------------------
+
+    async def serve_link(self, link: Link) -> None:
+        """Hold the conversation of *link*, whose hellos have been exchanged; returns when it has ended."""
+        await self._built.wait()
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._talking.add(ended)
+        try:
+            await self.devices.serve(link)
+        finally:
+            self._talking.discard(ended)
+            ended.set_result(None)
+
+    def _transport_of(self, device_id: str) -> str:
+        written = self.config.devices.get(device_id)
+        return written.transport if written is not None else WEBSOCKET
 
     def check_in(self, check_in: CheckIn) -> None:
         """A device has asked for its configuration: remember it."""

@@ -104,6 +104,8 @@ class DeviceConfig:
     name: str
     area: str | None = None
     language: str | None = None
+    transport: str = "websocket"
+    """How it reaches the hub; others than the WebSocket come from integrations."""
 
 
 @dataclass(frozen=True, slots=True)

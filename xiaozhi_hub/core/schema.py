@@ -189,6 +189,14 @@ def device_id(value: object) -> str:
     raise Wrong("a MAC address such as 24:6f:28:aa:bb:cc", of_key=True)
 
 
+def transport(value: object) -> str:
+    """A way for devices to reach the hub, by name."""
+    given = text(value).lower()
+    if _DOMAIN.fullmatch(given):
+        return given
+    raise Wrong("websocket, or the name of a way that an integration brings, such as mqtt")
+
+
 def domain(value: object) -> str:
     """The domain of an integration."""
     given = str(value)
@@ -264,7 +272,8 @@ CONFIGURATION = vol.Schema(
             ),
             "conversation": group({"idle_s": amount("a number of seconds", 5, 109)}),
             "devices": vol.All(
-                _devices_once, group({device_id: group({"name": text, "area": text, "language": language})})
+                _devices_once,
+                group({device_id: group({"name": text, "area": text, "language": language, "transport": transport})}),
             ),
             "history": group({"enabled": switch, "audio": switch, "keep_days": whole("a number of days", 1, 36500)}),
             "log": group({"level": log_level, "folder": folder, "json": switch}),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from xiaozhi_hub.audio.opus import packet_ms
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
@@ -23,6 +24,7 @@ from xiaozhi_hub.core.flow import (
     Channel,
     Completeness,
     Outcome,
+    Packet,
     PcmChunk,
     Samples,
     TextDelta,
@@ -32,6 +34,7 @@ from xiaozhi_hub.core.flow import (
     TurnRecord,
 )
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
+from xiaozhi_hub.core.rate import RateLimit
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerBusy, WorkerLost
 from xiaozhi_hub.engines.base import (
@@ -61,9 +64,25 @@ from xiaozhi_hub.engines.base import (
 )
 from xiaozhi_hub.entities.base import Domain, Entity, Service, State
 from xiaozhi_hub.entities.registry import EntityRegistry
-from xiaozhi_hub.errors import HubError, MissingSlot, NeedsAttention, NotReady, StageError, ToolError
+from xiaozhi_hub.errors import HubError, MissingSlot, NeedsAttention, NotReady, ProtocolError, StageError, ToolError
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.hookspecs import hookimpl
+from xiaozhi_hub.protocol.identity import DeviceIdentity
+from xiaozhi_hub.protocol.link import Link
+from xiaozhi_hub.protocol.messages import (
+    DeviceHello,
+    DeviceMessage,
+    Goodbye,
+    HubGoodbye,
+    HubHello,
+    HubMessage,
+    SentenceStart,
+    TtsStart,
+    TtsStop,
+    parse_device_message,
+)
+from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.protocol.transport import Transport, Transports
 from xiaozhi_hub.store.schedule import Due, Schedule
 from xiaozhi_hub.tools.base import Tool, ToolResult, make_tool, tool
 from xiaozhi_hub.tools.registry import ToolRegistry
@@ -104,6 +123,10 @@ class HubApi:
     announcer: Announcer
     now: Callable[[], float]
     """Seconds since the epoch."""
+    transports: Transports
+    """Ways to devices beside the WebSocket, and what idle devices say over them."""
+    serve_link: Callable[[Link], Awaitable[None]]
+    """Holds the conversation of a link whose hellos have been exchanged; returns when it has ended."""
 
 
 __all__ = [
@@ -115,10 +138,14 @@ __all__ = [
     "Bus",
     "Channel",
     "ChatRequest",
+    "CheckIn",
     "Completeness",
     "Config",
     "DeviceConnected",
     "DeviceDisconnected",
+    "DeviceHello",
+    "DeviceIdentity",
+    "DeviceMessage",
     "Domain",
     "Due",
     "Engine",
@@ -130,8 +157,13 @@ __all__ = [
     "EntryState",
     "Event",
     "Fact",
+    "Goodbye",
     "HubApi",
     "HubError",
+    "HubGoodbye",
+    "HubHello",
+    "HubMessage",
+    "Link",
     "Llm",
     "Memory",
     "Message",
@@ -140,13 +172,17 @@ __all__ = [
     "NeedsAttention",
     "NotReady",
     "Outcome",
+    "Packet",
     "PcmChunk",
     "Phrasebook",
     "ProcessWorker",
+    "ProtocolError",
+    "RateLimit",
     "Role",
     "Samples",
     "Schedule",
     "SentenceGraph",
+    "SentenceStart",
     "Service",
     "SpeechRequest",
     "StageError",
@@ -163,7 +199,11 @@ __all__ = [
     "ToolResult",
     "ToolSpec",
     "Transcript",
+    "Transport",
+    "Transports",
     "Tts",
+    "TtsStart",
+    "TtsStop",
     "TurnFinished",
     "TurnInfo",
     "TurnRecord",
@@ -180,6 +220,8 @@ __all__ = [
     "hookimpl",
     "language_of",
     "make_tool",
+    "packet_ms",
+    "parse_device_message",
     "resample",
     "tool",
 ]
