@@ -241,6 +241,24 @@ async def test_push_to_talk_works_over_udp(hub: Hub) -> None:
         assert (await speaker.ask(spoken("turn on the bed light"))).said == "Turned on the Bed Light."
 
 
+async def test_an_answer_waits_a_moment_for_the_device_to_be_located(hub: Hub) -> None:
+    """A board sends a text at once, its microphone a little later: before that, nobody knows where the sound should go."""
+    async with device(hub) as speaker:
+        await speaker.connect()
+        line = line_of(speaker)
+        asyncio.get_running_loop().call_later(0.2, lambda: line.send_datagram(line.seal(quiet()[0], 1)))
+        result = await speaker.ask_text("turn on the bed light")
+    assert result.said == "Turned on the Bed Light."
+    assert len(result.packets) > 5 and result.dropped_early == 0
+
+
+async def test_a_device_that_never_sends_sound_still_gets_the_words(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        result = await speaker.ask_text("turn on the bed light")
+    assert result.said == "Turned on the Bed Light."
+    assert result.packets == ()
+
+
 # -- the end and the next beginning -------------------------------------------------------------------------------
 
 
@@ -561,6 +579,16 @@ async def test_an_alert_reaches_a_sleeping_device(hub: Hub) -> None:
         assert [alert.message for alert in fake.alerts] == ["The laundry is done."]
         assert fake.state is DeviceState.IDLE
     assert fake.complaints == []
+
+
+async def test_ringing_stops_when_somebody_wakes_the_device(hub: Hub) -> None:
+    async with device(hub) as fake, TaskScope("bell") as scope:
+        ringing = scope.start(hub.announcer.ring(ID, "The laundry is done.", "en", rounds=3), name="ring")
+        await until(lambda: fake.alerts)
+        await fake.connect()
+        async with asyncio.timeout(8):
+            assert await ringing
+        assert len(fake.alerts) == 1
 
 
 async def test_a_device_that_is_gone_cannot_be_reached(hub: Hub) -> None:
