@@ -223,6 +223,7 @@ class Hub:
                     limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
                 ),
                 now=clock(config.hub.time_zone),
+                # The last of them: who is still asked to be approved is told of no other way.
                 contributions=(transport_offer(self.transports, self._transport_of),),
                 routes=(*api.routes(), *Health(health, __version__).routes()),
             )

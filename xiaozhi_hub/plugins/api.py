@@ -99,7 +99,8 @@ class Announcer(Protocol):
         """Play a chime and say *text*, up to *rounds* times, on one device.
 
         Returns True when the device has heard it (or its person stopped it), False when it could not be reached. An answer
-        that is being spoken is not cut off: ringing waits for it.
+        that is being spoken is not cut off: ringing waits for it. A device that sleeps cannot speak: where its transport
+        reaches it, it sounds an alert and shows *text*.
         """
         ...
 

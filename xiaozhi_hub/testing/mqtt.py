@@ -36,12 +36,15 @@ class Station:
         cls, address: MqttAddress, scope: TaskScope, on_text: Callable[[str], Awaitable[None]], *, pings: bool = True
     ) -> Station:
         """Connect and go on receiving in tasks of *scope*. Raises `NoLink`."""
+        writer: asyncio.StreamWriter | None = None
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 reader, writer = await asyncio.open_connection(await resolve(address.host), address.port)
                 writer.write(_connect(address))
                 kind, body = await _packet(reader)
         except (OSError, asyncio.IncompleteReadError) as error:  # a timeout is an OSError, too
+            if writer is not None:
+                writer.close()
             raise NoLink(f"No MQTT connection to {address.host}:{address.port}: {error or 'too late'}.") from error
         if kind != 0x20 or len(body) != 2 or body[1]:
             writer.close()
@@ -88,6 +91,7 @@ class Station:
                     await self._on_text(body[start:].decode())
         except (OSError, asyncio.IncompleteReadError):
             self.ended = True
+            self._writer.close()
             self.on_end()
 
     async def _ping(self) -> None:
