@@ -645,6 +645,7 @@ async def test_the_integration_joins_the_hub_and_leaves_it_clean(database: Datab
         now=lambda: wall,
         transports=Transports(),
         serve_link=lambda link: link.close("nobody talks here"),
+        admits=lambda device: False,
     )
     entry = Entry("clock", importlib.import_module(f"{clock.__name__}.config").SCHEMA({}))
     async with clock.entry_context(hub, entry):

@@ -25,7 +25,7 @@ from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
-from xiaozhi_hub.protocol.messages import Alert, DeviceMessage, HubMessage, Mcp, TtsStart
+from xiaozhi_hub.protocol.messages import Alert, DeviceMessage, HubMessage, Mcp, SentenceStart, TtsStart
 from xiaozhi_hub.testing import DeviceState, FakeDevice, TurnResult, quiet, running_hub
 from xiaozhi_hub.testing.mqtt import Station
 from xiaozhi_hub.testing.udp_line import UdpLine
@@ -635,6 +635,27 @@ async def test_a_sleeping_device_is_never_told_to_speak(hub: Hub) -> None:
         await fake.connect()
         assert await hub.transports.push(ID, TtsStart())
         await until(lambda: fake.state is DeviceState.SPEAKING)
+
+
+async def test_a_text_is_shown_on_a_sleeping_device(hub: Hub) -> None:
+    async with device(hub) as fake:
+        assert await hub.transports.push(ID, SentenceStart("The laundry is done."))
+        await until(lambda: any("The laundry is done." in line for line in fake.conversation))
+        assert fake.state is DeviceState.IDLE and fake.complaints == []
+
+
+async def test_a_device_that_is_not_let_in_any_more_is_neither_heard_nor_told(hub: Hub) -> None:
+    out: set[str] = set()
+    api = server_of(hub)._hub
+    server_of(hub)._hub = replace(api, admits=lambda identity: identity.id not in out)
+    async with device(hub) as fake, device(hub, OTHER) as other:
+        out |= {ID, OTHER}
+        await station_of(fake).publish('{"type":"ping"}')
+        await until(lambda: station_of(fake).ended)
+        assert not await hub.transports.push(OTHER, Alert("Hub", "hello"))
+        await until(lambda: station_of(other).ended and not hub.announcer.reachable())
+        with pytest.raises(HubError, match="not authorised"):
+            await fake.connect()
 
 
 async def test_a_device_that_talks_hears_an_announcement_as_sound(hub: Hub) -> None:

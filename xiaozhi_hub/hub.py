@@ -42,6 +42,7 @@ from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
+from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
@@ -158,6 +159,7 @@ class Hub:
             now=time.time,
             transports=self.transports,
             serve_link=self.serve_link,
+            admits=self.admits,
         )
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         self.parts = TurnParts(
@@ -450,6 +452,10 @@ class Hub:
         finally:
             self._talking.discard(ended)
             ended.set_result(None)
+
+    def admits(self, device: DeviceIdentity) -> bool:
+        """May this device, which has proven to a transport who it is, talk to the hub?"""
+        return device.id != SELF_TEST
 
     def _transport_of(self, device_id: str) -> str:
         written = self.config.devices.get(device_id)

@@ -15,10 +15,8 @@ from xiaozhi_hub.plugins.api import (
     HubMessage,
     ProtocolError,
     RateLimit,
-    SentenceStart,
     TaskScope,
     TtsStart,
-    TtsStop,
     parse_device_message,
 )
 
@@ -110,9 +108,12 @@ class ConnectedDevice:
     # -- to the device --------------------------------------------------------------------------------------------
 
     async def push(self, message: HubMessage) -> bool:
-        """Send a message, idle or not."""
+        """Send a message, idle or not. A sleeping device shows a ``tts sentence_start``; it cannot be made to speak."""
+        if not self._hub.admits(self.identity):
+            await self.close("it is not let in any more")
+            return False
         link = self.link if self.link is not None and not self.link.closed else None
-        if link is None and isinstance(message, TtsStart | SentenceStart | TtsStop):
+        if link is None and isinstance(message, TtsStart):
             return False  # only the device can open the way for sound; without it, it would be mute and deaf
         return await self._say(message, link.session_id if link is not None else "")
 

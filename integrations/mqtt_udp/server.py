@@ -17,6 +17,7 @@ from .device import ConnectedDevice, topic_of, udp_host
 from .packets import (
     ACCEPTED,
     LEVEL,
+    NOT_AUTHORISED,
     SUBSCRIBE_FAILED,
     UNAVAILABLE,
     WRONG_ID,
@@ -43,7 +44,13 @@ UNPROVEN_FROM_ONE_PLACE = 16
 """Connections from one address that have not proven anything yet; more are closed at once."""
 _LONGEST_ID = 128
 _BACKLOG = 1024
-_CODES = {WRONG_LEVEL: "another version of MQTT", WRONG_ID: "an unusable id", WRONG_PASSWORD: "a wrong password"}
+_CODES = {
+    WRONG_LEVEL: "another version of MQTT",
+    WRONG_ID: "an unusable id",
+    WRONG_PASSWORD: "a wrong password",
+    NOT_AUTHORISED: "the owner does not let it in",
+    UNAVAILABLE: "as many devices are connected as can be served",
+}
 
 
 class MqttServer:
@@ -157,6 +164,7 @@ class MqttServer:
     async def _admit(self, connection: Connection, connect: Connect) -> ConnectedDevice | None:
         """Answer CONNECT; None when the client is not let in."""
         device_id = connect.username
+        identity = DeviceIdentity(device_id, connect.client_id, address=connection.peer)
         code = ACCEPTED
         if connect.level != LEVEL:
             code = WRONG_LEVEL
@@ -164,14 +172,15 @@ class MqttServer:
             code = WRONG_ID
         elif not self._credentials.admits(device_id, connect.client_id, connect.password):
             code = WRONG_PASSWORD
+        elif not self._hub.admits(identity):
+            code = NOT_AUTHORISED
         elif device_id not in self._devices and len(self._devices) >= self._hub.config.limits.devices:
             code = UNAVAILABLE
         if code != ACCEPTED:
-            self._tell("%s is not let in: %s", connection.peer, _CODES.get(code, "as many devices as can be served"))
+            self._tell("%s is not let in: %s", connection.peer, _CODES[code])
             await connection.send(connack(code))
             return None
         old = self._devices.get(device_id)
-        identity = DeviceIdentity(device_id, connect.client_id, address=connection.peer)
         host = udp_host(self._hub.config, self.hosts.get(device_id), connection.local)
         device = self._devices[device_id] = ConnectedDevice(
             connection, identity, self._hub, self._udp, host, self._scope
@@ -185,6 +194,8 @@ class MqttServer:
 
     async def _on_packet(self, device: ConnectedDevice, packet: Packet) -> None:
         connection = device.connection
+        if not self._hub.admits(device.identity):
+            raise ProtocolError("it is not let in any more", code="not-admitted", close=True)
         match packet:
             case Publish(payload=payload, id=number):
                 if number is not None:

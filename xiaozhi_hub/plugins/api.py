@@ -76,9 +76,7 @@ from xiaozhi_hub.protocol.messages import (
     HubGoodbye,
     HubHello,
     HubMessage,
-    SentenceStart,
     TtsStart,
-    TtsStop,
     parse_device_message,
 )
 from xiaozhi_hub.protocol.ota import CheckIn
@@ -128,6 +126,8 @@ class HubApi:
     """Ways to devices beside the WebSocket, and what idle devices say over them."""
     serve_link: Callable[[Link], Awaitable[None]]
     """Holds the conversation of a link whose hellos have been exchanged; returns when it has ended."""
+    admits: Callable[[DeviceIdentity], bool]
+    """May this device, which has proven to a transport who it is, talk to the hub? The answer may change at any time."""
 
 
 __all__ = [
@@ -183,7 +183,6 @@ __all__ = [
     "Samples",
     "Schedule",
     "SentenceGraph",
-    "SentenceStart",
     "Service",
     "SpeechRequest",
     "StageError",
@@ -204,7 +203,6 @@ __all__ = [
     "Transports",
     "Tts",
     "TtsStart",
-    "TtsStop",
     "TurnFinished",
     "TurnInfo",
     "TurnRecord",
