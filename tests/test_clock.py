@@ -22,7 +22,7 @@ from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import MissingSlot, StoreError, ToolError
-from xiaozhi_hub.plugins.api import Due, HubApi
+from xiaozhi_hub.plugins.api import Due, HubApi, Transports
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.store.database import Database
@@ -643,6 +643,9 @@ async def test_the_integration_joins_the_hub_and_leaves_it_clean(database: Datab
         schedule=schedule,
         announcer=speakers,
         now=lambda: wall,
+        transports=Transports(),
+        serve_link=lambda link: link.close("nobody talks here"),
+        admits=lambda device: False,
     )
     entry = Entry("clock", importlib.import_module(f"{clock.__name__}.config").SCHEMA({}))
     async with clock.entry_context(hub, entry):

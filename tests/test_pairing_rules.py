@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from xiaozhi_hub.core.rate import RateLimits
 from xiaozhi_hub.devices.door import CLOCK_IS_SET, FIRST_DAY_SECONDS, Door
 from xiaozhi_hub.devices.tokens import GRACE_SECONDS, MOST_TOKENS, TokenRing
 from xiaozhi_hub.devices.waiting import (
@@ -17,7 +18,6 @@ from xiaozhi_hub.devices.waiting import (
     WaitingRoom,
 )
 from xiaozhi_hub.store.grants import PairingState
-from xiaozhi_hub.web.rate import RateLimits
 
 START = 1_800_000_000.0
 DAY = FIRST_DAY_SECONDS

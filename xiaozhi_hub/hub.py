@@ -45,8 +45,10 @@ from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
+from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
 from xiaozhi_hub.services import DeviceServices, Surroundings
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
@@ -64,6 +66,7 @@ from xiaozhi_hub.web.ota import clock
 from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.sharing import Sharing
 from xiaozhi_hub.web.status import HubStatus, PartStatus
+from xiaozhi_hub.web.transports import transport_offer
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +108,8 @@ class Hub:
             self.tools.add(tool, CORE)
         self.intents = Intents(self.texts, self.entities, self.tools)
         self.speaker = Speaker()
-        self.announcer = DeviceAnnouncer()
+        self.transports = Transports()
+        self.announcer = DeviceAnnouncer(self.texts, self.transports)
         shares = len(config.http.websocket_urls) > 0 and bool(config.server.auth_key)
         self.pairing = Pairing(config.pairing, self.bus, tickets=Tickets(config.server.auth_key) if shares else None)
         self.self_test_client_id = self.pairing.own_device(SELF_TEST)
@@ -181,6 +185,9 @@ class Hub:
             schedule=Schedule(self.database),
             announcer=self.announcer,
             now=time.time,
+            transports=self.transports,
+            serve_link=self.serve_link,
+            admits=self.admits,
         )
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         self.parts = TurnParts(
@@ -223,16 +230,6 @@ class Hub:
             await self._built.wait()
             return await gather_status(self)
 
-        async def serve_link(link: Link) -> None:
-            await self._built.wait()
-            ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._talking.add(ended)
-            try:
-                await self.devices.serve(link)
-            finally:
-                self._talking.discard(ended)
-                ended.set_result(None)
-
         async def turn_parts() -> TurnParts:
             await self.ready()
             return self.parts
@@ -272,7 +269,7 @@ class Hub:
                 texts=self.texts,
                 version=__version__,
                 status=status,
-                serve_link=serve_link,
+                serve_link=self.serve_link,
                 on_check_in=self.check_in,
                 language=language_of(config.hub.language),
                 public_host=config.http.public_host,
@@ -287,6 +284,7 @@ class Hub:
                 else (
                     desk.withhold,
                     Sharing(config.http.websocket_urls).contribute,
+                    transport_offer(self.transports, self._transport_of),
                     desk.contribute,
                     *self.services.contributions(),
                 ),
@@ -306,6 +304,7 @@ class Hub:
     async def _hang_up(self) -> None:
         """End all conversations while everything they need is still there, and remember them."""
         await self._door.close()
+        await self.devices.close()
         if self._talking:
             await asyncio.wait(self._talking, timeout=REMEMBER_SECONDS)
         if self._writing:
@@ -506,6 +505,25 @@ class Hub:
         )
 
     # -- devices --------------------------------------------------------------------------------------------------
+
+    async def serve_link(self, link: Link) -> None:
+        """Hold the conversation of *link*, whose hellos have been exchanged; returns when it has ended."""
+        await self._built.wait()
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._talking.add(ended)
+        try:
+            await self.devices.serve(link)
+        finally:
+            self._talking.discard(ended)
+            ended.set_result(None)
+
+    def admits(self, device: DeviceIdentity) -> bool:
+        """May this device, which has proven to a transport who it is, talk to the hub?"""
+        return device.id != SELF_TEST and self.pairing.is_welcome(device)
+
+    def _transport_of(self, device_id: str) -> str:
+        written = self.config.devices.get(device_id)
+        return written.transport if written is not None else WEBSOCKET
 
     def check_in(self, check_in: CheckIn) -> None:
         """A device has asked for its configuration: remember it."""

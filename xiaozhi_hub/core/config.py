@@ -111,6 +111,8 @@ class DeviceConfig:
     language: str | None = None
     firmware: str | None = None
     """The one firmware version it may get, or ``hold`` for the one it has."""
+    transport: str = "websocket"
+    """How it reaches the hub; others than the WebSocket come from integrations."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,6 +243,14 @@ def firmware_pin(value: object) -> str:
     raise Wrong("a version of whole numbers and dots, or hold", near)
 
 
+def transport(value: object) -> str:
+    """A way for devices to reach the hub, by name."""
+    given = text(value).lower()
+    if _DOMAIN.fullmatch(given):
+        return given
+    raise Wrong("websocket, or the name of a way that an integration brings, such as mqtt")
+
+
 def domain(value: object) -> str:
     """The domain of an integration."""
     given = str(value)
@@ -323,7 +331,15 @@ CONFIGURATION = vol.Schema(
                 group(
                     {
                         "pairing": pairing,
-                        device_id: group({"name": text, "area": text, "language": language, "firmware": firmware_pin}),
+                        device_id: group(
+                            {
+                                "name": text,
+                                "area": text,
+                                "language": language,
+                                "firmware": firmware_pin,
+                                "transport": transport,
+                            }
+                        ),
                     }
                 ),
             ),

@@ -39,6 +39,7 @@ class DeviceRegistry:
         self._sessions: dict[str, Session] = {}
         self._lines: dict[str, dict[str, float]] = {}
         self._conversations: dict[str, Conversation] = {}
+        self._closing = False
 
     @property
     def sessions(self) -> Mapping[str, Session]:
@@ -55,6 +56,9 @@ class DeviceRegistry:
 
     async def serve(self, link: Link) -> None:
         """Serve *link* until it ends."""
+        if self._closing:
+            await link.close("the hub stops")
+            return
         device_id = link.device.id
         conversation = self._conversations.setdefault(device_id, Conversation())
         conversation.pending = None  # a question of the last conversation is not open any more
@@ -77,6 +81,11 @@ class DeviceRegistry:
             if self._sessions.get(device_id) is session:
                 del self._sessions[device_id]
             self._bus.tell(DeviceDisconnected(device_id, link.session_id, link.close_reason))
+
+    async def close(self) -> None:
+        """End all conversations and begin none."""
+        self._closing = True
+        await asyncio.gather(*(session.link.close("the hub stops") for session in tuple(self._sessions.values())))
 
     def keep_line(self, device_id: str, key: str, until: float | None) -> None:
         """See `xiaozhi_hub.plugins.api.Announcer.keep_line`; *until* is loop time here."""

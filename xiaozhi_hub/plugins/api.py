@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from xiaozhi_hub.audio.opus import packet_ms
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
@@ -23,6 +24,7 @@ from xiaozhi_hub.core.flow import (
     Channel,
     Completeness,
     Outcome,
+    Packet,
     PcmChunk,
     Samples,
     TextDelta,
@@ -32,6 +34,7 @@ from xiaozhi_hub.core.flow import (
     TurnRecord,
 )
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
+from xiaozhi_hub.core.rate import RateLimit
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerBusy, WorkerLost
 from xiaozhi_hub.engines.base import (
@@ -61,9 +64,23 @@ from xiaozhi_hub.engines.base import (
 )
 from xiaozhi_hub.entities.base import Domain, Entity, Service, State
 from xiaozhi_hub.entities.registry import EntityRegistry
-from xiaozhi_hub.errors import HubError, MissingSlot, NeedsAttention, NotReady, StageError, ToolError
+from xiaozhi_hub.errors import HubError, MissingSlot, NeedsAttention, NotReady, ProtocolError, StageError, ToolError
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.hookspecs import hookimpl
+from xiaozhi_hub.protocol.identity import DeviceIdentity
+from xiaozhi_hub.protocol.link import Link
+from xiaozhi_hub.protocol.messages import (
+    DeviceHello,
+    DeviceMessage,
+    Goodbye,
+    HubGoodbye,
+    HubHello,
+    HubMessage,
+    TtsStart,
+    parse_device_message,
+)
+from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.protocol.transport import Transport, Transports
 from xiaozhi_hub.store.schedule import Due, Schedule
 from xiaozhi_hub.tools.base import Tool, ToolResult, make_tool, tool
 from xiaozhi_hub.tools.registry import ToolRegistry
@@ -80,7 +97,8 @@ class Announcer(Protocol):
         """Play a chime and say *text*, up to *rounds* times, on one device.
 
         Returns True when the device has heard it (or its person stopped it), False when it could not be reached. An answer
-        that is being spoken is not cut off: ringing waits for it.
+        that is being spoken is not cut off: ringing waits for it. A device that sleeps cannot speak: where its transport
+        reaches it, it sounds an alert and shows *text*.
         """
         ...
 
@@ -104,6 +122,12 @@ class HubApi:
     announcer: Announcer
     now: Callable[[], float]
     """Seconds since the epoch."""
+    transports: Transports
+    """Ways to devices beside the WebSocket, and what idle devices say over them."""
+    serve_link: Callable[[Link], Awaitable[None]]
+    """Holds the conversation of a link whose hellos have been exchanged; returns when it has ended."""
+    admits: Callable[[DeviceIdentity], bool]
+    """May this device, which has proven to a transport who it is, talk to the hub? The answer may change at any time."""
 
 
 __all__ = [
@@ -115,10 +139,14 @@ __all__ = [
     "Bus",
     "Channel",
     "ChatRequest",
+    "CheckIn",
     "Completeness",
     "Config",
     "DeviceConnected",
     "DeviceDisconnected",
+    "DeviceHello",
+    "DeviceIdentity",
+    "DeviceMessage",
     "Domain",
     "Due",
     "Engine",
@@ -130,8 +158,13 @@ __all__ = [
     "EntryState",
     "Event",
     "Fact",
+    "Goodbye",
     "HubApi",
     "HubError",
+    "HubGoodbye",
+    "HubHello",
+    "HubMessage",
+    "Link",
     "Llm",
     "Memory",
     "Message",
@@ -140,9 +173,12 @@ __all__ = [
     "NeedsAttention",
     "NotReady",
     "Outcome",
+    "Packet",
     "PcmChunk",
     "Phrasebook",
     "ProcessWorker",
+    "ProtocolError",
+    "RateLimit",
     "Role",
     "Samples",
     "Schedule",
@@ -163,7 +199,10 @@ __all__ = [
     "ToolResult",
     "ToolSpec",
     "Transcript",
+    "Transport",
+    "Transports",
     "Tts",
+    "TtsStart",
     "TurnFinished",
     "TurnInfo",
     "TurnRecord",
@@ -180,6 +219,8 @@ __all__ = [
     "hookimpl",
     "language_of",
     "make_tool",
+    "packet_ms",
+    "parse_device_message",
     "resample",
     "tool",
 ]

@@ -23,6 +23,7 @@ import pluggy
 
 from xiaozhi_hub.engines.base import Engine
 from xiaozhi_hub.entities.base import Entity
+from xiaozhi_hub.protocol.transport import Transport
 from xiaozhi_hub.tools.base import Tool
 
 if TYPE_CHECKING:
@@ -55,6 +56,11 @@ class Hooks:
     @hookspec
     def register_entities(self, register: Callable[[Entity], None], hub: HubApi, entry: Entry) -> None:
         """Contribute entities. Areas that they name come into being."""
+
+    @hookspec
+    def register_transports(self, register: Callable[[Transport], None], hub: HubApi, entry: Entry) -> None:
+        """Contribute ways for devices to reach the hub. What is said over them goes to ``hub.serve_link``; open and close
+        their ports in `entry_context`."""
 
     @hookspec
     def register_sentences(self, register: Callable[[Path], None], hub: HubApi, entry: Entry) -> None:

@@ -34,6 +34,7 @@ from xiaozhi_hub.plugins.loader import (
     import_integration,
 )
 from xiaozhi_hub.plugins.manifest import Manifest, read_manifest
+from xiaozhi_hub.protocol.transport import Transport
 from xiaozhi_hub.tools.base import Tool
 
 log = logging.getLogger(__name__)
@@ -241,6 +242,7 @@ class PluginManager:
             "register_engines": self._engines.add,
             "register_tools": self._hub.tools.add,
             "register_entities": self._hub.entities.add,
+            "register_transports": self._hub.transports.add,
             "register_sentences": lambda path, source: self._sentences.add_sentences(source, path),
         }
         for name, sink in sinks.items():
@@ -248,7 +250,9 @@ class PluginManager:
             if hook is None:
                 continue
 
-            def register(thing: Engine | Tool | Entity | Path, sink: Callable[[Any, str], None] = sink) -> None:
+            def register(
+                thing: Engine | Tool | Entity | Transport | Path, sink: Callable[[Any, str], None] = sink
+            ) -> None:
                 taken.append((sink, thing))
 
             await worker.run(_contained, _call_plainly, name, hook, register)
@@ -311,6 +315,7 @@ class PluginManager:
         self._engines.remove_source(domain)
         self._hub.tools.remove_source(domain)
         self._hub.entities.remove_source(domain)
+        self._hub.transports.remove_source(domain)
         self._sentences.remove_source(domain)
         if running.plugin is not None and self._pluggy.is_registered(running.plugin):
             self._pluggy.unregister(running.plugin)

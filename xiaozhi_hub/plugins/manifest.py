@@ -12,7 +12,7 @@ import voluptuous as vol
 
 from xiaozhi_hub.errors import ConfigError, Place
 
-KINDS = ("engines", "tools", "entities", "sentences")
+KINDS = ("engines", "tools", "entities", "sentences", "transports")
 
 _SCHEMA = vol.Schema(
     {

@@ -218,17 +218,20 @@ class HubHello(HubMessage):
 
     sample_rate: int = 24000
     frame_ms: int = 60
+    udp: Mapping[str, Any] | None = None
+    """Where the sound goes when it does not travel with the messages: ``server``, ``port``, ``key``, ``nonce``."""
 
     def _fields(self) -> dict[str, Any]:
         return {
             "type": "hello",
-            "transport": "websocket",  # without it the firmware crashes
+            "transport": "websocket" if self.udp is None else "udp",  # without it the firmware crashes
             "audio_params": {
                 "format": "opus",
                 "sample_rate": self.sample_rate,
                 "channels": 1,
                 "frame_duration": self.frame_ms,
             },
+            **({} if self.udp is None else {"udp": dict(self.udp)}),
         }
 
 
@@ -303,6 +306,14 @@ class Keepalive(HubMessage):
         return {"type": "mcp", "payload": {"jsonrpc": "2.0", "method": "notifications/keepalive"}}
 
 
+@dataclass(frozen=True, slots=True)
+class HubGoodbye(HubMessage):
+    """The conversation is over, where the connection stays: on a WebSocket, closing it says the same."""
+
+    def _fields(self) -> dict[str, Any]:
+        return {"type": "goodbye"}
+
+
 def _known_emotion(name: str) -> str:
     return name if name in EMOTIONS else "neutral"
 
@@ -328,6 +339,7 @@ __all__ = [
     "DeviceHello",
     "DeviceMessage",
     "Goodbye",
+    "HubGoodbye",
     "HubHello",
     "HubMessage",
     "Iot",

@@ -26,12 +26,27 @@ class NoLink(HubError):
 
 
 @dataclass(frozen=True, slots=True)
+class MqttAddress:
+    """Where to connect by MQTT, and as whom."""
+
+    host: str
+    port: int
+    client_id: str
+    username: str
+    password: str
+    publish_topic: str
+    keepalive: int = 240
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """Where to connect, as the hub told."""
 
     url: str
     token: str = ""
     version: int = 1
+    mqtt: MqttAddress | None = None
+    """When there is one, the device uses it and nothing else until its next check-in."""
 
 
 class Resolver(AbstractResolver):
@@ -109,8 +124,6 @@ def read_address(answer: object, ota_url: str) -> Address:
     """Do with the answer what the firmware does with it."""
     if not isinstance(answer, dict):
         raise NoLink(f"{ota_url} answers with something other than a JSON object.")
-    if "mqtt" in answer:
-        raise NoLink("The answer to the check-in holds mqtt: the device would ignore the WebSocket.")
     section = answer.get("websocket")
     url = section.get("url") if isinstance(section, dict) else None
     if not isinstance(section, dict) or not isinstance(url, str):
@@ -118,7 +131,23 @@ def read_address(answer: object, ota_url: str) -> Address:
     if urlsplit(url).port is None:
         raise NoLink(f"{url} has no port: the device may misread it.")
     version = section.get("version")
-    return Address(url, str(section.get("token") or ""), version if version in (1, 2, 3) else 1)
+    mqtt = read_mqtt_address(answer["mqtt"]) if "mqtt" in answer else None
+    return Address(url, str(section.get("token") or ""), version if version in (1, 2, 3) else 1, mqtt)
+
+
+def read_mqtt_address(section: object) -> MqttAddress:
+    """Do with the part ``mqtt`` what the firmware does with it."""
+    endpoint = section.get("endpoint") if isinstance(section, dict) else None
+    if not isinstance(section, dict) or not isinstance(endpoint, str) or not endpoint:
+        raise NoLink(
+            "The answer to the check-in holds mqtt without an endpoint: the device would ignore the WebSocket."
+        )
+    host, _, port = endpoint.partition(":")
+    if not port.isdecimal() or int(port) == 8883:
+        raise NoLink(f"The MQTT endpoint {endpoint} would make the device speak TLS, or crash.")
+    texts = {name: str(section.get(name) or "") for name in ("client_id", "username", "password", "publish_topic")}
+    keepalive = section.get("keepalive")
+    return MqttAddress(host, int(port), **texts, keepalive=keepalive if isinstance(keepalive, int) else 240)
 
 
 def system_report(device_id: str, client_id: str, language: str, profile: FirmwareProfile) -> dict[str, Any]:

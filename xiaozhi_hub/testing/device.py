@@ -37,7 +37,7 @@ class FakeDevice(Firmware):
     ) -> None:
         if isinstance(error, AssertionError | NoAnswer | TimeoutError):
             error.add_note(self.transcript())
-        await self.hang_up()
+        await self.switch_off()
         await self._scope.close()
         if self._decoder is not None:
             self._decoder.close()

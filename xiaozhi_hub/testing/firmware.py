@@ -23,11 +23,13 @@ from xiaozhi_hub.protocol.messages import ListenMode
 from xiaozhi_hub.testing.activation import Activation, ask_activation, read_activation, wait_for_activation
 from xiaozhi_hub.testing.check_in import Address, NoLink, check_in
 from xiaozhi_hub.testing.line import Line
+from xiaozhi_hub.testing.mqtt import Station
 from xiaozhi_hub.testing.playback import Playback
 from xiaozhi_hub.testing.profile import FirmwareProfile
 from xiaozhi_hub.testing.speech import FRAME_MS, Utterance, quiet
 from xiaozhi_hub.testing.tools import DeviceTools
 from xiaozhi_hub.testing.turn import AlertShown, TurnLog, TurnResult
+from xiaozhi_hub.testing.udp_line import UdpLine
 
 _CONVERSATION_LINES = 500
 _UNASKED_ANSWERS = 32
@@ -101,7 +103,8 @@ class Firmware:
         self._lines: deque[str] = deque(maxlen=_CONVERSATION_LINES)
         self._news = asyncio.Event()
         self._scope = TaskScope(f"device-{device_id}")
-        self._line: Line | None = None
+        self._line: Line | UdpLine | None = None
+        self._station: Station | None = None
         self._framing = 1
         self._frame_ms = FRAME_MS
         self._greeted: asyncio.Future[None] | None = None
@@ -137,6 +140,9 @@ class Firmware:
         self.activation = read_activation(self.ota_answer)
         if self.activation is not None:
             self._note("←", f"wait for approval, code {self.activation.code}: {self.activation.message}")
+        elif self._address.mqtt is not None:
+            self._note("←", f"connect to MQTT at {self._address.mqtt.host}:{self._address.mqtt.port}")
+            await self._reach_mqtt()
         else:
             self._note("←", f"connect to {self._address.url}")
 
@@ -164,8 +170,25 @@ class Firmware:
         self._note("←", f"activation: {status}")
         return status
 
+    async def _reach_mqtt(self) -> Station:
+        """The MQTT connection is made at the start of the device, and again when it is gone."""
+        assert self._address is not None and self._address.mqtt is not None
+        if self._station is None or self._station.ended:
+            self._station = await Station.connect(self._address.mqtt, self._scope, self._on_published)
+        return self._station
+
+    async def _on_published(self, text: str) -> None:
+        await self._on_text(text, self._loop.time())
+        self._tell()
+
+    async def switch_off(self) -> None:
+        """End everything, as pulling the plug does, but in good order."""
+        await self.hang_up()
+        if self._station is not None:
+            await self._station.close()
+
     async def connect(self) -> None:
-        """Open the WebSocket and exchange hellos; nothing happens when it is open already."""
+        """Open the WebSocket, or a conversation over MQTT, and exchange hellos; nothing happens when it is open already."""
         if self.connected:
             return
         if self._address is None:
@@ -182,13 +205,19 @@ class Firmware:
             "Protocol-Version": str(self._framing),
         }
         try:
-            line = await Line.open(self._address, headers, answers_pings=self.profile.answers_pings)
+            line: Line | UdpLine
+            if self._address.mqtt is not None:
+                line = UdpLine(await self._reach_mqtt(), self._complain)
+                self._framing, self.session_id = 1, ""
+            else:
+                line = await Line.open(self._address, headers, answers_pings=self.profile.answers_pings)
             self._line, self.close_code = line, None
             self._greeted = self._loop.create_future()
             self._reader = self._scope.start(self._read(line), name="reader")
             await self._send_json(self._hello(), session=False)
             async with asyncio.timeout(self.profile.hello_seconds):
                 await self._greeted
+            await line.open_sound()
         except TimeoutError as error:
             raise NoLink(f"The hub did not say hello within {self.profile.hello_seconds:g} s.") from error
         finally:
@@ -196,17 +225,21 @@ class Firmware:
                 self._become(DeviceState.IDLE)
 
     def _hello(self) -> dict[str, Any]:
-        hello: dict[str, Any] = {"type": "hello", "version": self._framing}
+        line = self._line
+        version = line.version if isinstance(line, UdpLine) else self._framing
+        hello: dict[str, Any] = {"type": "hello", "version": version}
         if self.profile.features is not None:
             hello["features"] = dict.fromkeys(self.profile.features, True)
-        hello["transport"] = "websocket"
+        hello["transport"] = line.transport if line is not None else "websocket"
         hello["audio_params"] = {"format": "opus", "sample_rate": 16000, "channels": 1, "frame_duration": FRAME_MS}
         return hello
 
     async def hang_up(self) -> None:
-        """End the conversation as devices do: the TCP connection closes without a close frame."""
+        """End the conversation as devices do: the TCP connection closes without a close frame, MQTT stays after a goodbye."""
         if self.connected:
             self._note("→", "hangs up")
+            if isinstance(self._line, UdpLine):
+                await self._send_json({"type": "goodbye"})
         self._ended()
         await self._drop_line()
 
@@ -230,7 +263,7 @@ class Firmware:
             self._fail(self._turn, "The connection ended before the answer did.")
         self._tell()
 
-    async def _read(self, line: Line) -> None:
+    async def _read(self, line: Line | UdpLine) -> None:
         async with aclosing(line.frames()) as frames:
             async for frame in frames:
                 now = self._loop.time()
@@ -256,6 +289,8 @@ class Firmware:
         if self._line is not None and not self._line.ended and not await self._line.write(data):
             self._note("·", "the connection is gone")
             self._ended()
+        elif not self.connected and self._station is not None and isinstance(data, str):
+            await self._station.publish(data)
 
     # -- the microphone -------------------------------------------------------------------------------------------
 
@@ -342,6 +377,9 @@ class Firmware:
                     await self._send_json({"type": "mcp", "payload": reply})
             case "system":
                 pass
+            case "goodbye" if self._station is not None:
+                if isinstance(self._line, UdpLine) and message.get("session_id") in (None, self.session_id):
+                    self._line.end()
             case kind:
                 self._complain(f"unknown message {kind}")
 
@@ -351,7 +389,8 @@ class Firmware:
         if self._greeted is None or self._greeted.done():
             self._complain("a second hello: the next connection would not wait for its own")
             return
-        if message.get("transport") != "websocket":
+        line = self._line
+        if line is None or message.get("transport") != line.transport or not line.accepts(message):
             return  # ignored; the device runs into its timeout
         self.session_id = str(message.get("session_id") or self.session_id)
         audio = message.get("audio_params")
@@ -372,6 +411,8 @@ class Firmware:
     def _on_tts(self, message: Mapping[str, Any], now: float) -> None:
         match self._text_of(message, "state"):
             case "start":
+                if self._station is not None and not self.connected:
+                    self._complain("tts start without a way for sound: the device is mute and deaf")
                 if self.state is DeviceState.SPEAKING:
                     self._complain("tts start while speaking")
                 elif self.state is DeviceState.CONNECTING or self._relistening:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -13,6 +14,8 @@ from xiaozhi_hub.testing.check_in import CONNECT_SECONDS, Address, NoLink, open_
 
 class Line:
     """One connection, used once. Never answers a close frame; ends without sending one."""
+
+    transport = "websocket"
 
     def __init__(self, http: aiohttp.ClientSession, ws: aiohttp.ClientWebSocketResponse) -> None:
         self._http = http
@@ -41,6 +44,13 @@ class Line:
             await http.close()
             raise
         return cls(http, ws)
+
+    def accepts(self, hello: Mapping[str, Any]) -> bool:
+        """Take the hub's hello, which says nothing that is needed here."""
+        return True
+
+    async def open_sound(self) -> None:
+        """Sound travels the same way as messages."""
 
     async def frames(self) -> AsyncGenerator[str | bytes, None]:
         """Yield text and binary frames until the hub closes the connection, in whatever way."""

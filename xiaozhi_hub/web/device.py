@@ -15,6 +15,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 
 from xiaozhi_hub.audio.opus import packet_ms
 from xiaozhi_hub.core.flow import Packet
+from xiaozhi_hub.core.rate import RateLimit
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.binary import framing_of, pack, unpack
 from xiaozhi_hub.protocol.identity import DeviceIdentity, identify
@@ -22,7 +23,6 @@ from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.messages import DeviceHello, DeviceMessage, HubHello, HubMessage, parse_device_message
 from xiaozhi_hub.protocol.ota import WEBSOCKET_PATH
 from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.rate import RateLimit
 
 log = logging.getLogger(__name__)
 PATHS = (WEBSOCKET_PATH, WEBSOCKET_PATH.rstrip("/"))

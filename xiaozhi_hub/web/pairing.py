@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 from xiaozhi_hub.core.i18n import Texts, language_of
+from xiaozhi_hub.core.rate import RateLimits
 from xiaozhi_hub.devices.admission import Refused
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.protocol.identity import DeviceIdentity, identify
@@ -17,7 +18,6 @@ from xiaozhi_hub.web.body import read_body
 from xiaozhi_hub.web.failures import Rejected
 from xiaozhi_hub.web.hosts import Address
 from xiaozhi_hub.web.ota import BODY_LIMIT, BODY_SECONDS, PATHS
-from xiaozhi_hub.web.rate import RateLimits
 
 log = logging.getLogger(__name__)
 REFUSALS_BURST = 20.0
