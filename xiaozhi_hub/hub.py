@@ -25,6 +25,9 @@ from xiaozhi_hub.core.flow import Channel, Outcome, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.announcer import DeviceAnnouncer
+from xiaozhi_hub.devices.device_commands import DeviceCommands, device_tools
+from xiaozhi_hub.devices.device_entities import DeviceEntities
+from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.management import DeviceManagement
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
@@ -100,8 +103,16 @@ class Hub:
         self.engines = EngineRegistry()
         self.entities = EntityRegistry(self.bus)
         self.tools = ToolRegistry(self.texts)
-        for tool in (*home_tools(self.entities, self.texts), *conversation_tools(self.texts)):
+        self.device_tools = DeviceTools(config.devices, self.entities, self.texts)
+        DeviceEntities(config.devices, self.entities, self.device_tools, self.texts, language_of(config.hub.language))
+        commands = DeviceCommands(self.device_tools, self.entities, self.texts)
+        for tool in (
+            *home_tools(self.entities, self.texts, commands),
+            *device_tools(commands),
+            *conversation_tools(self.texts),
+        ):
             self.tools.add(tool, CORE)
+        self.tools.add_for_turns(self.device_tools.for_turn, CORE)
         self.intents = Intents(self.texts, self.entities, self.tools)
         self.speaker = Speaker()
         self.announcer = DeviceAnnouncer()
@@ -198,7 +209,12 @@ class Hub:
             ready=self.ready,
         )
         self.devices = DeviceRegistry(
-            self.config, self.bus, self.parts, lambda id: self._locales.get(id, ""), lambda id: self._areas.get(id, "")
+            self.config,
+            self.bus,
+            self.parts,
+            self.device_tools,
+            lambda id: self._locales.get(id, ""),
+            lambda id: self._areas.get(id, ""),
         )
         self.announcer.attach(self.devices)
         enter(self.speaker.close)

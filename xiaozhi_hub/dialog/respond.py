@@ -76,7 +76,7 @@ class Responder:
             return await self._call(name, arguments, turn, watcher)
 
         persona = self.texts.text("spoken.persona", turn.language)
-        reply = ask_model(models, turn, persona, text, self.tools.all(), call)
+        reply = ask_model(models, turn, persona, text, self.tools.all_for(turn), call)
         async with aclosing(reply), aclosing(sentences(reply, turn.language)) as pieces:
             async for piece in pieces:
                 yield piece
