@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from deaf_link import Deaf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from xiaozhi_hub.core.flow import Channel, TurnInfo
+from xiaozhi_hub.core.flow import Channel, PcmChunk, TurnInfo
+from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.errors import ToolError
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.protocol.messages import IotCommand
+from xiaozhi_hub.plugins.loader import import_integration
+from xiaozhi_hub.protocol.messages import Iot, IotCommand
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
+from xiaozhi_hub.tools.device_iot import IotToolset
 
 MAC = "02:00:00:00:00:01"
 CONFIGURATION = """
@@ -78,6 +86,16 @@ async def test_an_old_device_is_made_louder_and_its_screen_dimmed(hub: Hub) -> N
                 await asyncio.sleep(0.01)
         assert (speaker.settings.volume, speaker.settings.brightness, speaker.settings.theme) == (30, 55, "dark")
         assert speaker.complaints == []
+
+
+async def test_a_whole_spoken_turn_works_on_the_oldest_firmware(hub: Hub) -> None:
+    import_integration(builtin("integrations") / "echo")
+    tones = importlib.import_module("xiaozhi_hub_integrations.echo.tones")
+    sound = tones.write_text("louder").samples
+    async with device(hub) as speaker:
+        result = await speaker.ask(PcmChunk(np.concatenate([np.zeros(4800, np.int16), sound]), 16000))
+        assert (result.heard, result.said) == ("louder", "The volume is 80 percent.")
+        assert (speaker.settings.volume, result.overflows, speaker.complaints) == (80, 0, [])
 
 
 async def test_an_old_device_is_obeyed_in_chinese_too(hub: Hub) -> None:
@@ -196,3 +214,29 @@ def test_a_command_names_thing_method_and_parameters() -> None:
     assert frame == (
         '{"type":"iot","session_id":"","commands":[{"name":"Speaker","method":"SetVolume","parameters":{"volume":40}}]}'
     )
+
+
+KEYS = "name methods parameters type number boolean string descriptors states state volume level".split()
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(KEYS) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), inner, max_size=6)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.fixed_dictionaries({"descriptors": st.lists(JSON), "states": st.lists(JSON)}) | JSON, max_size=4))
+def test_no_description_of_things_can_break_the_hub(messages: list[Any]) -> None:
+    async def talk() -> None:
+        toolset = IotToolset(Deaf())
+        for message in messages:
+            toolset.receive(Iot(message if isinstance(message, dict) else {"descriptors": message, "states": message}))
+        await toolset.status()
+        for name, tool in tuple(toolset.tools.items()):
+            fitting = {"integer": 5, "boolean": True, "string": "x"}
+            kinds = {key: kind["type"] for key, kind in tool.parameters["properties"].items()}
+            assert await toolset.call(name, {key: fitting[kind] for key, kind in kinds.items()})
+
+    asyncio.run(talk())

@@ -11,14 +11,18 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from deaf_link import Deaf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from xiaozhi_hub.core.flow import Channel, TurnInfo
-from xiaozhi_hub.errors import ToolError
+from xiaozhi_hub.errors import MissingSlot, ToolError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.protocol.messages import Mcp, McpRequest, parse_device_message
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, FirmwareTool, TurnResult, running_hub
-from xiaozhi_hub.tools.device import CallLimits
-from xiaozhi_hub.tools.device_mcp import VisionOffer
+from xiaozhi_hub.tools.arguments import Misfit
+from xiaozhi_hub.tools.device import CallLimits, DeviceCallError
+from xiaozhi_hub.tools.device_mcp import McpToolset, VisionOffer
 
 MAC = "02:00:00:00:00:01"
 KITCHEN = "02:00:00:00:00:02"
@@ -34,7 +38,8 @@ integrations:
   espeak: false
 """
 CAMERA = FirmwareProfile(parts=("screen", "camera"))
-PICTURE = {"properties": {"question": {"type": "string"}}}
+KEYS = "tools name inputSchema properties type minimum maximum enum items default required annotations audience".split()
+KEYS += "nextCursor serverInfo version content text isError message self.a integer".split()
 
 
 @asynccontextmanager
@@ -211,6 +216,32 @@ async def test_without_a_device_of_its_own_a_question_means_the_only_one(hub: Hu
         record = await hub.ask("dim the screen", "en", "")
         assert record.said == f"{MAC}: the screen is at 55 percent."
         assert speaker.settings.brightness == 55
+
+
+async def test_all_devices_of_a_room_are_set_together(hub: Hub) -> None:
+    async with device(hub, KITCHEN) as there:
+        await there.connect()
+        await learned(hub, KITCHEN)
+        _, answer = await hub.tools.call("device.set_volume", {"volume": "20", "area": "kitchen"}, turn_of(MAC))
+        assert answer.data["devices"] == [KITCHEN]
+        assert there.settings.volume == 20
+        for wrong in ({"area": "Attic"}, {"name": "Lava Lamp"}):
+            with pytest.raises(ToolError) as told:
+                await hub.tools.call("device.set_volume", {"volume": 20, **wrong}, turn_of(MAC))
+            assert told.value.code == "device-unknown"
+
+
+async def test_it_is_asked_which_device_when_none_asks_and_several_are_there(hub: Hub) -> None:
+    with pytest.raises(ToolError, match="No voice device is connected"):
+        await hub.tools.call("device.take_photo", {}, turn_of(""))
+    async with device(hub) as here, device(hub, KITCHEN) as there:
+        await here.connect()
+        await there.connect()
+        await learned(hub, KITCHEN)
+        await learned(hub)
+        with pytest.raises(MissingSlot, match="Which device") as question:
+            await hub.tools.call("device.change_brightness", {"step": "down"}, turn_of(""))
+        assert question.value.slot == "name"
 
 
 # -- camera -----------------------------------------------------------------------------------------------------------
@@ -396,6 +427,47 @@ async def test_an_error_that_breaks_its_json_is_understood_at_once(hub: Hub) -> 
         assert told.value.hint == 'No "codec" in "board"'
 
 
+async def test_a_device_that_answers_nothing_is_not_asked_without_end(hub: Hub) -> None:
+    hub.device_tools.limits = CallLimits(call_s=1.0)
+    async with device(hub) as speaker:
+        speaker.tools.add(FirmwareTool("self.slow.one", answer_nothing))
+        await speaker.connect()
+        await learned(hub)
+        calls = [hub.device_tools.call(MAC, "self.slow.one", {}) for _ in range(40)]
+        errors = await asyncio.gather(*calls, return_exceptions=True)
+        assert {error.code for error in errors if isinstance(error, ToolError)} == {"device-silent"}
+        assert len(speaker.tools.calls) == 16
+
+
+async def test_ids_stay_within_what_the_firmware_holds(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        await speaker.connect()
+        await learned(hub)
+        hub.device_tools.connected[MAC]._next_id = 2**31 - 1  # type: ignore[attr-defined]
+        for _ in range(3):
+            await hub.device_tools.status(MAC)
+        sent = [line for line in speaker.conversation if "get_device_status" in line and "← mcp" in line]
+        assert [json.loads(line.split("payload=", 1)[1].split(', "method"')[0] + "}")["id"] for line in sent] == [
+            2**31 - 1,
+            1,
+            2,
+        ]
+
+
+async def test_a_device_that_connects_again_is_asked_again(hub: Hub) -> None:
+    async with device(hub) as old, device(hub) as new:
+        await old.connect()
+        await learned(hub)
+        new.tools.add(FirmwareTool("self.new.one", answer_ok))
+        await new.connect()
+        await old.hung_up(5)
+        async with asyncio.timeout(5):
+            while "self.new.one" not in hub.device_tools.connected[MAC].tools:
+                await asyncio.sleep(0.01)
+        assert await asked(hub, "volume thirty percent") == "The volume is 30 percent."
+        assert (old.settings.volume, new.settings.volume) == (70, 30)
+
+
 async def test_hanging_up_ends_the_wait_for_an_answer(hub: Hub) -> None:
     hub.device_tools.limits = CallLimits(call_s=60)
     async with device(hub) as speaker:
@@ -574,6 +646,18 @@ async def test_tools_of_another_device_are_used_by_its_name(hub: Hub) -> None:
         assert (answer.text, there.tools.calls[-1]) == ("ok", ("self.otto.dance", {"steps": 2}))
 
 
+async def test_a_tool_that_ends_the_conversation_is_confirmed_first(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        speaker.tools.add(FirmwareTool("self.system.reconfigure_wifi", answer_ok))
+        await speaker.connect()
+        await learned(hub)
+        with pytest.raises(MissingSlot, match="Are you sure"):
+            await hub.tools.call("self.system.reconfigure_wifi", {}, turn_of(MAC))
+        with pytest.raises(ToolError, match="pages"):
+            await hub.tools.call("device.use", {"tool": "self.system.reconfigure_wifi"}, turn_of(MAC))
+        assert speaker.tools.calls == []
+
+
 # -- on the wire ------------------------------------------------------------------------------------------------------
 
 
@@ -587,3 +671,36 @@ def test_an_unescaped_error_is_read_with_its_id(message: str) -> None:
     frame = '{"session_id":"s","type":"mcp","payload":{"jsonrpc":"2.0","id":12,"error":{"message":"TEXT"}}}'
     frame = frame.replace("TEXT", message)
     assert parse_device_message(frame) == Mcp({"jsonrpc": "2.0", "id": 12, "error": {"message": message}})
+
+
+# -- whatever comes ---------------------------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=4), inner, max_size=6)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), JSON), max_size=4), JSON)
+def test_no_answer_to_any_request_can_break_the_client(answers: list[tuple[bool, Any]], arguments: Any) -> None:
+    async def talk() -> None:
+        link = Deaf()
+        toolset = McpToolset(link, limits=CallLimits(call_s=0.01, camera_s=0.01, settle_s=0))
+        start = asyncio.gather(toolset.start())
+        for refused, answer in answers:
+            await asyncio.sleep(0)
+            id_ = getattr(link.sent[-1], "id", 0) if link.sent else 0
+            toolset.receive(Mcp({"jsonrpc": "2.0", "id": id_, "error" if refused else "result": answer}))
+        await start
+        for name in tuple(toolset.tools):
+            try:
+                await toolset.call(name, arguments if isinstance(arguments, dict) else {})
+            except (DeviceCallError, Misfit):
+                continue
+        toolset.close()
+
+    asyncio.run(talk())

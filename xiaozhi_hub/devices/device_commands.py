@@ -42,6 +42,8 @@ _MOST_MUTED = 1000
 _CALL_SECONDS = 2 * USUAL_LIMITS.call_s + LEARN_SECONDS + 1
 """Look, then set."""
 _PHOTO_SECONDS = USUAL_LIMITS.camera_s + LEARN_SECONDS + 1
+_LONGEST_QUESTION = 500
+"""Characters; devices without PSRAM should get no JSON above 4 KiB."""
 _NO_VISION = ("Image explain URL", "Failed to connect to explain URL")
 """How the firmware's texts begin when a photo could not be taken anywhere (firmware esp32_camera.cc)."""
 
@@ -143,7 +145,7 @@ class DeviceCommands:
     ) -> ToolResult:
         """Take a photo with the camera of the voice device and answer a question about what is seen."""
         found = await self._devices.find(turn, TAKE_PHOTO, name, area)
-        asked = question or self._texts.text("device.photo_question", turn.language)
+        asked = (question or self._texts.text("device.photo_question", turn.language))[:_LONGEST_QUESTION]
         try:
             text = await self._devices.call(found[0], TAKE_PHOTO, {"question": asked}, turn.language)
         except ToolError as error:

@@ -108,6 +108,7 @@ class DeviceTools:
             message = self._texts.text(f"spoken.{misfit.key}", language, **misfit.values)
             raise ToolError(message, code="tool-arguments") from None
         except DeviceCallError as error:
+            log.info("%s did not do %s: %s", device_id, tool, error)
             raise self._told(error, language) from error
 
     async def status(self, device_id: str, language: str = "en") -> DeviceStatus:

@@ -39,6 +39,9 @@ Item = Annotated[str, "what is on the list"]
 
 VOLUME_STEP = 10
 """Percent that "louder" and "quieter" mean."""
+_DEVICE_SECONDS = 70.0
+"""For tools that may turn out to mean a voice device: it has time limits of its own, and is asked twice."""
+_MAY_MEAN_DEVICES = frozenset(("set_volume", "change_volume", "mute", "unmute"))
 
 
 class VoiceDevices(Protocol):
@@ -369,7 +372,10 @@ def home_tools(entities: EntityRegistry, texts: Texts, devices: VoiceDevices | N
         "list_show": ask.list_show,
     }
     return (
-        *(make_tool(f"home.{verb}", handler) for verb, handler in acting.items()),
+        *(
+            make_tool(f"home.{verb}", handler, seconds=_DEVICE_SECONDS if verb in _MAY_MEAN_DEVICES else None)
+            for verb, handler in acting.items()
+        ),
         *(make_tool(f"home.{verb}", handler, effect=False) for verb, handler in asking.items()),
     )
 

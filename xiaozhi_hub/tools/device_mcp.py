@@ -256,7 +256,7 @@ def _read_schema(tool: str, raw: object) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": required}
 
 
-def _read_property(raw: Mapping[str, Any]) -> dict[str, Any]:
+def _read_property(raw: Mapping[str, Any], *, deep: bool = True) -> dict[str, Any]:
     kind = raw.get("type")
     schema: dict[str, Any] = {"type": kind if isinstance(kind, str) else "string"}
     if isinstance(raw.get("description"), str):
@@ -266,6 +266,8 @@ def _read_property(raw: Mapping[str, Any]) -> dict[str, Any]:
     if schema["type"] in ("integer", "number"):
         limits = {name: raw.get(name) for name in ("minimum", "maximum")}
         schema.update((name, limit) for name, limit in limits.items() if _is_number(limit))
+    if isinstance(raw.get("items"), Mapping) and deep:
+        schema["items"] = _read_property(raw["items"], deep=False)
     if isinstance(raw.get("default"), str | int | float | bool):
         schema["default"] = raw["default"]
     return schema
