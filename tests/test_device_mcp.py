@@ -186,8 +186,14 @@ async def test_another_device_is_set_by_its_name_or_its_room(hub: Hub) -> None:
         assert (await here.ask_text("dim the screen in the kitchen")).said == (
             "The Kitchen Speaker: the screen is at 55 percent."
         )
-        await here.ask_text("set the volume in the kitchen to 60 percent")
-        assert there.settings.volume == 60
+        said = await asked(hub, "set the volume in the kitchen to 60 percent")
+        assert said == "The Kitchen Speaker: the volume is 60 percent."
+        there.settings.volume = 33  # its knob was turned, and nobody told the hub
+        said = await asked(hub, "turn up the volume in the kitchen")
+        assert said == "The Kitchen Speaker: the volume is 43 percent."
+        hub.entities.get("media_player.tv").area = "Kitchen"  # type: ignore[union-attr]
+        await asked(hub, "set the volume in the kitchen to 60 percent")
+        assert there.settings.volume == hub.entities.get("media_player.tv").state.attributes["volume"] == 60  # type: ignore[union-attr]
         assert (here.settings.volume, here.settings.brightness) == (70, 75), "the asking device stays as it is"
 
 

@@ -296,11 +296,13 @@ class HomeTools:
     async def _device(
         self, turn: TurnInfo, name: str | None, area: str | None
     ) -> tuple[VoiceDevices, str | None] | None:
-        """Is a voice device meant: the one that asks, or one by its name (given then)?"""
-        if self._devices is None or (area and not name):
+        """Is a voice device meant: the one that asks, or the only player of that name or in that room (named then)?"""
+        if self._devices is None:
             return None
-        if name:
-            called = self._entities.find(name=name, domain=Domain.MEDIA_PLAYER.value)
+        if name or area:
+            called = self._entities.find(
+                name=name or None, area=None if name else area, domain=Domain.MEDIA_PLAYER.value
+            )
             return (self._devices, called[0].name) if len(called) == 1 and called[0].device_id else None
         home = self._targets.home_area(turn)
         plays_here = any(
