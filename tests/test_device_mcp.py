@@ -391,6 +391,21 @@ async def test_a_device_without_tools_is_a_device_all_the_same(hub: Hub) -> None
         assert not any("← mcp" in line for line in other.conversation)
 
 
+async def test_a_device_that_refuses_the_greeting_tells_its_tools_all_the_same(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        result = speaker.tools._result
+
+        async def refuse(method: str, params: Any) -> Any:
+            if method == "initialize":
+                raise ValueError("Method not implemented: initialize")
+            return await result(method, params)
+
+        speaker.tools._result = refuse  # type: ignore[method-assign]
+        await speaker.connect()
+        await learned(hub)
+        assert await asked(hub, "volume thirty percent") == "The volume is 30 percent."
+
+
 # -- calls that go wrong ----------------------------------------------------------------------------------------------
 
 

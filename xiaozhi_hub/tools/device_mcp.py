@@ -152,7 +152,13 @@ class McpToolset(DeviceToolset):
             "capabilities": capabilities,
             "clientInfo": {"name": "xiaozhi-hub", "version": "1"},
         }
-        result = await self._request("initialize", params, self._limits.call_s)
+        try:
+            result = await self._request("initialize", params, self._limits.call_s)
+        except (NoAnswer, DeviceGone):
+            raise
+        except DeviceCallError as error:  # it may tell its tools all the same
+            log.info("%s refuses to be greeted: %s", self._link.device.id, error)
+            return None
         server = result.get("serverInfo")
         return _version_of(server.get("version")) if isinstance(server, Mapping) else None
 
