@@ -15,6 +15,7 @@ from deaf_link import Deaf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from xiaozhi_hub.core.events import DeviceRenamed
 from xiaozhi_hub.core.flow import Channel, TurnInfo
 from xiaozhi_hub.errors import MissingSlot, ToolError
 from xiaozhi_hub.hub import Hub
@@ -195,6 +196,20 @@ async def test_another_device_is_set_by_its_name_or_its_room(hub: Hub) -> None:
         await asked(hub, "set the volume in the kitchen to 60 percent")
         assert there.settings.volume == hub.entities.get("media_player.tv").state.attributes["volume"] == 60  # type: ignore[union-attr]
         assert (here.settings.volume, here.settings.brightness) == (70, 75), "the asking device stays as it is"
+
+
+async def test_a_device_that_is_given_a_name_is_reached_by_it_at_once(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        await speaker.connect()
+        for name, area in (("Hall Box", ""), ("Loft Box", "Loft")):
+            hub.bus.tell(DeviceRenamed(MAC, name, area))
+            _, answer = await hub.tools.call("device.set_volume", {"volume": 20, "name": name.lower()}, turn_of(""))
+            assert answer.text == f"The {name}: the volume is 20 percent."
+            (player,) = hub.entities.find(name=name)
+            assert (player.area or "", player.state.attributes["volume"]) == (area, 20)
+        assert hub.entities.find(name="Hall Box") == []
+        hub.bus.tell(DeviceRenamed(KITCHEN, "Other", "Attic"))
+        assert hub.entities.find(name="Kitchen Speaker"), "what is written in the configuration goes before"
 
 
 async def test_a_sleeping_device_is_said_to_sleep(hub: Hub) -> None:

@@ -372,6 +372,7 @@ class Hub:
         self.known_devices = Devices(self.database)
         for device in await self.known_devices.all():
             self._locales[device.id], self._areas[device.id] = device.language, device.area
+            self._name_device(device.id, device.name, device.area)
         return folder
 
     async def _warm_up(self) -> None:
@@ -516,6 +517,12 @@ class Hub:
 
     def _device_renamed(self, event: DeviceRenamed) -> None:
         self._areas[event.device_id] = event.area
+        self._name_device(event.device_id, event.name, event.area)
+
+    def _name_device(self, device_id: str, name: str, area: str) -> None:
+        written = self.config.devices.get(device_id)
+        if written is None or written.name == device_id:
+            self.device_tools.name(device_id, name, (written.area if written is not None else None) or area)
 
     async def _devices_known(self) -> Devices:
         await self._built.wait()

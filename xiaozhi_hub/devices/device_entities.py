@@ -38,10 +38,22 @@ class DeviceEntities:
         self._players: dict[str, Entity] = {}
         self._batteries: dict[str, Entity] = {}
         for device_id, device in devices.items():
-            if fold(device.name) != fold(device_id):
-                self._players[device_id] = self._player(device_id, device)
-                entities.add(self._players[device_id], SOURCE)
-        tools.on_connected, tools.on_gone = self._connected, self._gone
+            self._named(device_id, device)
+        tools.on_connected, tools.on_gone, tools.on_named = self._connected, self._gone, self._named
+
+    def _named(self, device_id: str, device: DeviceConfig) -> None:
+        known = self._players.get(device_id)
+        if fold(device.name) == fold(device_id) or (
+            known is not None and (known.name, known.area) == (device.name, device.area)
+        ):
+            return
+        source = f"{SOURCE}-{device_id}"
+        self._entities.remove_source(source)
+        self._batteries.pop(device_id, None)
+        self._players[device_id] = self._player(device_id, device)
+        self._entities.add(self._players[device_id], source)
+        if (toolset := self._tools.connected.get(device_id)) is not None:
+            self._connected(device_id, toolset)
 
     def _player(self, device_id: str, device: DeviceConfig) -> Entity:
         async def set_volume(volume: int) -> None:
@@ -75,7 +87,7 @@ class DeviceEntities:
         if status.battery is not None:
             if device_id not in self._batteries:
                 self._batteries[device_id] = self._battery(device_id, player)
-                self._entities.add(self._batteries[device_id], SOURCE)
+                self._entities.add(self._batteries[device_id], f"{SOURCE}-{device_id}")
             charging = {} if status.charging is None else {"charging": status.charging}
             self._batteries[device_id].set_state(str(status.battery), unit="%", **charging)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from xiaozhi_hub.core.config import DeviceConfig
@@ -52,7 +53,7 @@ class DeviceTools:
     """Knows the tools of every connected device."""
 
     def __init__(self, devices: Mapping[str, DeviceConfig], entities: EntityRegistry, texts: Texts) -> None:
-        self._devices = devices
+        self._devices = dict(devices)
         self._entities = entities
         self._texts = texts
         self._toolsets: dict[str, DeviceToolset] = {}
@@ -61,6 +62,14 @@ class DeviceTools:
         self.limits: CallLimits = USUAL_LIMITS
         self.on_connected: Callable[[str, DeviceToolset], None] = lambda device_id, toolset: None
         self.on_gone: Callable[[str], None] = lambda device_id: None
+        self.on_named: Callable[[str, DeviceConfig], None] = lambda device_id, device: None
+
+    def name(self, device_id: str, name: str, area: str) -> None:
+        """The owner calls the device *name* and says where it stands; what is written in the configuration goes before."""
+        written = self._devices.get(device_id, DeviceConfig(device_id))
+        device = replace(written, name=name or written.name, area=area or written.area)
+        self._devices[device_id] = device
+        self.on_named(device_id, device)
 
     # -- links ----------------------------------------------------------------------------------------------------
 
