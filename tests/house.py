@@ -1,4 +1,4 @@
-"""The demo home with its tools, and people who stand in it: for the tests of tools, intents and the clock."""
+"""The demo home with its tools, without any device connected, and people who stand in it: for the tests of tools, intents and the clock."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.flow import ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.devices.device_commands import DeviceCommands, device_tools
+from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.dialog.commands import conversation_tools
 from xiaozhi_hub.dialog.intents import Intents
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -44,7 +46,12 @@ class House:
         self.texts = Texts()
         self.entities = EntityRegistry(self.bus)
         self.tools = ToolRegistry(self.texts)
-        for tool in (*home_tools(self.entities, self.texts), *conversation_tools(self.texts)):
+        devices = DeviceCommands(DeviceTools({}, self.entities, self.texts), self.entities, self.texts)
+        for tool in (
+            *home_tools(self.entities, self.texts, devices),
+            *device_tools(devices),
+            *conversation_tools(self.texts),
+        ):
             self.tools.add(tool, "core")
         if furnished:
             home = integration("demo", "home")

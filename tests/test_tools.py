@@ -229,3 +229,53 @@ def test_a_source_takes_all_its_tools_with_it() -> None:
     registry.remove_source("test")
     assert registry.get("test.paint") is None
     assert registry.all() == ()
+
+
+def always(name: str, answer: str, **rights: Any) -> Tool:
+    """A tool that says *answer*."""
+
+    async def handler(turn: TurnInfo) -> str:
+        """Say something."""
+        return answer
+
+    return make_tool(name, handler, **rights)
+
+
+async def test_tools_of_one_turn_are_there_for_that_turn_only() -> None:
+    registry = registry_with(always("test.a", "everybody's"))
+    registry.add_for_turns(
+        lambda turn: (always("test.a", "its own"), always("test.b", "here")) if turn.language == "en" else (), "device"
+    )
+    assert [tool.name for tool in registry.all()] == ["test.a"]
+    assert [tool.name for tool in registry.all_for(ENGLISH)] == ["test.a", "test.b"]
+    assert [tool.name for tool in registry.all_for(CHINESE)] == ["test.a"]
+    assert (await registry.call("test.a", {}, ENGLISH))[1].text == "everybody's", "nobody takes a name from the others"
+    assert (await registry.call("test.b", {}, ENGLISH))[1].text == "here"
+    with pytest.raises(UnknownTool):
+        await registry.call("test.b", {}, CHINESE)
+    registry.remove_source("device")
+    with pytest.raises(UnknownTool):
+        await registry.call("test.b", {}, ENGLISH)
+
+
+async def test_for_a_model_there_are_no_tools_of_the_owner_even_by_their_names() -> None:
+    registry = registry_with(always("test.reset", "reset", owner_only=True), always("test.reset_clock", "set"))
+    registry.add_for_turns(lambda turn: (always("test.resets", "reset", owner_only=True),), "device")
+    for name in ("test.reset", "test.resets"):
+        assert (await registry.call(name, {}, ENGLISH))[1].text == "reset"
+        with pytest.raises(UnknownTool) as refused:
+            await registry.call(name, {}, ENGLISH, by_model=True)
+        assert refused.value.hint == "Nearest: test.reset_clock."
+
+
+async def test_a_tool_may_be_given_more_time_than_others() -> None:
+    async def wait(turn: TurnInfo) -> str:
+        """Wait."""
+        await asyncio.sleep(0.2)
+        return "done"
+
+    registry = registry_with(make_tool("test.patient", wait, seconds=5.0), make_tool("test.hasty", wait), seconds=0.05)
+    assert (await registry.call("test.patient", {}, ENGLISH))[1].text == "done"
+    with pytest.raises(ToolError) as slow:
+        await registry.call("test.hasty", {}, ENGLISH)
+    assert slow.value.code == "tool-slow"

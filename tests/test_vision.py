@@ -22,6 +22,7 @@ from PIL import Image
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.protocol.identity import DeviceIdentity
+from xiaozhi_hub.testing import FirmwareProfile
 from xiaozhi_hub.testing.device import FakeDevice
 from xiaozhi_hub.testing.house import running_hub
 from xiaozhi_hub.web import photo as photo_room
@@ -365,6 +366,16 @@ async def test_a_long_answer_is_cut_to_what_the_device_can_read(tmp_path: Path, 
     async with seeing_hub(tmp_path, Server(answer=answer)) as hub:
         said = (await post(hub, offered(hub), body_of(picture())))[2]["response"]
         assert len(said) > 1000 and answer.startswith(said.removesuffix("…").rstrip())
+
+
+async def test_what_do_you_see_goes_from_the_person_to_the_model_and_back(tmp_path: Path) -> None:
+    server = Server()
+    async with seeing_hub(tmp_path, server) as hub:
+        profile = FirmwareProfile(parts=("camera",))
+        async with FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", profile=profile) as device:
+            device.camera.photo = picture(64, 48)
+            assert (await device.ask_text("take a photo: what do you see?")).said == "A red mug on a desk."
+    assert server.seen.size == (64, 48)
 
 
 @pytest.mark.parametrize("keep", [True, False])

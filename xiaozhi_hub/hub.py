@@ -25,6 +25,9 @@ from xiaozhi_hub.core.flow import Channel, Outcome, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.announcer import DeviceAnnouncer
+from xiaozhi_hub.devices.device_commands import DeviceCommands, device_tools
+from xiaozhi_hub.devices.device_entities import DeviceEntities
+from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.management import DeviceManagement
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
@@ -104,8 +107,16 @@ class Hub:
         self.engines = EngineRegistry()
         self.entities = EntityRegistry(self.bus)
         self.tools = ToolRegistry(self.texts)
-        for tool in (*home_tools(self.entities, self.texts), *conversation_tools(self.texts)):
+        self.device_tools = DeviceTools(config.devices, self.entities, self.texts)
+        DeviceEntities(config.devices, self.entities, self.device_tools, self.texts, language_of(config.hub.language))
+        commands = DeviceCommands(self.device_tools, self.entities, self.texts)
+        for tool in (
+            *home_tools(self.entities, self.texts, commands),
+            *device_tools(commands),
+            *conversation_tools(self.texts),
+        ):
             self.tools.add(tool, CORE)
+        self.tools.add_for_turns(self.device_tools.for_turn, CORE)
         self.intents = Intents(self.texts, self.entities, self.tools)
         self.speaker = Speaker()
         self.transports = Transports()
@@ -208,7 +219,12 @@ class Hub:
             ready=self.ready,
         )
         self.devices = DeviceRegistry(
-            self.config, self.bus, self.parts, lambda id: self._locales.get(id, ""), lambda id: self._areas.get(id, "")
+            self.config,
+            self.bus,
+            self.parts,
+            self.device_tools,
+            lambda id: self._locales.get(id, ""),
+            lambda id: self._areas.get(id, ""),
         )
         self.announcer.attach(self.devices)
         enter(self.speaker.close)
@@ -262,6 +278,7 @@ class Hub:
                 nobody=SELF_TEST,
             )
         )
+        self.device_tools.offer_vision = self.services.offer_vision
         self._stack.push_async_callback(self.services.close)
         api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
         app = build_app(
@@ -380,6 +397,7 @@ class Hub:
         self.known_devices = Devices(self.database)
         for device in await self.known_devices.all():
             self._locales[device.id], self._areas[device.id] = device.language, device.area
+            self._name_device(device.id, device.name, device.area)
         return folder
 
     async def _warm_up(self) -> None:
@@ -544,6 +562,12 @@ class Hub:
 
     def _device_renamed(self, event: DeviceRenamed) -> None:
         self._areas[event.device_id] = event.area
+        self._name_device(event.device_id, event.name, event.area)
+
+    def _name_device(self, device_id: str, name: str, area: str) -> None:
+        written = self.config.devices.get(device_id)
+        if written is None or written.name == device_id:
+            self.device_tools.name(device_id, name, (written.area if written is not None else None) or area)
 
     async def _devices_known(self) -> Devices:
         await self._built.wait()

@@ -20,11 +20,13 @@ from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.firmware.rollout import Rollout
 from xiaozhi_hub.firmware.shelf import assets_shelf, firmware_shelf
+from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.moves import Moves
 from xiaozhi_hub.store.photos import Photos
 from xiaozhi_hub.store.rollouts import Release, Rollouts
+from xiaozhi_hub.tools.device_mcp import VisionOffer
 from xiaozhi_hub.web.firmware import FirmwareDoor
 from xiaozhi_hub.web.moved import Forwarding
 from xiaozhi_hub.web.ota import Contribution
@@ -79,6 +81,11 @@ class DeviceServices:
         )
         to = config.http.moved_to
         self._forwarding = Forwarding(to, self._told_of_move) if to else None
+
+    def offer_vision(self, link: Link) -> VisionOffer | None:
+        """Where this device may ask about its photos; None while nothing here can look at them."""
+        offer = self.vision.offer(link.device, link.session_id)
+        return VisionOffer(*offer) if offer is not None else None
 
     def routes(self) -> list[web.RouteDef]:
         return [*self.firmware.routes(), *self.vision.routes()]

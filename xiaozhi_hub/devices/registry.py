@@ -10,6 +10,7 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import DeviceConnected, DeviceDisconnected
 from xiaozhi_hub.core.i18n import language_of
+from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.session import DeviceProfile, Session
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import TurnParts
@@ -28,12 +29,14 @@ class DeviceRegistry:
         config: Config,
         bus: Bus,
         parts: TurnParts,
+        tools: DeviceTools,
         locale_of: Callable[[str], str],
         area_of: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._config = config
         self._bus = bus
         self._parts = parts
+        self._tools = tools
         self._locale_of = locale_of
         self._area_of = area_of
         self._sessions: dict[str, Session] = {}
@@ -62,11 +65,13 @@ class DeviceRegistry:
         device_id = link.device.id
         conversation = self._conversations.setdefault(device_id, Conversation())
         conversation.pending = None  # a question of the last conversation is not open any more
+        toolset = self._tools.open(link)
         session = Session(
             link,
             self._parts,
             self.profile(device_id),
             conversation,
+            toolset,
             idle_seconds=self._config.conversation.idle_s,
             line_kept=lambda: self._line_kept(device_id),
         )
@@ -78,6 +83,7 @@ class DeviceRegistry:
         try:
             await session.run()
         finally:
+            self._tools.close(device_id, toolset)
             if self._sessions.get(device_id) is session:
                 del self._sessions[device_id]
             self._bus.tell(DeviceDisconnected(device_id, link.session_id, link.close_reason))

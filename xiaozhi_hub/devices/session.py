@@ -23,11 +23,14 @@ from xiaozhi_hub.protocol.messages import (
     Abort,
     DeviceMessage,
     Goodbye,
+    Iot,
     Keepalive,
     ListenDetect,
     ListenStart,
     ListenStop,
+    Mcp,
 )
+from xiaozhi_hub.tools.device import DeviceToolset
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Session:
         parts: TurnParts,
         profile: DeviceProfile,
         conversation: Conversation,
+        toolset: DeviceToolset,
         *,
         idle_seconds: float,
         line_kept: Callable[[], bool],
@@ -66,6 +70,7 @@ class Session:
         self._idle_seconds = idle_seconds
         self._line_kept = line_kept
         self._conversation = conversation
+        self._toolset = toolset
         self._loop = asyncio.get_running_loop()
         self._scope = TaskScope(f"session-{link.session_id}")
         self._ears: Ears | None = None
@@ -93,6 +98,7 @@ class Session:
 
     async def run(self) -> None:
         """Serve the link; returns when it has ended, whoever ended it."""
+        self._scope.start(self._toolset.start(), name="tools")
         try:
             async for message in self.link.receive():
                 if isinstance(message, Packet):
@@ -122,9 +128,11 @@ class Session:
                 await self._interrupt()
                 if self._mode == "realtime":
                     self._listen()
+            case Mcp() | Iot():
+                self._toolset.receive(message)
             case Goodbye():
                 await self.link.close("the device said goodbye")
-            case _:  # iot, mcp, ping and what later firmware may say: nothing to do, nothing to complain about
+            case _:  # ping and what later firmware may say: nothing to do, nothing to complain about
                 log.debug("%s sent %s", self.device_id, type(message).__name__)
 
     def _answers_already(self) -> bool:

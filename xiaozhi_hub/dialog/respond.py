@@ -73,10 +73,10 @@ class Responder:
             raise NotUnderstood
 
         async def call(name: str, arguments: dict[str, Any]) -> ToolResult:
-            return await self._call(name, arguments, turn, watcher)
+            return await self._call(name, arguments, turn, watcher, by_model=True)
 
         persona = self.texts.text("spoken.persona", turn.language)
-        reply = ask_model(models, turn, persona, text, self.tools.all(), call)
+        reply = ask_model(models, turn, persona, text, self.tools.all_for(turn), call)
         async with aclosing(reply), aclosing(sentences(reply, turn.language)) as pieces:
             async for piece in pieces:
                 yield piece
@@ -100,12 +100,19 @@ class Responder:
             return ToolResult(error.message, {"error": error.code}, "confused")
 
     async def _call(
-        self, name: str, arguments: dict[str, Any], turn: TurnInfo, watcher: Watcher, *, confirmed: bool = False
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        turn: TurnInfo,
+        watcher: Watcher,
+        *,
+        confirmed: bool = False,
+        by_model: bool = False,
     ) -> ToolResult:
         """Call a tool; its record reaches *watcher* even when the caller is cancelled meanwhile."""
 
         async def work() -> ToolResult | ToolError:
-            call, answer = await self.tools.attempt(name, arguments, turn, confirmed=confirmed)
+            call, answer = await self.tools.attempt(name, arguments, turn, confirmed=confirmed, by_model=by_model)
             if not isinstance(answer, MissingSlot):
                 watcher.tool_called(call)
             return answer

@@ -62,6 +62,8 @@ class Entity:
     device_class: str | None = None
     """What kind within its domain, as in the official intents: ``window``, ``curtain``, ``temperature``."""
     services: Mapping[str, Service] = field(default_factory=dict)
+    device_id: str = ""
+    """The voice device that it is a part of; empty for everything else in the house."""
     _state: State = field(default_factory=lambda: State("unknown"))
     _watcher: Callable[[Entity, State, State], None] | None = None
 

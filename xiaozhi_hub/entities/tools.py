@@ -15,7 +15,7 @@ A tool finds the entities that are meant and calls their services. The services 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.i18n import Texts
@@ -39,15 +39,37 @@ Item = Annotated[str, "what is on the list"]
 
 VOLUME_STEP = 10
 """Percent that "louder" and "quieter" mean."""
+_DEVICE_SECONDS = 70.0
+"""For tools that may turn out to mean a voice device: it has time limits of its own, and is asked twice."""
+_MAY_MEAN_DEVICES = frozenset(("set_volume", "change_volume", "mute", "unmute"))
+
+
+class VoiceDevices(Protocol):
+    """The loudspeakers that people talk to: "louder" means the one that is asked unless something else plays there."""
+
+    async def has_volume(self, turn: TurnInfo) -> bool:
+        """Can the asking device set its own volume?"""
+        ...
+
+    async def set_volume(self, turn: TurnInfo, volume: int, name: str | None = None) -> ToolResult: ...
+
+    async def change_volume(self, turn: TurnInfo, step: str, name: str | None = None) -> ToolResult: ...
+
+    async def mute(self, turn: TurnInfo, name: str | None = None) -> ToolResult: ...
+
+    async def unmute(self, turn: TurnInfo, name: str | None = None) -> ToolResult: ...
 
 
 class HomeTools:
     """The handlers of the ``home.*`` tools that change something."""
 
-    def __init__(self, entities: EntityRegistry, phrasing: Phrasing, targets: Targets) -> None:
+    def __init__(
+        self, entities: EntityRegistry, phrasing: Phrasing, targets: Targets, devices: VoiceDevices | None = None
+    ) -> None:
         self._entities = entities
         self._phrasing = phrasing
         self._targets = targets
+        self._devices = devices
 
     # -- on, off, open, closed, locked ----------------------------------------------------------------------------
 
@@ -158,6 +180,8 @@ class HomeTools:
     ) -> ToolResult:
         """Set the volume of a TV or speaker."""
         volume = self._percent(volume_level, turn)
+        if (meant := await self._device(turn, name, area)) is not None:
+            return await meant[0].set_volume(turn, volume, meant[1])
         return await self._media("set_volume", turn, name, area, volume=volume)
 
     async def change_volume(
@@ -165,6 +189,8 @@ class HomeTools:
         name: Name | None = None, area: Area | None = None,
     ) -> ToolResult:  # fmt: skip
         """Make a TV or speaker louder or quieter."""
+        if (meant := await self._device(turn, name, area)) is not None:
+            return await meant[0].change_volume(turn, volume_step, meant[1])
         steps = {"up": VOLUME_STEP, "down": -VOLUME_STEP}
         try:
             step = steps.get(volume_step.strip().casefold()) or round(float(volume_step))
@@ -178,12 +204,16 @@ class HomeTools:
 
     async def mute(self, turn: TurnInfo, name: Name | None = None, area: Area | None = None) -> ToolResult:
         """Silence a TV or speaker without stopping it."""
+        if (meant := await self._device(turn, name, area)) is not None:
+            return await meant[0].mute(turn, meant[1])
         found = self._players("mute", turn, name, area)
         await _serve(found, "mute", {"muted": True})
         return self._done("done.mute", found, turn)
 
     async def unmute(self, turn: TurnInfo, name: Name | None = None, area: Area | None = None) -> ToolResult:
         """Give a silenced TV or speaker its sound back."""
+        if (meant := await self._device(turn, name, area)) is not None:
+            return await meant[0].unmute(turn, meant[1])
         found = self._players("mute", turn, name, area)
         await _serve(found, "mute", {"muted": False})
         return self._done("done.unmute", found, turn)
@@ -243,8 +273,10 @@ class HomeTools:
         """Nobody says which player when only one plays: prefer the room, then what plays, then the only one."""
         able = _can(service)
         if name or area:
-            return self._targets.resolve(Wanted(name, area, Domain.MEDIA_PLAYER.value), turn, able)
-        players = [player for player in self._entities.find(domain=Domain.MEDIA_PLAYER.value) if able(player)]
+            found = self._targets.resolve(Wanted(name, area, Domain.MEDIA_PLAYER.value), turn, able)
+            awake = [player for player in found if not (player.device_id and player.state.value == "unknown")]
+            return found if name else awake or found
+        players = [player for player in self._others() if able(player)]
         if not players:
             things = self._phrasing.thing(Domain.MEDIA_PLAYER.value, "many", turn.language)
             raise ToolError(self._phrasing.text("none", turn, things=things), code="entity-unknown")
@@ -256,6 +288,27 @@ class HomeTools:
         if here:
             return here
         raise MissingSlot("area", self._phrasing.text("ask_area", turn))
+
+    def _others(self) -> list[Entity]:
+        """The players that are no voice devices."""
+        return [player for player in self._entities.find(domain=Domain.MEDIA_PLAYER.value) if not player.device_id]
+
+    async def _device(
+        self, turn: TurnInfo, name: str | None, area: str | None
+    ) -> tuple[VoiceDevices, str | None] | None:
+        """Is a voice device meant: the one that asks, or the only player of that name or in that room (named then)?"""
+        if self._devices is None:
+            return None
+        if name or area:
+            called = self._entities.find(
+                name=name or None, area=None if name else area, domain=Domain.MEDIA_PLAYER.value
+            )
+            return (self._devices, called[0].name) if len(called) == 1 and called[0].device_id else None
+        home = self._targets.home_area(turn)
+        plays_here = any(
+            home is not None and player.area == home and player.state.value == "playing" for player in self._others()
+        )
+        return None if plays_here or not await self._devices.has_volume(turn) else (self._devices, None)
 
     async def _list(self, service: str, item: str, name: str | None, turn: TurnInfo) -> ToolResult:
         found = self._targets.todo_list(name, turn)
@@ -285,11 +338,11 @@ def _is_on(entity: Entity) -> bool:
     return entity.state.value not in ("off", "unknown")
 
 
-def home_tools(entities: EntityRegistry, texts: Texts) -> tuple[Tool, ...]:
-    """All tools of the house."""
+def home_tools(entities: EntityRegistry, texts: Texts, devices: VoiceDevices | None = None) -> tuple[Tool, ...]:
+    """All tools of the house; *devices* are the loudspeakers that people talk to."""
     phrasing = Phrasing(texts, entities)
     targets = Targets(entities, phrasing)
-    do = HomeTools(entities, phrasing, targets)
+    do = HomeTools(entities, phrasing, targets, devices)
     ask = HouseQueries(entities, phrasing, targets)
     acting: dict[str, Callable[..., Any]] = {
         "turn_on": do.turn_on,
@@ -321,9 +374,12 @@ def home_tools(entities: EntityRegistry, texts: Texts) -> tuple[Tool, ...]:
         "list_show": ask.list_show,
     }
     return (
-        *(make_tool(f"home.{verb}", handler) for verb, handler in acting.items()),
+        *(
+            make_tool(f"home.{verb}", handler, seconds=_DEVICE_SECONDS if verb in _MAY_MEAN_DEVICES else None)
+            for verb, handler in acting.items()
+        ),
         *(make_tool(f"home.{verb}", handler, effect=False) for verb, handler in asking.items()),
     )
 
 
-__all__ = ["HomeTools", "home_tools"]
+__all__ = ["HomeTools", "VoiceDevices", "home_tools"]

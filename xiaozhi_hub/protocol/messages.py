@@ -136,8 +136,8 @@ def _parse_object(text: str) -> dict[str, Any]:
     try:
         message = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if (detected := _unescaped_detect(text)) is not None:
-            return detected
+        if (understood := _unescaped_detect(text) or _unescaped_refusal(text)) is not None:
+            return understood
         raise ProtocolError("a message that is not JSON", code="message-invalid") from error
     if not isinstance(message, dict):
         raise ProtocolError("a message that is not a JSON object", code="message-invalid")
@@ -152,6 +152,17 @@ def _unescaped_detect(text: str) -> dict[str, Any] | None:
     if len(text) > 4096 or (found := _DETECT.search(text)) is None:
         return None
     return {"type": "listen", "state": "detect", "text": found.group(1)}
+
+
+_REFUSAL = re.compile(r'"jsonrpc".*?"id"\s*:\s*(\d{1,10}).*?"error"\s*:\s*\{\s*"message"\s*:\s*"(.*)"\s*\}', re.DOTALL)
+
+
+def _unescaped_refusal(text: str) -> dict[str, Any] | None:
+    # Nor does it escape the message of an MCP error (firmware mcp_server.cc): better the reason than a wait for nothing.
+    if len(text) > 4096 or '"mcp"' not in text[:200] or (found := _REFUSAL.search(text)) is None:
+        return None
+    payload = {"jsonrpc": "2.0", "id": int(found.group(1)), "error": {"message": found.group(2)}}
+    return {"type": "mcp", "payload": payload}
 
 
 def _parse_hello(message: Mapping[str, Any]) -> DeviceHello:
@@ -314,6 +325,34 @@ class HubGoodbye(HubMessage):
         return {"type": "goodbye"}
 
 
+@dataclass(frozen=True, slots=True)
+class McpRequest(HubMessage):
+    """A JSON-RPC request to the device's own tools. The firmware answers only numeric ids below 2**31 and no null ``params``."""
+
+    id: int
+    method: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def _fields(self) -> dict[str, Any]:
+        payload: dict[str, Any] = {"jsonrpc": "2.0", "id": self.id, "method": self.method}
+        if self.params:
+            payload["params"] = dict(self.params)
+        return {"type": "mcp", "payload": payload}
+
+
+@dataclass(frozen=True, slots=True)
+class IotCommand(HubMessage):
+    """Tells a thing of firmware before 1.8 what to do. There is no answer; a parameter that is missing crashes the device."""
+
+    thing: str
+    method: str
+    parameters: Mapping[str, bool | int | str] = field(default_factory=dict)
+
+    def _fields(self) -> dict[str, Any]:
+        command = {"name": self.thing, "method": self.method, "parameters": dict(self.parameters)}
+        return {"type": "iot", "commands": [command]}
+
+
 def _known_emotion(name: str) -> str:
     return name if name in EMOTIONS else "neutral"
 
@@ -343,6 +382,7 @@ __all__ = [
     "HubHello",
     "HubMessage",
     "Iot",
+    "IotCommand",
     "Keepalive",
     "ListenDetect",
     "ListenMode",
@@ -350,6 +390,7 @@ __all__ = [
     "ListenStop",
     "LlmEmotion",
     "Mcp",
+    "McpRequest",
     "Ping",
     "SentenceStart",
     "Stt",

@@ -8,6 +8,7 @@ from xiaozhi_hub.testing.house import running_hub
 from xiaozhi_hub.testing.playback import Playback
 from xiaozhi_hub.testing.profile import FirmwareProfile
 from xiaozhi_hub.testing.speech import Utterance, quiet, speech_end_ms
+from xiaozhi_hub.testing.tools import FirmwareTool
 from xiaozhi_hub.testing.turn import AlertShown, TurnResult
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "DeviceState",
     "FakeDevice",
     "FirmwareProfile",
+    "FirmwareTool",
     "NoAnswer",
     "Playback",
     "TurnResult",

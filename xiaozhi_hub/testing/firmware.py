@@ -21,12 +21,15 @@ from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.binary import pack, unpack
 from xiaozhi_hub.protocol.messages import ListenMode
 from xiaozhi_hub.testing.activation import Activation, ask_activation, read_activation, wait_for_activation
+from xiaozhi_hub.testing.camera import Camera
 from xiaozhi_hub.testing.check_in import Address, NoLink, check_in
 from xiaozhi_hub.testing.line import Line
 from xiaozhi_hub.testing.mqtt import Station
 from xiaozhi_hub.testing.playback import Playback
 from xiaozhi_hub.testing.profile import FirmwareProfile
+from xiaozhi_hub.testing.settings import Settings
 from xiaozhi_hub.testing.speech import FRAME_MS, Utterance, quiet
+from xiaozhi_hub.testing.things import Things
 from xiaozhi_hub.testing.tools import DeviceTools
 from xiaozhi_hub.testing.turn import AlertShown, TurnLog, TurnResult
 from xiaozhi_hub.testing.udp_line import UdpLine
@@ -93,7 +96,10 @@ class Firmware:
         """Sound that came outside of any answer."""
         self.close_code: int | None = None
         """Of the last link, None while it lives or when it ended without a close frame."""
-        self.tools = DeviceTools(self.profile.board, self.profile.version)
+        self.settings = Settings()
+        self.camera = Camera(self.device_id, self.client_id)
+        self.tools = DeviceTools(self.profile, self.settings, self.camera)
+        self.things = Things(self.profile, self.settings)
         self._ota_url = ota_url
         self._address = Address(url, token) if url is not None else None
         self._language = language
@@ -218,6 +224,9 @@ class Firmware:
             async with asyncio.timeout(self.profile.hello_seconds):
                 await self._greeted
             await line.open_sound()
+            if not self.profile.speaks_mcp:
+                for descriptor in self.things.descriptors():
+                    await self._send_json({"type": "iot", "update": True, "descriptors": [descriptor]})
         except TimeoutError as error:
             raise NoLink(f"The hub did not say hello within {self.profile.hello_seconds:g} s.") from error
         finally:
@@ -298,6 +307,8 @@ class Firmware:
         """``listen start``, and the microphone streams."""
         self._stop_mic()
         self._become(DeviceState.LISTENING)
+        if not self.profile.speaks_mcp and (states := self.things.changes()):
+            await self._send_json({"type": "iot", "update": True, "states": states})
         await self._send_json({"type": "listen", "state": "start", "mode": self.mode})
         if self.connected and self.state is DeviceState.LISTENING:
             self._mic = self._scope.start(self._stream(), name="microphone")
@@ -372,9 +383,10 @@ class Firmware:
             case "alert":
                 self._on_alert(message)
             case "mcp":
-                reply = self.tools.answer(message.get("payload")) if self.profile.answers_mcp else None
-                if reply is not None:
-                    await self._send_json({"type": "mcp", "payload": reply})
+                await self._on_mcp(message.get("payload"))
+            case "iot" if not self.profile.speaks_mcp:
+                if why := self.things.obey(message):
+                    self._complain(why)
             case "system":
                 pass
             case "goodbye" if self._station is not None:
@@ -382,6 +394,15 @@ class Firmware:
                     self._line.end()
             case kind:
                 self._complain(f"unknown message {kind}")
+
+    async def _on_mcp(self, request: object) -> None:
+        """Tools run on the main task: nothing else the hub says is heeded before the reply (firmware mcp_server.cc)."""
+        if not (self.profile.speaks_mcp and self.profile.answers_mcp):
+            return
+        if (payload := await self.tools.answer(request)) is not None:
+            self._note("→", f"mcp payload={payload[:120]}")
+            session = json.dumps(self.session_id if self.profile.stores_session_id else "")
+            await self._write(f'{{"session_id":{session},"type":"mcp","payload":{payload}}}')
 
     def _on_hello(self, message: Mapping[str, Any]) -> None:
         if not isinstance(message.get("transport"), str):

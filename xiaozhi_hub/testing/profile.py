@@ -21,6 +21,8 @@ class FirmwareProfile:
     features: tuple[str, ...] | None = ("mcp",)
     """What its hello claims; None: the hello has no ``features`` at all (before 1.6.6)."""
     answers_mcp: bool = True
+    parts: tuple[str, ...] = ("screen", "battery")
+    """What the board has beside a speaker: ``screen``, ``battery``, ``camera``, ``lamp``."""
     stores_session_id: bool = True
     """It puts the hub's session id into its messages; before 1.6.6 it sends an empty one."""
     protocol_version: int | None = None
@@ -33,3 +35,13 @@ class FirmwareProfile:
     """How long it waits after the hub said that nobody has approved it yet."""
     unclear_seconds: float = 10.0
     """… after any other answer (application.cc)."""
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        """The version, to be compared."""
+        return tuple(int(part) for part in self.version.split("."))
+
+    @property
+    def speaks_mcp(self) -> bool:
+        """Its tools are told over MCP; else it describes things (before 1.8)."""
+        return self.features is not None and "mcp" in self.features

@@ -50,6 +50,8 @@ class Tool:
     """The person is asked before it runs."""
     owner_only: bool = False
     """Never offered to a language model or to a voice that is not known to be the owner's."""
+    seconds: float | None = None
+    """How long a call may take; None for the registry's usual limit."""
 
 
 _JSON_TYPES: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -93,13 +95,19 @@ def schema_of(handler: Callable[..., Any]) -> dict[str, Any]:
 
 
 def make_tool(
-    name: str, handler: Handler, *, effect: bool = True, confirm: bool = False, owner_only: bool = False
+    name: str,
+    handler: Handler,
+    *,
+    effect: bool = True,
+    confirm: bool = False,
+    owner_only: bool = False,
+    seconds: float | None = None,
 ) -> Tool:
     """Make a tool of a coroutine function (or bound method): docstring → description, annotations → schema."""
     description = inspect.cleandoc(handler.__doc__ or "")
     if not description:
         raise TypeError(f"tool {name} needs a docstring: it is what a language model reads")
-    return Tool(name, description, schema_of(handler), handler, effect, confirm, owner_only)
+    return Tool(name, description, schema_of(handler), handler, effect, confirm, owner_only, seconds)
 
 
 def tool(
