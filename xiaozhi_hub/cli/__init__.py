@@ -17,6 +17,7 @@ COMMANDS = {
     "device": "be a device: ask the hub something and hear its answer",
     "devices": "list the devices, approve new ones, shut out others",
     "turns": "list what was asked and answered, or look closely at one turn",
+    "conformance": "check a server against the device protocol",
     "integrations": "list the integrations and whether they can run",
 }
 """What each command is for. Its module is imported only when it is called, so that help and checks come at once."""

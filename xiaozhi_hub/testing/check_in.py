@@ -123,7 +123,7 @@ def read_address(answer: object, ota_url: str) -> Address:
 
 def system_report(device_id: str, client_id: str, language: str, profile: FirmwareProfile) -> dict[str, Any]:
     """The body of a check-in (firmware board.cc, wifi_board.cc)."""
-    return {
+    report: dict[str, Any] = {
         "version": 2,
         "language": language,
         "flash_size": 16777216,
@@ -152,3 +152,6 @@ def system_report(device_id: str, client_id: str, language: str, profile: Firmwa
             "mac": device_id,
         },
     }
+    if not profile.reports_display:
+        del report["display"]
+    return report

@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from enum import StrEnum
@@ -26,6 +26,7 @@ from xiaozhi_hub.testing.line import Line
 from xiaozhi_hub.testing.playback import Playback
 from xiaozhi_hub.testing.profile import FirmwareProfile
 from xiaozhi_hub.testing.speech import FRAME_MS, Utterance, quiet
+from xiaozhi_hub.testing.things import LegacyThings
 from xiaozhi_hub.testing.tools import DeviceTools
 from xiaozhi_hub.testing.turn import AlertShown, TurnLog, TurnResult
 
@@ -33,6 +34,10 @@ _CONVERSATION_LINES = 500
 _UNASKED_ANSWERS = 32
 _VOICE = 0.003 * 32768
 """RMS of 10 ms from which a person hears something: -50 dB below full scale."""
+
+
+Watch = Callable[[float, bool, str | bytes], None]
+"""``watch(at, sent, frame)``: told of each frame, sent by the device or not, at the moment (loop time) it passes."""
 
 
 class DeviceState(StrEnum):
@@ -69,6 +74,7 @@ class Firmware:
         mode: ListenMode = "auto",
         profile: FirmwareProfile | None = None,
         listens: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         if (ota_url is None) == (url is None):
             raise ValueError("a device needs ota_url or url")
@@ -117,6 +123,8 @@ class Firmware:
         """What happens now, or the last thing that did."""
         self._unasked: deque[TurnResult] = deque(maxlen=_UNASKED_ANSWERS)
         self._audio_at = 0.0
+        self._watch = watch
+        self._things = LegacyThings() if self.profile.iot else None
 
     @property
     def connected(self) -> bool:
@@ -189,6 +197,9 @@ class Firmware:
             await self._send_json(self._hello(), session=False)
             async with asyncio.timeout(self.profile.hello_seconds):
                 await self._greeted
+            if self._things is not None:
+                for message in self._things.descriptors():
+                    await self._send_json(message)
         except TimeoutError as error:
             raise NoLink(f"The hub did not say hello within {self.profile.hello_seconds:g} s.") from error
         finally:
@@ -234,6 +245,8 @@ class Firmware:
         async with aclosing(line.frames()) as frames:
             async for frame in frames:
                 now = self._loop.time()
+                if self._watch is not None:
+                    self._watch(now, False, frame)
                 if isinstance(frame, str):
                     await self._on_text(frame, now)
                 else:
@@ -253,6 +266,8 @@ class Firmware:
         await self._write(pack(self._framing, opus))
 
     async def _write(self, data: str | bytes) -> None:
+        if self._watch is not None:
+            self._watch(self._loop.time(), True, data)
         if self._line is not None and not self._line.ended and not await self._line.write(data):
             self._note("·", "the connection is gone")
             self._ended()
@@ -263,6 +278,8 @@ class Firmware:
         """``listen start``, and the microphone streams."""
         self._stop_mic()
         self._become(DeviceState.LISTENING)
+        if self._things is not None and (states := self._things.changes()) is not None:
+            await self._send_json(states)
         await self._send_json({"type": "listen", "state": "start", "mode": self.mode})
         if self.connected and self.state is DeviceState.LISTENING:
             self._mic = self._scope.start(self._stream(), name="microphone")
@@ -342,6 +359,9 @@ class Firmware:
                     await self._send_json({"type": "mcp", "payload": reply})
             case "system":
                 pass
+            case "iot" if self._things is not None:
+                for problem in self._things.obey(message.get("commands")):
+                    self._complain(problem)
             case kind:
                 self._complain(f"unknown message {kind}")
 
@@ -426,7 +446,8 @@ class Firmware:
         if turn is None or turn.done.done():
             self.stray_packets += 1
             return
-        if self.state is not DeviceState.SPEAKING or now < self._settled_at:
+        hearable = self.state is DeviceState.SPEAKING or self.profile.plays_while_listening
+        if not hearable or now < self._settled_at:
             turn.dropped_early += 1
             return
         try:
