@@ -240,7 +240,10 @@ class DeviceDoor:
             max_msg_size=self._limits.message_bytes + 1,  # aiohttp refuses what is as long as its limit
             writer_limit=_WAITING_BYTES // 2,
         )
-        await ws.prepare(request)
+        try:
+            await ws.prepare(request)
+        except ValueError as error:  # aiohttp takes only ASCII for granted
+            raise web.HTTPBadRequest(text="The header Sec-WebSocket-Key is not usable.") from error
         transport = request.transport
         if transport is None:
             return ws

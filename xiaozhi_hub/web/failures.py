@@ -34,6 +34,8 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (StageError, 502),
     (BadAudio, 400),
 )
+_CLIENT_GONE = 499
+"""Nobody sees it; the number is nginx's."""
 _FOR_PROGRAMS = ("/api/", "/xiaozhi/", "/health", "/static/")
 
 
@@ -61,6 +63,9 @@ def failure_middleware(page: FailurePage) -> Middleware:
         try:
             return await handler(request)
         except Exception as error:  # the border of the HTTP request
+            if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                log.debug("%s %s: the client has gone", request.method, request.path)
+                return web.Response(status=_CLIENT_GONE)
             if isinstance(error, web.HTTPException) and error.status < 400:
                 raise
             status, failure = failure_of(request, error)
