@@ -270,7 +270,12 @@ async def not_for_models(bench: Bench) -> str:
 async def vision_address(bench: Bench) -> tuple[str, str]:
     """URL and token of the vision endpoint, as told in `initialize`; `NotApplicable` where there is none."""
     async with tooled(bench) as socket:
-        requests = await _listed(socket)
+        try:
+            requests = await _listed(socket)
+        except Broken as error:  # P-47's business
+            if bench.known.vision:
+                raise
+            raise NotApplicable(f"The server tells no vision endpoint: {error}.") from error
         return _vision(bench, requests)
 
 

@@ -112,8 +112,12 @@ class Socket:
         mask = secrets.token_bytes(4)
         key = int.from_bytes((mask * (len(payload) // 4 + 1))[: len(payload)], "big")
         body = (int.from_bytes(payload, "big") ^ key).to_bytes(len(payload), "big")
+        await self.send_raw(head + mask + body)
+
+    async def send_raw(self, data: bytes) -> None:
+        """Send bytes as they are. Nothing happens when nobody is there."""
         try:
-            self._writer.write(head + mask + body)
+            self._writer.write(data)
             await self._writer.drain()
         except ConnectionError:
             self.timeline.close()
