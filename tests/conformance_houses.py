@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aiohttp import ClientSession
 
 from xiaozhi_hub.conformance import Known, Server, Times, Voice
+from xiaozhi_hub.conformance.mqtt import second_device_id
+from xiaozhi_hub.conformance.run import device_id
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
-from xiaozhi_hub.testing import starting_hub
+from xiaozhi_hub.testing import PROFILES, starting_hub
 
 TIME_ZONE = "America/New_York"
 TIMES = Times(pongless=50.0, quiet_spells=1, ending=30.0, lead_ms=450.0)
@@ -56,6 +59,12 @@ def configuration(*, idle: int = 100, asr: str = "", tts: str = "", llm: str = "
     return BASE.format(zone=TIME_ZONE, idle=idle, asr=asr, tts=tts, llm=llm, more=more, story=STORY)
 
 
+def _mqtt_devices() -> list[str]:
+    """Those of P-57 to P-59, whichever firmware they have; P-57 has two."""
+    ids = [device_id(number, profile) for number in ("P-57", "P-58", "P-59") for profile in PROFILES.values()]
+    return [*ids, *(second_device_id(device_id("P-57", profile), n) for profile in PROFILES.values() for n in (1, 2))]
+
+
 SETTINGS: Mapping[str, tuple[str, Known]] = {
     "usual": (configuration(), Known(pairing=False)),
     "hasty": (configuration(idle=5), Known()),
@@ -66,8 +75,14 @@ SETTINGS: Mapping[str, tuple[str, Known]] = {
     "loading": (configuration() + "  slow:\n", Known(loading=True)),
     "named": ("", Known()),
     "pairing": (configuration(more="devices: {pairing: approve}"), Known(pairing=True)),
-    "vision": (configuration(more="vision: {enabled: true}"), Known(vision=True)),
-    "mqtt": (configuration(idle=5) + "  mqtt_udp:\n", Known(mqtt=True)),
+    "vision": (configuration(), Known(vision=True)),
+    "mqtt": (
+        configuration(
+            idle=5, more=f"devices: {{{', '.join(f'{id_!r}: {{transport: mqtt}}' for id_ in _mqtt_devices())}}}"
+        )
+        + "  mqtt_udp: {port: 0, udp_port: 0}\n",
+        Known(mqtt=True),
+    ),
 }
 """Configuration and what is known of it. The last three belong to features that are not there yet."""
 WHERE: Mapping[str, tuple[str, ...]] = {
@@ -154,7 +169,17 @@ async def house(folder: Path, name: str, speech: Voice) -> AsyncIterator[Server]
                 offered_tools=lambda: sorted(_offered(hub)),
             ),
             times=TIMES,
+            approve=lambda code: _approve(hub, code),
         )
+
+
+async def _approve(hub: Hub, code: str) -> None:
+    """What the owner does."""
+    async with (
+        ClientSession() as http,
+        http.post(f"{hub.local_url}/api/devices/approve", json={"code": code}) as reply,
+    ):
+        assert reply.status == 200, await reply.text()
 
 
 def _device_ids(hub: Hub) -> Callable[[], Awaitable[Sequence[str]]]:

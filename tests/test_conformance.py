@@ -61,7 +61,7 @@ def cases() -> list[object]:
             if check.slow and profile not in SLOW_ONLY_IN and check.number not in SOON_OVER:
                 continue
             marks = []
-            if check.number in NEEDS_MCP and "mcp" not in (firmware.features or ()):
+            if check.number in NEEDS_MCP and not firmware.speaks_mcp:
                 marks = [pytest.mark.skip(reason=f"firmware {firmware.version} in this build has no MCP")]
             elif why := EXPECTED_TO_FAIL.get(check.number):
                 marks = [pytest.mark.xfail(strict=True, reason=why)]

@@ -59,7 +59,7 @@ def usual(method: str, params: Mapping[str, Any]) -> dict[str, Any] | str | None
 @asynccontextmanager
 async def tooled(bench: Bench, answering: Answering = usual) -> AsyncIterator[Socket]:
     """A device that offers tools and answers requests as told, the newest answers last."""
-    if bench.profile.features is None or "mcp" not in bench.profile.features:
+    if not bench.profile.speaks_mcp:
         raise NotForFirmware(f"Firmware {bench.profile.version} of this profile has no MCP.")
     async with TaskScope("conformance-mcp") as scope, bench.greeted() as socket:
 

@@ -63,13 +63,18 @@ async def _channel(bench: Bench) -> AsyncIterator[Channel]:
 async def udp_hello(bench: Bench) -> str:
     ssrcs = []
     for number in range(2):
-        other = Bench(bench.server, bench.profile, f"{bench.device_id[:-5]}{number + 1:02x}:39")
+        other = Bench(bench.server, bench.profile, second_device_id(bench.device_id, number + 1))
         async with _channel(other) as channel:
             nonce = channel.udp["nonce"]
             expect(nonce.startswith("01"), f"the nonce begins with {nonce[:2]}; the device drops what is not 01")
             ssrcs.append(nonce[8:16])
     expect(len(set(ssrcs)) == len(ssrcs), f"two devices share the ssrc {ssrcs[0]}")
     return f"ssrc {', '.join(ssrcs)}"
+
+
+def second_device_id(device_id: str, number: int) -> str:
+    """Another device for the same check."""
+    return f"{device_id[:-5]}{number:02x}{device_id[-3:]}"
 
 
 @check(

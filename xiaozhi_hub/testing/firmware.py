@@ -22,11 +22,11 @@ from xiaozhi_hub.protocol.binary import pack, unpack
 from xiaozhi_hub.protocol.messages import ListenMode
 from xiaozhi_hub.testing.activation import Activation, ask_activation, read_activation, wait_for_activation
 from xiaozhi_hub.testing.check_in import Address, NoLink, check_in
+from xiaozhi_hub.testing.legacy_things import LegacyThings
 from xiaozhi_hub.testing.line import Line
 from xiaozhi_hub.testing.playback import Playback
 from xiaozhi_hub.testing.profile import FirmwareProfile
 from xiaozhi_hub.testing.speech import FRAME_MS, Utterance, quiet
-from xiaozhi_hub.testing.things import LegacyThings
 from xiaozhi_hub.testing.tools import DeviceTools
 from xiaozhi_hub.testing.turn import AlertShown, TurnLog, TurnResult
 
@@ -124,7 +124,7 @@ class Firmware:
         self._unasked: deque[TurnResult] = deque(maxlen=_UNASKED_ANSWERS)
         self._audio_at = 0.0
         self._watch = watch
-        self._things = LegacyThings() if self.profile.iot else None
+        self._things = None if self.profile.speaks_mcp else LegacyThings()
 
     @property
     def connected(self) -> bool:
