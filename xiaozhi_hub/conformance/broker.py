@@ -7,7 +7,7 @@ import json
 import struct
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from xiaozhi_hub.conformance.check import Broken, NotApplicable
 from xiaozhi_hub.conformance.timeline import Timeline
@@ -117,8 +117,7 @@ class Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.DatagramTransport, transport)  # Python 3.11's own is none by name
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         self.received.append((asyncio.get_running_loop().time(), data))
