@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 import pytest
-from served import served, upgrade
+from served import DEVICE_HELLO, frame, read_frame, served, upgrade
 
 
 async def test_what_is_no_http_is_not_logged_with_what_was_sent(caplog: pytest.LogCaptureFixture) -> None:
@@ -37,4 +37,18 @@ async def test_a_device_that_goes_in_mid_request_leaves_no_error(caplog: pytest.
             writer.transport.abort()
         async with hub.http.post(hub.url("/xiaozhi/ota/"), headers={"Device-Id": "y"}) as answer:
             assert answer.status == 200
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_device_that_pings_and_goes_leaves_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as hub:
+        for _ in range(20):
+            reader, writer = await hub.raw(upgrade() + frame(DEVICE_HELLO))
+            await reader.readuntil(b"\r\n\r\n")
+            await read_frame(reader)
+            writer.write(frame(b"?", opcode=9) * 50)
+            writer.transport.abort()
+        async with asyncio.timeout(5):
+            while hub.connections:
+                await asyncio.sleep(0.01)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
