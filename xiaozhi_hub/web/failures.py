@@ -22,6 +22,8 @@ from xiaozhi_hub.errors import (
 )
 
 log = logging.getLogger(__name__)
+_CLIENT_GONE = 499
+"""Nobody sees it; the number is nginx's."""
 FailurePage = Callable[[web.Request, int, HubError], Awaitable[web.Response]]
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (
@@ -34,8 +36,6 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (StageError, 502),
     (BadAudio, 400),
 )
-_CLIENT_GONE = 499
-"""Nobody sees it; the number is nginx's."""
 _FOR_PROGRAMS = ("/api/", "/xiaozhi/", "/health", "/static/")
 
 
