@@ -291,6 +291,25 @@ async def test_a_server_that_never_ends_a_conversation_is_noticed() -> None:
     assert found == "fail" and "nobody speaks, and after 4 s the channel is still open" in why
 
 
+class Senseless(Wrong):
+    async def greet(self) -> None:
+        await self.tell(type="hello", transport="websocket", session_id="s", audio_params=[7])
+
+
+async def test_answers_without_sense_fail_one_check_and_no_more() -> None:
+    def twist(answer: dict[str, Any]) -> Any:
+        return {**answer, "activation": ["code"], "websocket": 7, "firmware": "x", "server_time": []}
+
+    numbers = [check.number for check in CHECKS if check.topic == "ota"]
+    async with wrong_server(ota=twist) as server:
+        found = [await verdict(number, server) for number in numbers]
+    assert {each[0] for each in found} <= {"pass", "fail", "n/a"}
+    assert dict(zip(numbers, found, strict=True))["P-11"][0] == "fail"
+    async with wrong_server(Senseless) as server:
+        assert await verdict("P-19", server) == ("fail", "the hello holds no audio_params")
+        assert (await verdict("P-31", server))[0] == "fail"
+
+
 # -- the command --------------------------------------------------------------------------------------------------
 
 

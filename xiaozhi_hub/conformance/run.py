@@ -62,6 +62,8 @@ async def run_check(check: Check, server: Server, profile: FirmwareProfile) -> R
         return result("fail", f"not done within {limit:.0f} s")
     except (HubError, OSError, aiohttp.ClientError, asyncio.IncompleteReadError) as error:
         return result("fail", f"{type(error).__name__}: {error}")
+    except Exception as error:  # a server may answer anything; what a check stumbles over, a device would, too
+        return result("fail", f"the answer makes no sense: {type(error).__name__}: {error}")
     return result("pass", note or "")
 
 
