@@ -40,8 +40,9 @@ integrations:
   silero_vad: false
   phrases: false
   espeak: false
-  echo: {asr: {say: "question"}}
+  echo: {asr: {say: "question"}, llm: {otherwise: "An answer."}}
 """
+"""The answer does not repeat what was written: the scripted voice takes 100 MB to say 2,000 letters in tones."""
 PER_CONNECTION = 40
 """Messages or frames that share a connection."""
 ANSWER_SECONDS = 15.0

@@ -37,7 +37,7 @@ async def test_the_fuzzer_would_notice_a_failure(tmp_path: Path) -> None:
         logging.getLogger("xiaozhi_hub.web").error("it failed", exc_info=ValueError("why"))
 
     failing = asyncio.create_task(fail())
-    found = await fuzzing().fuzz(tmp_path, 400, seed=1, kinds=("hello",))
+    found = await fuzzing().fuzz(tmp_path, 60, seed=1, kinds=("hello",))
     await failing
     assert any("it failed" in wrong and "ValueError: why" in wrong for wrong in found.wrong)
 
