@@ -84,7 +84,7 @@ SETTINGS: Mapping[str, tuple[str, Known]] = {
         Known(mqtt=True),
     ),
 }
-"""Configuration and what is known of it. The last three belong to features that are not there yet."""
+"""Configuration and what is known of it. The last two belong to features that are not there yet."""
 WHERE: Mapping[str, tuple[str, ...]] = {
     "P-11": ("usual", "pairing"),
     "P-12": ("pairing",),

@@ -26,15 +26,10 @@ SOON_OVER = ("P-44",)
 
 _MCP = "feature missing: device tools over MCP"
 _VISION = "feature missing: the vision endpoint"
-_PAIRING = "feature missing: pairing and tokens"
 _MQTT = "feature missing: the MQTT and UDP transport"
 _FIRMWARE = "feature missing: firmware images"
 EXPECTED_TO_FAIL: dict[str, str] = {
-    "P-11": _PAIRING,
-    "P-12": _PAIRING,
-    "P-13": _PAIRING,
     "P-15": _FIRMWARE,
-    "P-18": _PAIRING,
     "P-47": _MCP,
     "P-48": _MCP,
     "P-49": _MCP,
