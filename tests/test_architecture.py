@@ -31,12 +31,15 @@ RANK = {
     "hub": 8,
     "doctor": 8,
     "testing": 9,
+    "conformance": 9,
     "cli": 9,
     "__main__": 9,
 }
 """Imports point from a higher number to a lower one, or stay in their own room."""
 NEIGHBOURS = {
     ("cli", "testing"),
+    ("cli", "conformance"),
+    ("conformance", "testing"),
     ("__main__", "cli"),
     ("tools", "engines"),
     ("entities", "tools"),

@@ -15,6 +15,7 @@ from xiaozhi_hub.audio.opus import packet_ms, silence
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.testing import (
+    PROFILES,
     DeviceState,
     FakeDevice,
     FirmwareProfile,
@@ -590,3 +591,78 @@ def test_the_queue_holds_what_the_firmware_holds() -> None:
 )
 def test_sentences_are_joined_as_their_language_does(sentences: tuple[str, ...], said: str) -> None:
     assert TurnResult(sentences=sentences).said == said
+
+
+# -- generations of firmware --------------------------------------------------------------------------------------
+
+
+async def answers_old(talk: Talk) -> None:
+    """As `answers_each`, to a device that also tells of its things."""
+    while True:
+        while (await talk.messages.get())["type"] != "listen":
+            pass
+        await talk.uplink(len(talk.packets) + 6)
+        await talk.answer()
+
+
+async def test_old_firmware_describes_its_things_and_tells_only_what_changed() -> None:
+    async with serve(answers_old) as hub, device(hub, profile=PROFILES["1.6.2"]) as fake:
+        await fake.ask(QUESTION)
+        fake.settings.volume = 31
+        await fake.ask(QUESTION)
+    sent = [line for line in fake.conversation if "→ iot" in line]
+    assert ["descriptors" in line for line in sent] == [True, True, True, False, False]
+    assert '"name": "Speaker"' in sent[0] and "theme" in sent[3]
+    assert '"volume": 31' in sent[4] and "theme" not in sent[4]
+    assert all("session_id" not in line for line in sent)
+
+
+async def test_old_firmware_obeys_commands_and_would_crash_on_wrong_ones() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.tell(type="iot", commands=[{"name": "Speaker", "method": "SetVolume", "parameters": {"volume": 9}}])
+        await talk.tell(type="iot", commands=[{"name": "Speaker", "method": "SetVolume", "parameters": {}}])
+        await talk.tell(type="iot", commands=[{"method": "SetVolume"}])
+        await answers_old(talk)
+
+    async with serve(script) as hub, device(hub, profile=PROFILES["1.7"]) as fake:
+        await fake.ask(QUESTION)
+    assert [complaint.partition(":")[0] for complaint in fake.complaints] == [
+        "Speaker.SetVolume without a number volume",
+        "a command without name and method",
+    ]
+    assert fake.settings.volume == 9
+
+
+async def test_before_1_7_2_sound_is_played_while_it_listens() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.uplink(5)
+        await talk.speak(VOICE[:3])
+        await talk.answer()
+
+    async with serve(script) as hub, device(hub, profile=PROFILES["1.6.2"]) as fake:
+        result = await fake.ask(QUESTION)
+    assert result.dropped_early == 0
+
+
+async def test_the_wake_word_in_an_answer_makes_only_new_firmware_listen_at_once() -> None:
+    async def script(talk: Talk) -> None:
+        await talk.listens()
+        await talk.tell(type="tts", state="start")
+        await talk.speak(VOICE)
+
+    for version, state in (("2.0", DeviceState.SPEAKING), ("2.4.2", DeviceState.LISTENING)):
+        async with serve(script) as hub, device(hub, profile=PROFILES[version]) as fake:
+            await fake.press_button()
+            await fake.speaking()
+            await fake.wake()
+            assert fake.state is state
+
+
+@pytest.mark.parametrize("version", PROFILES)
+async def test_a_check_in_looks_as_the_generation_does(version: str) -> None:
+    async with serve(says_nothing) as hub, device(hub, profile=PROFILES[version]):
+        headers, body = hub.check_ins[0]
+    newest = version == "2.4.2"
+    assert headers["Activation-Version"] == ("2" if newest else "1")
+    assert len(headers.get("Serial-Number", "")) == (32 if newest else 0)
+    assert ("display" in body) == (version not in ("1.6.2", "1.7", "1.8"))

@@ -26,12 +26,15 @@ class EchoLlm(Llm):
             "echo", Role.LLM, "Echo model", streams_output=True, licence="Apache-2.0", detail="script"
         )
         self.behaviour = Behaviour(Role.LLM, options)
+        self.offered: set[str] = set()
+        """The names of all tools that it could have called so far."""
         self._word_delay: float = options["word_delay"]
         self._replies = {_plain(text): reply for text, reply in options["replies"].items()}
         self._rules: list[dict[str, Any]] = options["rules"]
         self._otherwise: str = options["otherwise"]
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
+        self.offered.update(tool.name for tool in request.tools)
         await self.behaviour.act()
         heard = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
         last = request.messages[-1] if request.messages else Message("user", "")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from xiaozhi_hub.testing.device import FakeDevice
 from xiaozhi_hub.testing.firmware import DeviceState, NoAnswer
-from xiaozhi_hub.testing.house import running_hub
+from xiaozhi_hub.testing.house import running_hub, starting_hub
 from xiaozhi_hub.testing.playback import Playback
-from xiaozhi_hub.testing.profile import FirmwareProfile
+from xiaozhi_hub.testing.profile import PROFILES, FirmwareProfile
 from xiaozhi_hub.testing.speech import Utterance, quiet, speech_end_ms
 from xiaozhi_hub.testing.tools import FirmwareTool
 from xiaozhi_hub.testing.turn import AlertShown, TurnResult
 
 __all__ = [
+    "PROFILES",
     "AlertShown",
     "DeviceState",
     "FakeDevice",
@@ -24,4 +25,5 @@ __all__ = [
     "quiet",
     "running_hub",
     "speech_end_ms",
+    "starting_hub",
 ]

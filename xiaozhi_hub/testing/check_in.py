@@ -152,7 +152,7 @@ def read_mqtt_address(section: object) -> MqttAddress:
 
 def system_report(device_id: str, client_id: str, language: str, profile: FirmwareProfile) -> dict[str, Any]:
     """The body of a check-in (firmware board.cc, wifi_board.cc)."""
-    return {
+    report: dict[str, Any] = {
         "version": 2,
         "language": language,
         "flash_size": 16777216,
@@ -181,3 +181,6 @@ def system_report(device_id: str, client_id: str, language: str, profile: Firmwa
             "mac": device_id,
         },
     }
+    if not profile.reports_display:
+        del report["display"]
+    return report

@@ -154,6 +154,8 @@ class FakeDevice(Firmware):
         """Say the wake word: the device calls the hub, sends its sound, and listens. Interrupts a speaking one."""
         if self.state is DeviceState.SPEAKING:
             await self.abort("wake_word_detected")
+            if not self.profile.listens_after_wake_abort:
+                return  # it goes on playing until `tts stop`, as after the button
             if (turn := self._turn) is not None:
                 turn.cut_ms = turn.playback.cut(self._loop.time())
                 turn.stopped = True

@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from enum import StrEnum
@@ -38,6 +38,10 @@ _CONVERSATION_LINES = 500
 _UNASKED_ANSWERS = 32
 _VOICE = 0.003 * 32768
 """RMS of 10 ms from which a person hears something: -50 dB below full scale."""
+
+
+Watch = Callable[[float, bool, str | bytes], None]
+"""``watch(at, sent, frame)``: told of each frame, sent by the device or not, at the moment (loop time) it passes."""
 
 
 class DeviceState(StrEnum):
@@ -74,6 +78,7 @@ class Firmware:
         mode: ListenMode = "auto",
         profile: FirmwareProfile | None = None,
         listens: bool = True,
+        watch: Watch | None = None,
     ) -> None:
         if (ota_url is None) == (url is None):
             raise ValueError("a device needs ota_url or url")
@@ -126,6 +131,7 @@ class Firmware:
         """What happens now, or the last thing that did."""
         self._unasked: deque[TurnResult] = deque(maxlen=_UNASKED_ANSWERS)
         self._audio_at = 0.0
+        self._watch = watch
 
     @property
     def connected(self) -> bool:
@@ -276,6 +282,8 @@ class Firmware:
         async with aclosing(line.frames()) as frames:
             async for frame in frames:
                 now = self._loop.time()
+                if self._watch is not None:
+                    self._watch(now, False, frame)
                 if isinstance(frame, str):
                     await self._on_text(frame, now)
                 else:
@@ -295,6 +303,8 @@ class Firmware:
         await self._write(pack(self._framing, opus))
 
     async def _write(self, data: str | bytes) -> None:
+        if self._watch is not None:
+            self._watch(self._loop.time(), True, data)
         if self._line is not None and not self._line.ended and not await self._line.write(data):
             self._note("·", "the connection is gone")
             self._ended()
@@ -488,7 +498,8 @@ class Firmware:
         if turn is None or turn.done.done():
             self.stray_packets += 1
             return
-        if self.state is not DeviceState.SPEAKING or now < self._settled_at:
+        hearable = self.state is DeviceState.SPEAKING or self.profile.plays_while_listening
+        if not hearable or now < self._settled_at:
             turn.dropped_early += 1
             return
         try:

@@ -21,9 +21,16 @@ async def running_hub(folder: Path, configuration: str, patience: Patience = PAT
 
     It listens on 127.0.0.1 only, on a port of its own (`Hub.local_url`), and announces nothing.
     """
-    async with Hub(_configured(folder, configuration), patience) as hub:
+    async with starting_hub(folder, configuration, patience) as hub:
         async with asyncio.timeout(READY_SECONDS):
             await hub.ready()
+        yield hub
+
+
+@asynccontextmanager
+async def starting_hub(folder: Path, configuration: str, patience: Patience = PATIENCE) -> AsyncIterator[Hub]:
+    """As `running_hub`, but its engines may still be starting."""
+    async with Hub(_configured(folder, configuration), patience) as hub:
         yield hub
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,12 @@ class FirmwareProfile:
     """How long it waits after the hub said that nobody has approved it yet."""
     unclear_seconds: float = 10.0
     """… after any other answer (application.cc)."""
+    plays_while_listening: bool = False
+    """It plays what comes before ``tts start`` (before 1.7.2); ``tts start`` then throws away the rest."""
+    listens_after_wake_abort: bool = True
+    """The wake word in an answer makes it listen at once (from 2.2.3 on); before, it waits for ``tts stop``."""
+    reports_display: bool = True
+    """Its check-in describes the display (from 2.0 on)."""
 
     @property
     def number(self) -> tuple[int, ...]:
@@ -45,3 +53,34 @@ class FirmwareProfile:
     def speaks_mcp(self) -> bool:
         """Its tools are told over MCP; else it describes things (before 1.8)."""
         return self.features is not None and "mcp" in self.features
+
+
+PROFILES: Mapping[str, FirmwareProfile] = MappingProxyType(
+    {
+        "1.6.2": FirmwareProfile(
+            version="1.6.2",
+            queue_packets=10,
+            drains=False,
+            features=None,
+            answers_mcp=False,
+            stores_session_id=False,
+            plays_while_listening=True,
+            listens_after_wake_abort=False,
+            reports_display=False,
+        ),
+        "1.7": FirmwareProfile(
+            version="1.7.7",
+            drains=False,
+            features=(),
+            answers_mcp=False,
+            listens_after_wake_abort=False,
+            reports_display=False,
+        ),
+        "1.8": FirmwareProfile(version="1.8.0", drains=False, listens_after_wake_abort=False, reports_display=False),
+        "2.0": FirmwareProfile(version="2.0.0", drains=False, listens_after_wake_abort=False),
+        "2.2.2": FirmwareProfile(version="2.2.2", board="esp-hi", answers_pings=False, listens_after_wake_abort=False),
+        "2.4.2": FirmwareProfile(version="2.4.2", activation_version=2, settle_ms=60.0),
+    }
+)
+"""One build for each generation that a hub meets, oldest first. 1.7 is one configured for IoT; esp-hi is the board that was
+seen not to answer pings."""

@@ -20,6 +20,7 @@ from xiaozhi_hub.web.failures import failure_middleware
 from xiaozhi_hub.web.hosts import is_safe_for_pages
 from xiaozhi_hub.web.ota import Contribution, Ota, clock
 from xiaozhi_hub.web.pages import Pages
+from xiaozhi_hub.web.peer_faults import PeerFaults
 from xiaozhi_hub.web.status import HubStatus
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,9 @@ async def serve(app: web.Application, host: str, ports: Sequence[int]) -> AsyncI
 
     Raises `HubError` when a port cannot be had. Leaving takes a few seconds at most, whoever is connected.
     """
+    http_log = logging.getLogger(f"{__name__}.http")
+    if not any(isinstance(each, PeerFaults) for each in http_log.filters):
+        http_log.addFilter(PeerFaults())
     runner = web.AppRunner(
         app,
         access_log=None,
@@ -100,7 +104,7 @@ async def serve(app: web.Application, host: str, ports: Sequence[int]) -> AsyncI
         shutdown_timeout=_STOP_S,
         keepalive_timeout=_IDLE_S,
         lingering_time=_STOP_S,
-        logger=logging.getLogger(f"{__name__}.http"),
+        logger=http_log,
     )
     await runner.setup()
     try:

@@ -106,9 +106,9 @@ class WebSocketLink(Link):
     async def _next(self) -> DeviceMessage | Packet | None:
         # Runs some twenty times a second for every device that listens: no task, no timer, no log line for a frame.
         while not self.close_reason:
-            frame = await self._ws.receive()
-            kind = frame.type
             try:
+                frame = await self._ws.receive()
+                kind = frame.type
                 if kind is WSMsgType.BINARY:
                     if not self._frames.allows(self._loop.time()):
                         raise ProtocolError("too many audio frames", code="rate-limit", close=True)
@@ -126,6 +126,8 @@ class WebSocketLink(Link):
                     await self.close(error.message, WSCloseCode.POLICY_VIOLATION)
                 else:
                     self._drop(error.message)
+            except ConnectionError as error:  # it pinged and was gone before the pong
+                self._ended(f"connection lost: {error}")
             else:
                 self._ended("the device closed the connection")
         return None
@@ -240,7 +242,10 @@ class DeviceDoor:
             max_msg_size=self._limits.message_bytes + 1,  # aiohttp refuses what is as long as its limit
             writer_limit=_WAITING_BYTES // 2,
         )
-        await ws.prepare(request)
+        try:
+            await ws.prepare(request)
+        except ValueError as error:  # aiohttp takes only ASCII for granted
+            raise web.HTTPBadRequest(text="The header Sec-WebSocket-Key is not usable.") from error
         transport = request.transport
         if transport is None:
             return ws

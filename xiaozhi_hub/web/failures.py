@@ -22,6 +22,8 @@ from xiaozhi_hub.errors import (
 )
 
 log = logging.getLogger(__name__)
+_CLIENT_GONE = 499
+"""Nobody sees it; the number is nginx's."""
 FailurePage = Callable[[web.Request, int, HubError], Awaitable[web.Response]]
 
 _STATUS: tuple[tuple[type[HubError], int], ...] = (
@@ -61,6 +63,9 @@ def failure_middleware(page: FailurePage) -> Middleware:
         try:
             return await handler(request)
         except Exception as error:  # the border of the HTTP request
+            if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                log.debug("%s %s: the client has gone", request.method, request.path)
+                return web.Response(status=_CLIENT_GONE)
             if isinstance(error, web.HTTPException) and error.status < 400:
                 raise
             status, failure = failure_of(request, error)

@@ -1,0 +1,29 @@
+"""What a peer does wrong is no failure of the hub: it must neither fill the log nor get what it sent into it."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp.http_exceptions import HttpProcessingError
+
+
+class PeerFaults(logging.Filter):
+    """Makes one debug line of aiohttp's tracebacks about requests that are no HTTP.
+
+    They quote the line they stumbled over, which may be the one that holds a device's token.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, HttpProcessingError):
+            return True
+        if not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
+            return False
+        record.levelno, record.levelname = logging.DEBUG, logging.getLevelName(logging.DEBUG)
+        record.exc_info = record.exc_text = None
+        record.msg = f"{record.getMessage()}: {type(error).__name__}"
+        record.args = None
+        return True
+
+
+__all__ = ["PeerFaults"]
