@@ -17,6 +17,9 @@ from typing import Any
 
 import numpy as np
 from aiohttp import ClientSession
+from esp_image import image
+from seeing_model import Server as Model
+from seeing_model import serving
 
 from xiaozhi_hub.conformance import Known, Server, Times, Voice
 from xiaozhi_hub.conformance.mqtt import second_device_id
@@ -25,6 +28,7 @@ from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
+from xiaozhi_hub.store.rollouts import ReleaseState, Rollouts
 from xiaozhi_hub.testing import PROFILES, starting_hub
 
 TIME_ZONE = "America/New_York"
@@ -35,6 +39,8 @@ STORY = " ".join(
     f"Part {number} of the story: a fox went over the hill and came to a river with {number} boats."
     for number in range(20)
 )
+NEW = "99.0.0"
+BOARDS = sorted({profile.board for profile in PROFILES.values()})
 BASE = """
 hub: {{time_zone: {zone}}}
 voice: {{vad: echo, asr: echo, tts: echo, llm: echo}}
@@ -75,6 +81,7 @@ SETTINGS: Mapping[str, tuple[str, Known]] = {
     "loading": (configuration() + "  slow:\n", Known(loading=True)),
     "named": ("", Known()),
     "pairing": (configuration(more="devices: {pairing: approve}"), Known(pairing=True)),
+    "firmware": (configuration(more="limits: {downloads: 20}"), Known()),
     "vision": (configuration(), Known(vision=True)),
     "mqtt": (
         configuration(
@@ -84,12 +91,13 @@ SETTINGS: Mapping[str, tuple[str, Known]] = {
         Known(mqtt=True),
     ),
 }
-"""Configuration and what is known of it. The last two belong to features that are not there yet."""
+"""Configuration and what is known of it."""
 WHERE: Mapping[str, tuple[str, ...]] = {
     "P-11": ("usual", "pairing"),
     "P-12": ("pairing",),
     "P-13": ("pairing",),
     "P-14": ("loading",),
+    "P-15": ("firmware",),
     "P-16": ("named",),
     "P-18": ("usual", "pairing"),
     "P-30": ("usual", "asr fails", "llm fails", "tts fails", "tts fails later"),
@@ -152,12 +160,21 @@ async def houses(folder: Path, names: Sequence[str]) -> AsyncIterator[dict[str, 
 @asynccontextmanager
 async def house(folder: Path, name: str, speech: Voice) -> AsyncIterator[Server]:
     text, known = SETTINGS[name]
-    if name == "loading":
-        _slow_integration(folder)
-    async with starting_hub(folder, text) as hub:
+    async with AsyncExitStack() as stack:
+        if name == "loading":
+            _slow_integration(folder)
+        if name == "firmware":
+            _images(folder)
+        if name == "vision":
+            model = await stack.enter_async_context(serving(Model()))
+            text += f"  openai_compatible: {{url: 'http://127.0.0.1:{model.port}/v1'}}\n"
+        hub = await stack.enter_async_context(starting_hub(folder, text))
         if name != "loading":
             async with asyncio.timeout(30):
                 await hub.ready()
+        if name == "firmware":
+            for board in BOARDS:
+                await Rollouts(hub.database).release(board, NEW, ReleaseState.RELEASED, 0.0)
         yield Server(
             speech,
             ota_url=f"{hub.local_url}/xiaozhi/ota/",
@@ -171,6 +188,14 @@ async def house(folder: Path, name: str, speech: Voice) -> AsyncIterator[Server]
             times=TIMES,
             approve=lambda code: _approve(hub, code),
         )
+
+
+def _images(folder: Path) -> None:
+    """New firmware for every board that asks."""
+    for board in BOARDS:
+        path = folder / "firmware" / board / f"{NEW}.bin"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(image(NEW))
 
 
 async def _approve(hub: Hub, code: str) -> None:

@@ -24,26 +24,7 @@ SLOW_ONLY_IN = ("1.6.2", "2.4.2")
 SOON_OVER = ("P-44",)
 """Slow anywhere but here: this hub is set to hang up after 5 s."""
 
-_MCP = "feature missing: device tools over MCP"
-_VISION = "feature missing: the vision endpoint"
-_MQTT = "feature missing: the MQTT and UDP transport"
-_FIRMWARE = "feature missing: firmware images"
-EXPECTED_TO_FAIL: dict[str, str] = {
-    "P-15": _FIRMWARE,
-    "P-47": _MCP,
-    "P-48": _MCP,
-    "P-49": _MCP,
-    "P-50": _MCP,
-    "P-51": _MCP,
-    "P-52": _MCP,
-    "P-53": _MCP,
-    "P-54": _VISION,
-    "P-55": _VISION,
-    "P-56": _VISION,
-    "P-57": _MQTT,
-    "P-58": _MQTT,
-    "P-59": _MQTT,
-}
+EXPECTED_TO_FAIL: dict[str, str] = {}
 """What this hub cannot do yet. Strict: an entry whose feature has come makes its test fail until it is taken out."""
 NEEDS_MCP = frozenset(f"P-{number}" for number in range(47, 57))
 """What only devices with tools do; they learn of the vision endpoint over MCP, too."""
