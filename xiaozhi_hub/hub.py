@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xiaozhi_hub import __version__
 from xiaozhi_hub.audio import ogg
@@ -38,7 +39,6 @@ from xiaozhi_hub.dialog.intents import Intents
 from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
-from xiaozhi_hub.discovery import Discovery, network_addresses
 from xiaozhi_hub.engines.base import Asr
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -70,6 +70,9 @@ from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.sharing import Sharing
 from xiaozhi_hub.web.status import HubStatus, PartStatus
 from xiaozhi_hub.web.transports import transport_offer
+
+if TYPE_CHECKING:
+    from xiaozhi_hub.discovery import Discovery
 
 log = logging.getLogger(__name__)
 
@@ -330,6 +333,10 @@ class Hub:
     async def announce(self) -> None:
         """Tell the local network where the hub is."""
         if self.config.discovery.enabled:
+            from xiaozhi_hub.discovery import (
+                Discovery,  # not before the ports are open: a device may be waiting for them
+            )
+
             ip = self.config.server.ip
             only = None if ip == "0.0.0.0" else (ip,)
             self.discovery = Discovery(self.config.hub.name, self.port, __version__, only=only)
@@ -346,6 +353,8 @@ class Hub:
         ip = self.config.server.ip
         if ip != "0.0.0.0":
             return (ip,)
+        from xiaozhi_hub.discovery import network_addresses
+
         return (self.discovery.addresses if self.discovery is not None else ()) or network_addresses()
 
     @property

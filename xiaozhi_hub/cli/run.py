@@ -37,9 +37,13 @@ def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C. Returns the exit code: 0 after a clean stop, 1 when the hub could not start."""
     # Before numpy is imported: its threads only get into each other's way on products as small as the hub's.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from xiaozhi_hub.core.config import ensure_config_folder, load_config
-    from xiaozhi_hub.diagnostics import set_up_logging
-    from xiaozhi_hub.errors import HubError
+    from xiaozhi_hub.core.collector import building_to_last
+
+    with building_to_last():  # a device that starts with the hub waits: looking for garbage costs a tenth of the start
+        import xiaozhi_hub.hub  # noqa: F401
+        from xiaozhi_hub.core.config import ensure_config_folder, load_config
+        from xiaozhi_hub.diagnostics import set_up_logging
+        from xiaozhi_hub.errors import HubError
 
     folder: Path = args.config.resolve()
     try:

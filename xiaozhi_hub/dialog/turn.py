@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 LEAD_IN_MS = 100
 """The device empties its queue when it handles ``tts start``, at its leisure: what arrives within about this time may be lost,
 so it is silence, and the voice follows just before that has been played (firmware application.cc)."""
-LEAD_IN_SPARE_MS = 10
+LEAD_IN_SPARE_MS = 30
 """How much earlier than needed the first voice packet leaves, for the network's jitter."""
 SENTENCES_AHEAD = 2
 """Sentences that are rendered while an earlier one plays."""
