@@ -137,6 +137,37 @@ async def test_an_always_listening_device_is_answered_again_without_another_star
     assert sum("→ listen start" in line for line in speaker.conversation) == 1
 
 
+async def test_who_speaks_into_the_answer_is_heard_and_the_answer_ends(hub_with: HubMaker) -> None:
+    story = "recite a poem about frogs"
+    async with hub_with("llm: {}, tts: {ms: 5000}") as hub, device(hub, mode="realtime") as speaker:
+        telling = asyncio.create_task(speaker.ask(spoken(story)))
+        await speaker.speaking()
+        await asyncio.sleep(0.3)
+        await speaker.interrupt(spoken("turn off the bed light"))
+        told = await telling
+        second = await speaker.answer()
+        await last_turn(hub, 2)
+        turns = await hub.history.turns(10)
+    assert second.said == "Turned off the Bed Light."
+    outcomes = {turn.heard: turn.outcome for turn in turns}
+    assert outcomes[story] is Outcome.INTERRUPTED and outcomes["turn off the bed light"] is Outcome.ANSWERED
+    assert told.stamps["tts_stop"] < told.stamps["tts_start"] + 3000
+    assert speaker.complaints == []
+
+
+async def test_nobody_speaks_into_an_answer_and_it_is_told_to_its_end(hub: Hub) -> None:
+    async with device(hub, mode="realtime") as speaker:
+        await speaker.ask(spoken("turn on the bed light"))
+        await speaker.abort()  # harmless: nothing is playing
+        result = await speaker.ask(spoken("recite a poem about frogs"))
+        ring = asyncio.create_task(hub.announcer.ring(speaker.device_id, "Tea is ready.", "en", rounds=1))
+        assert (await speaker.next_answer()).said == "Tea is ready."
+        assert await ring
+        after = await speaker.ask(spoken("turn off the bed light"))
+    assert result.said == "Sorry, I don't know how to do that."
+    assert after.said == "Turned off the Bed Light."
+
+
 async def test_text_takes_the_same_path_as_speech(hub: Hub) -> None:
     async with device(hub) as speaker:
         result = await speaker.ask_text("turn on the bed light")

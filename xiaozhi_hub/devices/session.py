@@ -43,6 +43,14 @@ POLITE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class _Running:
+    """A turn and its task."""
+
+    turn: Turn
+    task: asyncio.Task[Outcome]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceProfile:
     """What the hub knows of the asking device and its place in the house."""
 
@@ -75,8 +83,10 @@ class Session:
         self._scope = TaskScope(f"session-{link.session_id}")
         self._ears: Ears | None = None
         self._mic: Mic | None = None
-        self._turn: Turn | None = None
-        self._task: asyncio.Task[Outcome] | None = None
+        self._now: _Running | None = None
+        """The newest turn: it listens, or answers."""
+        self._answering: _Running | None = None
+        """The turn before that, where the microphone stays open while the hub speaks."""
         self._mode = "auto"
         self._failures = 0
         self.active_at = self._loop.time()
@@ -89,12 +99,14 @@ class Session:
     @property
     def turn_id(self) -> str:
         """The turn that runs now; empty when there is none."""
-        return self._turn.info.id if self._turn is not None else ""
+        running = self._answering or self._now
+        return running.turn.info.id if running is not None else ""
 
     @property
     def busy(self) -> bool:
         """Somebody is speaking, the person or the hub."""
-        return self._turn is not None and (self._turn.hub_speaks or self._turn.person_speaks)
+        running = (each.turn for each in (self._now, self._answering) if each is not None)
+        return any(turn.hub_speaks or turn.person_speaks for turn in running)
 
     async def run(self) -> None:
         """Serve the link; returns when it has ended, whoever ended it."""
@@ -115,7 +127,9 @@ class Session:
         match message:
             case ListenStart(mode=mode):
                 self._mode = mode
-                if not self._answers_already():
+                if self._answers_already():
+                    self._listen_on()
+                else:
                     await self._interrupt()
                     self._listen()
             case ListenStop():
@@ -138,7 +152,7 @@ class Session:
     def _answers_already(self) -> bool:
         """Does the device only say that it listens, after a text of its own or a ring that it is hearing? What would
         interrupt these begins with ``abort`` (firmware application.cc)."""
-        return self._turn is not None and self._turn.info.channel is not Channel.VOICE
+        return self._now is not None and self._now.turn.info.channel is not Channel.VOICE
 
     async def _on_detect(self, text: str) -> None:
         self.active_at = self._loop.time()
@@ -147,6 +161,7 @@ class Session:
         await self._interrupt()
         info = self._info(Channel.TEXT)
         self._start(Turn(self._parts, self.link, info, self._conversation), lambda turn: turn.text(text))
+        self._listen_on()
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -163,10 +178,30 @@ class Session:
     def _listen(self) -> None:
         """Begin to hear the next question."""
         self._mic = Mic()
-        turn = Turn(self._parts, self.link, self._info(Channel.VOICE), self._conversation, mode=self._mode)
+        turn = Turn(
+            self._parts,
+            self.link,
+            self._info(Channel.VOICE),
+            self._conversation,
+            mode=self._mode,
+            speech_began=self._barge_in,
+            speech_ended=self._listen_on,
+        )
         turn.standby = self._line_kept() and self._quiet_seconds() > self._idle_seconds
         mic = self._mic
         self._start(turn, lambda turn: self._hear(turn, mic))
+
+    def _listen_on(self) -> None:
+        """Hear what the person says into the answer, where the microphone stays open (mode ``realtime``)."""
+        if self._mode == "realtime" and self._answering is None and self._now is not None:
+            self._answering = self._now
+            self._listen()
+
+    async def _barge_in(self) -> None:
+        """The person speaks: what the hub was saying ends. Its last packets are still in the device's queue."""
+        answering, self._answering = self._answering, None
+        if answering is not None:
+            await cancel_and_wait(answering.task)
 
     async def _hear(self, turn: Turn, mic: Mic) -> Outcome:
         if self._ears is None:
@@ -180,17 +215,21 @@ class Session:
         return await turn.voice(mic, self._ears)
 
     def _start(self, turn: Turn, run: Callable[[Turn], object]) -> None:
-        self._turn = turn
         work = run(turn)
         assert asyncio.iscoroutine(work)
-        self._task = self._scope.start(work, name=f"turn-{turn.info.id}")
-        self._task.add_done_callback(lambda task: self._on_turn_done(turn, task))
+        task = self._scope.start(work, name=f"turn-{turn.info.id}")
+        self._now = _Running(turn, task)
+        task.add_done_callback(lambda task: self._on_turn_done(turn, task))
 
     def _on_turn_done(self, turn: Turn, task: asyncio.Task[Outcome]) -> None:
-        if self._turn is not turn:
+        mic: Mic | None = None
+        if self._now is not None and self._now.turn is turn:
+            self._now = None
+            mic, self._mic = self._mic, None
+        elif self._answering is not None and self._answering.turn is turn:
+            self._answering = None
+        else:
             return
-        self._turn = None
-        mic, self._mic = self._mic, None
         if task.cancelled() or task.exception() is not None:
             return
         if task.result() is not Outcome.NO_SPEECH:
@@ -201,14 +240,14 @@ class Session:
             self._scope.start(self.link.close("it failed again and again"), name="give-up")
             return
         only_noise = task.result() is Outcome.NO_SPEECH and mic is not None and self._mode != "manual"
-        if only_noise or self._mode == "realtime":  # the device is still listening, and will not say so again
-            self._listen()
+        if self._now is None and (only_noise or self._mode == "realtime"):
+            self._listen()  # the device is still listening, and will not say so again
 
     async def _interrupt(self) -> None:
-        """End the turn that runs, if any; returns when nothing of it can be sent any more."""
-        task, self._task = self._task, None
-        self._turn = self._mic = None
-        if task is not None:
+        """End the turns that run, if any; returns when nothing of them can be sent any more."""
+        running = [each.task for each in (self._now, self._answering) if each is not None]
+        self._now = self._answering = self._mic = None
+        for task in running:
             await cancel_and_wait(task)
 
     # -- the hub speaks first, and the end ------------------------------------------------------------------------
@@ -217,15 +256,16 @@ class Session:
         """Ring and say *text*; waits for whoever is speaking. False when the link ended before it was heard."""
         try:
             async with asyncio.timeout(POLITE_SECONDS):
-                while self.busy and self._task is not None:
-                    await asyncio.wait([self._task], timeout=0.5)
+                while self.busy and (running := self._answering or self._now) is not None:
+                    await asyncio.wait([running.task], timeout=0.5)
         except TimeoutError:
             log.info("%s talks on and on; ringing anyway", self.device_id)
         await self._interrupt()
         turn = Turn(self._parts, self.link, self._info(Channel.ANNOUNCEMENT, language), self._conversation)
         self._start(turn, lambda turn: turn.announce(text, rounds))
-        task = self._task
-        assert task is not None
+        assert self._now is not None
+        task = self._now.task
+        self._listen_on()
         await asyncio.wait([task])
         # Whoever stops the ringing has heard it.
         return not self.link.closed

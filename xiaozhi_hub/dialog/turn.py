@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 LEAD_IN_MS = 100
 """The device empties its queue when it handles ``tts start``, at its leisure: what arrives within about this time may be lost,
 so it is silence, and the voice follows just before that has been played (firmware application.cc)."""
-LEAD_IN_SPARE_MS = 30
+LEAD_IN_SPARE_MS = 20
 """How much earlier than needed the first voice packet leaves, for the network's jitter."""
 SENTENCES_AHEAD = 2
 """Sentences that are rendered while an earlier one plays."""
@@ -103,12 +103,23 @@ class Turn:
     """Make one, run exactly one of its coroutines in a task, and throw it away."""
 
     def __init__(
-        self, parts: TurnParts, link: Link, info: TurnInfo, conversation: Conversation, *, mode: str = ""
+        self,
+        parts: TurnParts,
+        link: Link,
+        info: TurnInfo,
+        conversation: Conversation,
+        *,
+        mode: str = "",
+        speech_began: Callable[[], Awaitable[None]] | None = None,
+        speech_ended: Callable[[], None] | None = None,
     ) -> None:
+        """*speech_began* is awaited when the person begins to speak, *speech_ended* is called when what was said is known."""
         self._parts = parts
         self._link = link
         self._conversation = conversation
         self._mode = mode
+        self._speech_began = speech_began
+        self._speech_ended = speech_ended
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._started_at = time.time()
@@ -228,9 +239,13 @@ class Turn:
             async for event in events:
                 if isinstance(event, Heard):
                     heard = event.transcript
+                elif self._speech_began is not None:
+                    await self._speech_began()
         if heard is None:
             return Outcome.NO_SPEECH
         self._heard = heard
+        if self._speech_ended is not None:
+            self._speech_ended()
         if not heard.text:
             if self.standby:
                 return Outcome.NO_SPEECH

@@ -73,6 +73,17 @@ class FakeDevice(Firmware):
             await self._listen()
         await turn.spoken.wait()
 
+    async def interrupt(self, question: PcmChunk | Utterance) -> None:
+        """Speak into the answer, as is possible in full duplex; returns when the last word has been sent. Then fetch the
+        `answer`."""
+        if self.mode != "realtime" or self.state is not DeviceState.SPEAKING:
+            raise RuntimeError("only a device that speaks and listens at the same time can be interrupted by voice")
+        before = self._turn
+        turn = self._asked = self._interrupting = self._begin_turn(asked=True)
+        self._turn = before
+        self._speech, self._speech_at = question if isinstance(question, Utterance) else Utterance.of(question), 0
+        await turn.spoken.wait()
+
     async def answer(self, within: float = ANSWER_SECONDS) -> TurnResult:
         """Wait for the answer to what was said last, and hear it to its end."""
         turn, self._asked = self._asked, None

@@ -127,6 +127,8 @@ class Firmware:
         self._settled_at = 0.0
         self._relistening = False
         self._start_waits = False
+        self._interrupting: TurnLog | None = None
+        """What the person says into the answer."""
         self._turn: TurnLog | None = None
         """What happens now, or the last thing that did."""
         self._unasked: deque[TurnResult] = deque(maxlen=_UNASKED_ANSWERS)
@@ -343,9 +345,10 @@ class Firmware:
         while self.connected:
             frame_at = began + index * FRAME_MS / 1000
             await asyncio.sleep(max(0.0, frame_at + FRAME_MS / 1000 - self._loop.time()))
-            if self._speech is None or self._turn is None:
+            turn = self._interrupting or self._turn
+            if self._speech is None or turn is None:
                 await self._send_audio(silence[index % len(silence)])
-            elif await self._send_speech(self._speech, self._turn, frame_at):
+            elif await self._send_speech(self._speech, turn, frame_at):
                 return
             index += 1
 
@@ -537,6 +540,8 @@ class Firmware:
         assert turn is not None
         turn.stopped = True
         turn.stamp("tts_stop", now)
+        if self._interrupting is not None:
+            self._turn, self._interrupting = self._interrupting, None
         if not self.profile.drains and self.mode == "auto":
             turn.cut_ms = turn.playback.cut(now)
         self._become(DeviceState.IDLE if self.mode == "manual" else DeviceState.LISTENING)
