@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 
 from xiaozhi_hub.core.flow import Packet
 
@@ -17,7 +18,9 @@ class Mic:
     One reader. `finish` ends it (push-to-talk released); `poke` wakes the reader although nothing was said.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, before: Sequence[Packet] = ()) -> None:
+        self.before = tuple(before)
+        """What came just before: it is no speech of this turn, but the first word may begin in it."""
         self._packets: deque[tuple[Packet, float]] = deque()
         self._ms = 0.0
         self._news = asyncio.Event()

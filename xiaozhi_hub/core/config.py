@@ -100,6 +100,8 @@ class ConversationConfig:
 
     idle_s: float = 60
     """The hub hangs up when nobody has spoken for so long."""
+    farewell: bool = True
+    """Say goodbye before hanging up on somebody who has fallen silent."""
 
 
 @dataclass(frozen=True, slots=True)

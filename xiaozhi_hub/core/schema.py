@@ -325,7 +325,7 @@ CONFIGURATION = vol.Schema(
                     "lead_ms": milliseconds(60, 2000),
                 }
             ),
-            "conversation": group({"idle_s": amount("a number of seconds", 5, 109)}),
+            "conversation": group({"idle_s": amount("a number of seconds", 5, 109), "farewell": switch}),
             "devices": vol.All(
                 _devices_once,
                 group(

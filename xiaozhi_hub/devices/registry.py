@@ -12,6 +12,7 @@ from xiaozhi_hub.core.events import DeviceConnected, DeviceDisconnected
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.session import DeviceProfile, Session
+from xiaozhi_hub.devices.wake_arbiter import WakeArbiter
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import TurnParts
 from xiaozhi_hub.protocol.link import Link
@@ -41,6 +42,7 @@ class DeviceRegistry:
         self._area_of = area_of
         self._sessions: dict[str, Session] = {}
         self._lines: dict[str, dict[str, float]] = {}
+        self._arbiter = WakeArbiter()
         self._conversations: dict[str, Conversation] = {}
         self._closing = False
 
@@ -65,6 +67,7 @@ class DeviceRegistry:
         device_id = link.device.id
         conversation = self._conversations.setdefault(device_id, Conversation())
         conversation.pending = None  # a question of the last conversation is not open any more
+        conversation.over = False
         toolset = self._tools.open(link)
         session = Session(
             link,
@@ -74,6 +77,8 @@ class DeviceRegistry:
             toolset,
             idle_seconds=self._config.conversation.idle_s,
             line_kept=lambda: self._line_kept(device_id),
+            farewell=self._config.conversation.farewell,
+            woken=self._arbiter.woken,
         )
         old = self._sessions.get(device_id)
         self._sessions[device_id] = session

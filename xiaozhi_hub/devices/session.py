@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Channel, Outcome, Packet, TurnInfo
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
+from xiaozhi_hub.devices.wake_arbiter import Wake
 from xiaozhi_hub.devices.wake_words import is_wake_word
 from xiaozhi_hub.dialog.hear import RATE, Ears
 from xiaozhi_hub.dialog.respond import Conversation
@@ -42,6 +44,12 @@ POLITE_SECONDS = 30.0
 """Ringing waits this long for the end of what is being said."""
 
 
+MOST_BEFORE = 40
+"""Packets that are kept while nobody listens; devices send the wake word in 33 (firmware audio_service.cc)."""
+BEFORE_MS = 300.0
+"""Who goes straight on after the wake word has begun the first word when the device notices; more would be the wake word."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Running:
     """A turn and its task."""
@@ -71,12 +79,20 @@ class Session:
         *,
         idle_seconds: float,
         line_kept: Callable[[], bool],
+        farewell: bool,
+        woken: Callable[[Wake], None],
     ) -> None:
         self.link = link
         self._parts = parts
         self._profile = profile
         self._idle_seconds = idle_seconds
         self._line_kept = line_kept
+        self._farewell = farewell
+        self._woken = woken
+        self._before: deque[Packet] = deque(maxlen=MOST_BEFORE)
+        """The sound of the wake word, which comes before the device says that it listens."""
+        self._is_awake = False
+        """It said that this was its wake word."""
         self._conversation = conversation
         self._toolset = toolset
         self._loop = asyncio.get_running_loop()
@@ -89,6 +105,8 @@ class Session:
         """The turn before that, where the microphone stays open while the hub speaks."""
         self._mode = "auto"
         self._failures = 0
+        self._talked = False
+        """Somebody was answered."""
         self.active_at = self._loop.time()
         """When somebody last spoke, asked or was answered (loop time)."""
 
@@ -116,6 +134,8 @@ class Session:
                 if isinstance(message, Packet):
                     if self._mic is not None:
                         self._mic.put(message)
+                    else:
+                        self._before.append(message)
                 else:
                     await self._on_message(message)
         finally:
@@ -157,7 +177,9 @@ class Session:
     async def _on_detect(self, text: str) -> None:
         self.active_at = self._loop.time()
         if not text or is_wake_word(text):
-            return  # the person is present; `listen start` follows
+            self._is_awake = True  # the person is present; `listen start` follows
+            self._woken(Wake(self.device_id, self._loop.time(), tuple(self._before), self._give_way))
+            return
         await self._interrupt()
         info = self._info(Channel.TEXT)
         self._start(Turn(self._parts, self.link, info, self._conversation), lambda turn: turn.text(text))
@@ -177,7 +199,12 @@ class Session:
 
     def _listen(self) -> None:
         """Begin to hear the next question."""
-        self._mic = Mic()
+        before = tuple(self._before) if self._is_awake else ()
+        while before and sum(packet.ms for packet in before) > BEFORE_MS:
+            before = before[1:]
+        self._before.clear()
+        self._is_awake = False
+        self._mic = Mic(before)
         turn = Turn(
             self._parts,
             self.link,
@@ -234,6 +261,10 @@ class Session:
             return
         if task.result() is not Outcome.NO_SPEECH:
             self.active_at = self._loop.time()
+            self._talked = True
+        if self._conversation.over:
+            self._end()
+            return
         self._failures = self._failures + 1 if task.result() is Outcome.FAILED else 0
         if self._failures >= MOST_FAILURES:
             # A device that listens again after each answer would hear the same apology for ever.
@@ -247,6 +278,7 @@ class Session:
         """End the turns that run, if any; returns when nothing of them can be sent any more."""
         running = [each.task for each in (self._now, self._answering) if each is not None]
         self._now = self._answering = self._mic = None
+        self._conversation.over = False  # it goes on
         for task in running:
             await cancel_and_wait(task)
 
@@ -270,6 +302,26 @@ class Session:
         # Whoever stops the ringing has heard it.
         return not self.link.closed
 
+    def _give_way(self) -> None:
+        self._scope.start(self.link.close("another device has heard the wake word better"), name="give-way")
+
+    def _end(self) -> None:
+        """Everything has been said. A line that is needed for something that is due stays open, and is quiet."""
+        if not self._line_kept():
+            self._scope.start(self.link.close("the conversation is over"), name="end")
+            return
+        self._conversation.over = False
+        self.active_at = self._loop.time() - self._idle_seconds
+        if self._now is None and self._mode != "manual":
+            self._listen()
+
+    def _say_farewell(self) -> None:
+        """Say so before hanging up on somebody who has been talking: a silent end looks like a fault."""
+        self._conversation.over = True
+        info = self._info(Channel.ANNOUNCEMENT)
+        text = self._parts.texts.text("spoken.goodbye", info.language)
+        self._start(Turn(self._parts, self.link, info, self._conversation), lambda turn: turn.say(text))
+
     def _quiet_seconds(self) -> float:
         return self._loop.time() - self.active_at
 
@@ -279,7 +331,12 @@ class Session:
             self.active_at = self._loop.time()
             return
         if self._quiet_seconds() > self._idle_seconds and not self._line_kept():
-            await self.link.close("nobody has spoken for a while")
+            if self._farewell and self._talked:
+                self._talked = False
+                await self._interrupt()
+                self._say_farewell()
+            else:
+                await self.link.close("nobody has spoken for a while")
         elif self._loop.time() - self.link.sent_at > KEEPALIVE_SECONDS:
             try:
                 await self.link.send(Keepalive())

@@ -8,6 +8,9 @@ from xiaozhi_hub.tools.base import Tool, ToolResult, make_tool
 
 STOP = "hub.stop"
 NEVER_MIND = "hub.never_mind"
+GOODBYE = "hub.goodbye"
+ENDS = "ends_conversation"
+"""In the data of a tool's result: nothing more is to be said, the line may be closed."""
 
 
 class Conversational:
@@ -24,11 +27,16 @@ class Conversational:
         """Drop the question that was asked last."""
         return ToolResult(self._texts.text("intents.okay", turn.language))
 
+    async def goodbye(self, turn: TurnInfo) -> ToolResult:
+        """End the conversation, as the person wishes."""
+        return ToolResult(self._texts.text("spoken.goodbye", turn.language), {ENDS: True})
+
 
 def conversation_tools(texts: Texts) -> tuple[Tool, ...]:
     """All tools about the conversation itself."""
     say = Conversational(texts)
-    return (make_tool(STOP, say.stop, effect=False), make_tool(NEVER_MIND, say.never_mind, effect=False))
+    handlers = {STOP: say.stop, NEVER_MIND: say.never_mind, GOODBYE: say.goodbye}
+    return tuple(make_tool(name, handler, effect=False) for name, handler in handlers.items())
 
 
-__all__ = ["NEVER_MIND", "STOP", "conversation_tools"]
+__all__ = ["ENDS", "GOODBYE", "NEVER_MIND", "STOP", "conversation_tools"]

@@ -123,6 +123,10 @@ class Hearing:
 
     async def _listen(self, scope: TaskScope) -> AsyncGenerator[SpeechStarted | Heard, None]:
         endpoint = self._endpoint
+        for packet in self._mic.before:
+            self.packets.append(packet)
+            chunk = self._ears.decode(packet)
+            self._remember(chunk, await self._ears.vad.feed(chunk))
         while not endpoint.ended:
             taken = self._mic.take()
             if taken is None:

@@ -13,6 +13,7 @@ from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnIn
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.agent import ask_model
+from xiaozhi_hub.dialog.commands import ENDS
 from xiaozhi_hub.dialog.intents import Intents, Pending
 from xiaozhi_hub.dialog.sentences import sentences
 from xiaozhi_hub.engines.registry import EngineRegistry
@@ -33,6 +34,8 @@ class Conversation:
 
     pending: Pending | None = None
     """The question that was asked back and not answered yet."""
+    over: bool = False
+    """Everything has been said: the line is closed after the turn."""
     told_language: bool = False
     """The person knows that no recogniser here speaks their language."""
 
@@ -91,7 +94,9 @@ class Responder:
         try:
             arguments = dict(intent.arguments)
             confirmed = bool(arguments.pop(CONFIRMED, False))  # the person's own yes; a model cannot give it
-            return await self._call(intent.tool, arguments, turn, watcher, confirmed=confirmed)
+            result = await self._call(intent.tool, arguments, turn, watcher, confirmed=confirmed)
+            conversation.over = bool(result.data.get(ENDS))
+            return result
         except MissingSlot as question:
             arguments = {**intent.arguments, **question.arguments}
             conversation.pending = Pending(intent.tool, arguments, question.slot)

@@ -148,6 +148,15 @@ class Turn:
         """Ring and say *text*, *rounds* times."""
         return await self._whole(self._ring(text, rounds))
 
+    async def say(self, text: str) -> Outcome:
+        """Say *text*, without having been asked."""
+
+        async def body() -> Outcome:
+            await self._say(_one(Sentence(text, self.info.language)))
+            return Outcome.ANSWERED
+
+        return await self._whole(body())
+
     async def fail(self, error: HubError) -> Outcome:
         """Say that it cannot be done."""
 

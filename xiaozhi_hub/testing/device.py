@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -161,8 +161,9 @@ class FakeDevice(Firmware):
         """Interrupt. The device goes on playing what comes until the hub says ``tts stop``."""
         await self._send_json({"type": "abort", **({"reason": reason} if reason else {})})
 
-    async def wake(self, word: str = "你好小智") -> None:
-        """Say the wake word: the device calls the hub, sends its sound, and listens. Interrupts a speaking one."""
+    async def wake(self, word: str = "你好小智", sound: Sequence[bytes] = ()) -> None:
+        """Say the wake word: the device calls the hub, sends its sound (the end of *sound*, or a quiet room), and listens.
+        Interrupts a speaking one."""
         if self.state is DeviceState.SPEAKING:
             await self.abort("wake_word_detected")
             if not self.profile.listens_after_wake_abort:
@@ -173,8 +174,8 @@ class FakeDevice(Firmware):
                 self._finish(turn)
         else:
             await self.connect()
-            for index in range(WAKE_PACKETS):
-                await self._send_audio(quiet()[index % len(quiet())])
+            for packet in sound[-WAKE_PACKETS:] or [quiet()[index % len(quiet())] for index in range(WAKE_PACKETS)]:
+                await self._send_audio(packet)
             await self._send_json({"type": "listen", "state": "detect", "text": word})
         await self._listen()
 

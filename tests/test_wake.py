@@ -1,0 +1,143 @@
+"""Being woken and letting go: who answers, what is not lost, and how a conversation ends."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xiaozhi_hub.core.flow import Packet, PcmChunk
+from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.devices.wake_arbiter import WINDOW_SECONDS, Wake, WakeArbiter, loudness
+from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.plugins.loader import import_integration
+from xiaozhi_hub.testing import FakeDevice, Utterance, running_hub
+
+CONFIGURATION = """
+voice: {vad: echo, asr: echo, tts: echo, llm: none}
+conversation: {idle_s: 5%s}
+integrations:
+  echo:
+  demo:
+  silero_vad: false
+  phrases: false
+  espeak: false
+"""
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    async with running_hub(tmp_path, CONFIGURATION % "") as hub:
+        yield hub
+
+
+def device(hub: Hub, number: int = 1, **more: Any) -> FakeDevice:
+    return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=f"02:00:00:00:00:{number:02x}", **more)
+
+
+def spoken(text: str) -> PcmChunk:
+    import_integration(builtin("integrations") / "echo")
+    sound: PcmChunk = importlib.import_module("xiaozhi_hub_integrations.echo.tones").write_text(text)
+    return sound
+
+
+def murmur(loud: float) -> tuple[bytes, ...]:
+    """A second of a voice, from 0 to 1."""
+    wave = np.sin(np.arange(16000) / 16000 * 2 * np.pi * 200) * 32000 * loud
+    return Utterance.of(PcmChunk(wave.astype(np.int16), 16000)).packets
+
+
+# -- two devices, one person ----------------------------------------------------------------------------------------
+
+
+async def test_of_two_devices_that_hear_the_wake_word_the_louder_one_answers(hub: Hub) -> None:
+    async with device(hub, 1) as far, device(hub, 2) as near:
+        await asyncio.gather(far.connect(), near.connect())
+        await far.wake(sound=murmur(0.05))
+        await near.wake(sound=murmur(0.5))
+        await far.hung_up(2)
+        assert near.connected
+        assert (await near.ask(spoken("turn on the bed light"))).said == "Turned on the Bed Light."
+    assert not any("tts" in line for line in far.conversation)
+
+
+async def test_of_two_devices_that_are_equally_near_the_first_one_answers(hub: Hub) -> None:
+    async with device(hub, 1) as first, device(hub, 2) as second:
+        await asyncio.gather(first.connect(), second.connect())
+        await first.wake(sound=murmur(0.3))
+        await second.wake(sound=murmur(0.3))
+        await second.hung_up(2)
+        assert first.connected
+
+
+async def test_devices_that_are_woken_one_after_the_other_both_answer(hub: Hub) -> None:
+    async with device(hub, 1) as kitchen, device(hub, 2) as office:
+        await asyncio.gather(kitchen.connect(), office.connect())
+        await kitchen.wake(sound=murmur(0.3))
+        await asyncio.sleep(WINDOW_SECONDS + 0.1)
+        await office.wake(sound=murmur(0.3))
+        assert (await kitchen.ask(spoken("turn on the bed light"))).said == "Turned on the Bed Light."
+        assert (await office.ask(spoken("turn off the bed light"))).said == "Turned off the Bed Light."
+
+
+def test_of_three_devices_the_loudest_is_left() -> None:
+    arbiter, gone = WakeArbiter(), []
+    for name, loud, at in (("a", 0.1, 0.0), ("b", 0.4, 0.05), ("c", 0.2, 0.1)):
+        sound = [Packet(packet, 60) for packet in murmur(loud)]
+        arbiter.woken(Wake(name, at, sound, lambda name=name: gone.append(name)))  # type: ignore[misc]
+    assert gone == ["a", "c"]
+
+
+def test_broken_sound_of_a_wake_word_is_silence() -> None:
+    assert loudness([Packet(b"\xff\xff\xff", 60)]) == loudness([])
+
+
+# -- no word is lost --------------------------------------------------------------------------------------------------
+
+
+async def test_who_goes_straight_on_after_the_wake_word_is_understood_from_the_first_sound(hub: Hub) -> None:
+    """The first 120 ms of the question are in the sound of the wake word."""
+    question = Utterance.of(spoken("turn on the bed light"))
+    async with device(hub) as speaker:
+        await speaker.connect()
+        for packet in (*murmur(0.0002)[:10], *question.packets[:2]):
+            await speaker.send_binary(packet)
+        await speaker.send_text('{"type":"listen","state":"detect","text":"你好小智"}')
+        rest = Utterance(question.packets[2:], question.end_ms - 120, question.frame_ms)
+        assert (await speaker.ask(rest)).said == "Turned on the Bed Light."
+
+
+# -- the end ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("bye", "said", "language"), [("goodbye", "Goodbye.", "en-US"), ("再见", "再见。", "zh-CN")])
+async def test_goodbye_ends_the_conversation(hub: Hub, bye: str, said: str, language: str) -> None:
+    async with device(hub, language=language) as speaker:
+        assert (await speaker.ask_text(bye)).said == said
+        await speaker.hung_up(3)
+
+
+async def test_with_a_timer_running_goodbye_leaves_the_line_open(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        await speaker.ask_text("set a timer for 3 seconds")
+        assert (await speaker.ask_text("goodbye")).said == "Goodbye."
+        await speaker.hears("Your 3 second timer is done.", 8)
+
+
+async def test_who_falls_silent_is_told_goodbye_before_the_hub_hangs_up(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        await speaker.ask(spoken("turn on the bed light"))
+        assert (await speaker.next_answer(25)).said == "Goodbye."
+        await speaker.hung_up(5)
+
+
+async def test_without_a_farewell_the_hub_just_hangs_up(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, CONFIGURATION % ", farewell: false") as hub, device(hub) as speaker:
+        await speaker.ask(spoken("turn on the bed light"))
+        await speaker.hung_up(25)
+    assert not any("Goodbye" in line for line in speaker.conversation)
