@@ -168,6 +168,15 @@ async def test_nobody_speaks_into_an_answer_and_it_is_told_to_its_end(hub: Hub) 
     assert after.said == "Turned off the Bed Light."
 
 
+@pytest.mark.parametrize("framing", [2, 3])
+async def test_a_device_is_told_how_to_frame_its_sound_and_understood(tmp_path: Path, framing: int) -> None:
+    devices = f"devices: {{'02:00:00:00:00:01': {{framing: {framing}}}}}\n"
+    async with running_hub(tmp_path, devices + ECHO % ("none", "")) as hub, device(hub) as speaker:
+        result = await speaker.ask(spoken("turn on the bed light"))
+        assert speaker.ota_answer["websocket"]["version"] == framing
+    assert read_back(result) == "Turned on the Bed Light."
+
+
 async def test_text_takes_the_same_path_as_speech(hub: Hub) -> None:
     async with device(hub) as speaker:
         result = await speaker.ask_text("turn on the bed light")

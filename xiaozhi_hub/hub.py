@@ -65,7 +65,7 @@ from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
-from xiaozhi_hub.web.ota import clock
+from xiaozhi_hub.web.ota import clock, framing
 from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.sharing import Sharing
 from xiaozhi_hub.web.status import HubStatus, PartStatus
@@ -304,6 +304,7 @@ class Hub:
                 else (
                     desk.withhold,
                     Sharing(config.http.websocket_urls).contribute,
+                    framing(self._framing_of),
                     transport_offer(self.transports, self._transport_of),
                     desk.contribute,
                     *self.services.contributions(),
@@ -547,6 +548,10 @@ class Hub:
     def admits(self, device: DeviceIdentity) -> bool:
         """May this device, which has proven to a transport who it is, talk to the hub?"""
         return device.id != SELF_TEST and self.pairing.is_welcome(device)
+
+    def _framing_of(self, device_id: str) -> int:
+        written = self.config.devices.get(device_id)
+        return written.framing if written is not None else 1
 
     def _transport_of(self, device_id: str) -> str:
         written = self.config.devices.get(device_id)

@@ -115,6 +115,9 @@ class DeviceConfig:
     """The one firmware version it may get, or ``hold`` for the one it has."""
     transport: str = "websocket"
     """How it reaches the hub; others than the WebSocket come from integrations."""
+    framing: int = 1
+    """Version of the binary framing on its WebSocket. 2 carries timestamps, which builds with echo cancellation on the server
+    need; it is told at the next check-in."""
 
 
 @dataclass(frozen=True, slots=True)

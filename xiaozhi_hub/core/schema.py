@@ -338,6 +338,7 @@ CONFIGURATION = vol.Schema(
                                 "language": language,
                                 "firmware": firmware_pin,
                                 "transport": transport,
+                                "framing": whole("a version of the binary framing", 1, 3),
                             }
                         ),
                     }

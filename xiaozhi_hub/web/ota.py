@@ -74,6 +74,15 @@ class Ota:
         return encode_answer(answer)
 
 
+def framing(version_of: Callable[[str], int]) -> Contribution:
+    """Tells each device which binary framing to use; *version_of* knows it by device id."""
+
+    async def contribute(check_in: CheckIn, address: Address, answer: dict[str, Any]) -> None:
+        answer["websocket"]["version"] = version_of(check_in.device.id)
+
+    return contribute
+
+
 def device_address(request: web.Request, public: Address | None) -> tuple[str, int]:
     """Host and port where a device should connect: the way it came, because that way is known to work.
 
