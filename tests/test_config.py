@@ -335,7 +335,7 @@ MISTAKES = {
     ),
     "a key that resembles none": (
         "http:\n  zzz: 1\n",
-        f'{MAIN}:2 http → zzz: there is no key "zzz" here. Known here: public_host, websocket_urls, moved_to.',
+        f'{MAIN}:2 http → zzz: there is no key "zzz" here. Known here: public_host, websocket_urls, moved_to, origins.',
     ),
     "a word for a port": (
         "server:\n  port: abc\n",

@@ -62,6 +62,8 @@ from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
 from xiaozhi_hub.web.api import Api, ApiParts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
+from xiaozhi_hub.web.client_link import ClientParts
+from xiaozhi_hub.web.clients import ClientRules, Clients
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
@@ -213,6 +215,7 @@ class Hub:
                 self.tools,
                 self.engines,
                 self._scope,
+                self.services.eyes,
                 self.config.voice.llm,
             ),
             speaker=self.speaker,
@@ -283,6 +286,20 @@ class Hub:
         )
         self.device_tools.offer_vision = self.services.offer_vision
         self._stack.push_async_callback(self.services.close)
+
+        def client_language(client_id: str) -> str:
+            default = language_of(config.hub.language)
+            return self.devices.profile(client_id).language if self._built.is_set() else default
+
+        clients = Clients(
+            ClientRules(desk.admit_token, self.client_arrived, config.http.origins, config.http.public_host),
+            ClientParts(
+                texts=self.texts,
+                language_of=client_language,
+                read_picture=self.services.vision.read_picture,
+                eyes=self.services.eyes,
+            ),
+        )
         api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
         app = build_app(
             WebParts(
@@ -298,6 +315,7 @@ class Hub:
                 ),
                 now=clock(config.hub.time_zone),
                 admit=desk.admit,
+                guests=clients.recognise,
                 contributions=self.services.contributions()
                 if config.http.moved_to
                 # Who must wait for approval gets nothing of what the others add.
@@ -561,6 +579,10 @@ class Hub:
         """A device has asked for its configuration: remember it."""
         if check_in.device.id == SELF_TEST or not self.pairing.is_welcome(check_in.device):
             return
+        self.client_arrived(check_in)
+
+    def client_arrived(self, check_in: CheckIn) -> None:
+        """A plain client has proven who it is, or a device that may be remembered has: remember it."""
         if check_in.language:
             self._locales[check_in.device.id] = check_in.language
         self._scope.start(self._seen(check_in), name="seen")

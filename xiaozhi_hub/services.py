@@ -14,8 +14,10 @@ from typing import Any
 from aiohttp import web
 
 from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.dialog.look import Eyes
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.firmware.rollout import Rollout
@@ -79,6 +81,7 @@ class DeviceServices:
                 public_host=config.http.public_host,
             )
         )
+        self.eyes = Eyes(hub.texts, lambda: hub.engines.visions(config.voice.vision), self._keep_picture)
         to = config.http.moved_to
         self._forwarding = Forwarding(to, self._told_of_move) if to else None
 
@@ -161,6 +164,9 @@ class DeviceServices:
             answer=asked.answer,
             at=time.time(),
         )
+
+    async def _keep_picture(self, turn: TurnInfo, jpeg: bytes, question: str, answer: str) -> None:
+        await self._keep_photo(Asked(turn.device_id, turn.session_id, jpeg, question, answer))
 
     # -- moving ---------------------------------------------------------------------------------------------------
 

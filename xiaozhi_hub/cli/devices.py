@@ -35,6 +35,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     approve.add_argument(
         "code", metavar="CODE", help="the six digits that the device shows and speaks; or an id or name"
     )
+    invite = actions.add_parser("invite", help="make a token for a phone or a page that talks to the hub directly")
+    invite.add_argument("name", metavar="NAME", help="what to call it, in lists and to shut it out")
+    invite.add_argument("--area", help='where it is: what "the light" means there')
     revoke = actions.add_parser("revoke", help="shut a device out, at once")
     revoke.add_argument("device", metavar="ID", help="its id or name")
     rename = actions.add_parser("rename", help="give a device a name")
@@ -61,6 +64,14 @@ def run(args: argparse.Namespace) -> int:
             given = {"code": code} if re.fullmatch(r"\d{1,6}", code) else {"device": args.code}
             answer = _ask(url, "/approve", given)
             text = f"{answer['device']['id']} is let in. It goes on by itself within a minute."
+        case "invite":
+            answer = _ask(url, "/invite", {"name": args.name, "area": args.area})
+            device = answer["device"]
+            text = (
+                f"{device['name']} ({device['id']}) may come in with this token. It is shown only now:\n\n"
+                f"    {answer['token']}\n\n"
+                f"Take it back: xiaozhi-hub devices revoke {device['id']}"
+            )
         case "revoke":
             answer = _ask(url, "/revoke", {"device": args.device})
             text = f"{answer['device']['id']} is shut out."

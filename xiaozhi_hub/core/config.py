@@ -58,6 +58,8 @@ class HttpConfig:
     """Where devices are sent, each to one of them by its id; none means to this hub."""
     moved_to: str = ""
     """``http://host:port`` of the hub that devices are to go to instead of this one."""
+    origins: tuple[str, ...] = ()
+    """Addresses of web pages from elsewhere that may talk to the hub, ``scheme://host:port`` as browsers send them."""
 
 
 @dataclass(frozen=True, slots=True)

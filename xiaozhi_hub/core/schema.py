@@ -155,6 +155,17 @@ def websocket_urls(value: object) -> tuple[str, ...]:
     return urls
 
 
+def page_origins(value: object) -> tuple[str, ...]:
+    """Where pages come from that may talk to the hub: ``https://home.example``, one or several."""
+    if value is None:
+        return ()
+    origins = tuple(text(each).lower().rstrip("/") for each in (value if isinstance(value, list) else [value]))
+    for origin in origins:
+        if not re.fullmatch(r"[a-z][a-z0-9+.-]*://[a-z0-9._-]+(:[0-9]{1,5})?", origin):
+            raise Wrong("the address of a page without its path, such as https://home.example")
+    return origins
+
+
 def hub_address(value: object) -> str:
     """The address of another hub: ``http://host:port``."""
     match = re.fullmatch(r"http://([^/:@?#\[\]]+)(?::([0-9]{1,5}))?/?", text(value).lower())
@@ -305,7 +316,14 @@ CONFIGURATION = vol.Schema(
         {
             "hub": group({"name": host_name, "language": language, "time_zone": time_zone, "data_dir": folder}),
             "server": group({"ip": listen_address, "port": port, "http_port": port, "auth_key": secret}),
-            "http": group({"public_host": public_host, "websocket_urls": websocket_urls, "moved_to": hub_address}),
+            "http": group(
+                {
+                    "public_host": public_host,
+                    "websocket_urls": websocket_urls,
+                    "moved_to": hub_address,
+                    "origins": page_origins,
+                }
+            ),
             "discovery": group({"enabled": switch}),
             "voice": group(
                 {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import DeviceConfig
@@ -37,6 +38,15 @@ class ManagedDevice:
     """Who or what let it in: ``owner``, ``first-day``, ``window``, ``open``; empty when nobody did."""
     connected: bool
     last_seen_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """A plain client that may come in from now on."""
+
+    device: ManagedDevice
+    token: str = field(repr=False)
+    """Nobody can be told it a second time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +122,21 @@ class DeviceManagement:
         await self._pairing.revoke(id)
         return await self._find(id)
 
+    async def invite(self, name: str, area: str = "") -> Invited:
+        """Let in a phone or a page under *name*; it connects with the token that is returned."""
+        name, area = _checked(name), _checked_area(area)
+        if any(device.name.lower() == name.lower() for device in (await self.overview()).devices):
+            raise PairingError(f"There is a device {name} already.", code="name-taken", hint="Choose another name.")
+        known = await self._known()
+        client_id, token = await self._pairing.invite()
+        await known.seen(client_id, time.time())
+        await known.rename(client_id, name, area)
+        self._bus.tell(DeviceRenamed(client_id, name, area))
+        return Invited(await self._find(client_id), token)
+
     async def rename(self, device: str, name: str, area: str | None = None) -> ManagedDevice:
         """Call a device *name* and, unless None, say in which *area* it stands."""
-        name, area = name.strip(), area.strip() if area is not None else None
-        if not name or not name.isprintable() or len(name) > LONGEST_NAME:
-            raise PairingError(f"A name has 1 to {LONGEST_NAME} printable characters.", code="name-invalid")
-        if area is not None and (not area.isprintable() or len(area) > LONGEST_NAME):
-            raise PairingError(f"An area has at most {LONGEST_NAME} printable characters.", code="area-invalid")
+        name, area = _checked(name), _checked_area(area) if area is not None else None
         found = await self._find(device)
         written = self._written.get(found.id)
         if written is not None and (written.name != found.id or (area is not None and written.area)):
@@ -158,8 +176,22 @@ class DeviceManagement:
         return found[0]
 
 
+def _checked(name: str) -> str:
+    name = name.strip()
+    if not name or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise PairingError(f"A name has 1 to {LONGEST_NAME} printable characters.", code="name-invalid")
+    return name
+
+
+def _checked_area(area: str) -> str:
+    area = area.strip()
+    if not area.isprintable() or len(area) > LONGEST_NAME:
+        raise PairingError(f"An area has at most {LONGEST_NAME} printable characters.", code="area-invalid")
+    return area
+
+
 def _of(device: Device | None, name: str) -> str:
     return str(getattr(device, name)) if device is not None else ""
 
 
-__all__ = ["DeviceManagement", "DevicesOverview", "ManagedDevice"]
+__all__ = ["DeviceManagement", "DevicesOverview", "Invited", "ManagedDevice"]

@@ -19,6 +19,7 @@ from xiaozhi_hub.core.events import DeviceRevoked
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.admission import Admission, PairingError, Refused, fingerprint
 from xiaozhi_hub.devices.door import LONGEST_WINDOW_MINUTES, Door, Opening
+from xiaozhi_hub.devices.invitation import is_client, join_token, new_client_id
 from xiaozhi_hub.devices.memory import PairingMemory
 from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.devices.tokens import TokenRing
@@ -110,6 +111,8 @@ class Pairing:
             client_id, ring = self._own[device.id]
             known = hmac.compare_digest(client_id.encode(), device.client_id.encode())
             return Admission(ring.issue(now)) if known else Admission(refused=True)
+        if is_client(device.id):
+            return Admission(refused=True)  # it has its token already, or is none
         if not self.lets_in(device):
             opening = self.opening
             if opening is None or self._is_out(device.id) or not self._adopt(device, opening.kind):
@@ -142,7 +145,8 @@ class Pairing:
 
     def is_welcome(self, device: DeviceIdentity) -> bool:
         """May this device be remembered? Those that wait, or make names up, are not."""
-        return self.lets_in(device) or (self.opening is not None and not self._is_out(device.id))
+        open_to = self.opening is not None and not self._is_out(device.id) and not is_client(device.id)
+        return open_to or self.lets_in(device)
 
     def is_activated(self, device: DeviceIdentity) -> bool:
         """May the device check in again because something has changed for it?"""
@@ -168,7 +172,7 @@ class Pairing:
                 self._save(device.id)
             return
         opening = self.opening
-        if opening is not None:
+        if opening is not None and device.id and not is_client(device.id):
             if ring is None or not ring.tokens:  # what it shows comes from another hub
                 if self._adopt(device, opening.kind):
                     self._save(device.id)
@@ -263,6 +267,20 @@ class Pairing:
             self._bus.tell(DeviceRevoked(waiting.device_id))
         await self._let_in(Grant(waiting.device_id, waiting.client, GrantState.IN, "owner", now))
         return waiting
+
+    async def invite(self) -> tuple[str, str]:
+        """Let in a plain client; return its id and its token, of which only a hash is kept. Raises `PairingError`."""
+        if not await self._is_loaded(DOOR_SECONDS):
+            raise PairingError("The hub does not know its devices yet.", code="hub-starting", hint="Try again.")
+        if len(self._grants) >= MOST_DEVICES and not self._make_room():
+            raise PairingError(f"{MOST_DEVICES} devices are let in already.", code="too-many-devices")
+        client_id, now, ring = new_client_id(), self._now(), TokenRing()
+        self._grants[client_id] = Grant(client_id, "", GrantState.IN, "owner", now)
+        self._rings[client_id] = ring
+        token = join_token(client_id, ring.issue(now))
+        await asyncio.wait([self._save(client_id)], timeout=DOOR_SECONDS)
+        log.info("%s is invited", client_id)
+        return client_id, token
 
     async def confirm(self, device_id: str) -> None:
         """Let in, or keep, a device that has been in before, with the Client-Id it had. Ends the first day."""

@@ -15,6 +15,7 @@ from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.agent import ask_model
 from xiaozhi_hub.dialog.commands import ENDS
 from xiaozhi_hub.dialog.intents import Intents, Pending
+from xiaozhi_hub.dialog.look import Eyes
 from xiaozhi_hub.dialog.sentences import sentences
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import MissingSlot, ToolError
@@ -56,6 +57,7 @@ class Responder:
     engines: EngineRegistry
     scope: TaskScope
     """Owns tool calls: one that has begun goes on although the person interrupts."""
+    eyes: Eyes
     models: tuple[str, ...] = ()
     """Ids of the language models to use, best first; empty for those there are."""
 
@@ -63,6 +65,13 @@ class Responder:
         self, turn: TurnInfo, text: str, conversation: Conversation, watcher: Watcher
     ) -> AsyncGenerator[Sentence | Emotion, None]:
         """Yield the answer, sentence by sentence. Raises `NotUnderstood` when there is none."""
+        if (picture := self.eyes.take(turn)) is not None:
+            conversation.pending = None
+            seen = await self.eyes.answer(turn, text, picture)
+            async with aclosing(self._said(seen, turn.language)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
         result = await self._by_intent(turn, text, conversation, watcher)
         if result is not None:
             if result.emotion != "neutral":

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Handler, Middleware
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.ota import CheckIn
-from xiaozhi_hub.web.device import Admit, DeviceDoor, DeviceLimits, ServeLink, admit_everybody
+from xiaozhi_hub.web.device import Admit, DeviceDoor, DeviceLimits, Guests, ServeLink, admit_everybody, only_devices
 from xiaozhi_hub.web.failures import failure_middleware
 from xiaozhi_hub.web.hosts import is_safe_for_pages
 from xiaozhi_hub.web.ota import Contribution, Ota, clock
@@ -55,6 +55,8 @@ class WebParts:
     """What is added to the answers to check-ins, in this order."""
     admit: Admit = admit_everybody
     """Who may open a WebSocket."""
+    guests: Guests = only_devices
+    """Who else may open one."""
     routes: Sequence[web.AbstractRouteDef] = ()
     """More to serve: the APIs."""
 
@@ -69,7 +71,7 @@ def build_app(parts: WebParts) -> web.Application:
         now=parts.now,
         contributions=parts.contributions,
     )
-    door = DeviceDoor(parts.serve_link, pages.device, parts.limits, parts.admit)
+    door = DeviceDoor(parts.serve_link, pages.device, parts.limits, parts.admit, parts.guests)
     app = web.Application(
         middlewares=[failure_middleware(pages.failure), _host_middleware(parts.public_host)],
         client_max_size=_API_BODY_LIMIT,

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -105,32 +105,47 @@ class WebSocketLink(Link):
 
     async def _next(self) -> DeviceMessage | Packet | None:
         # Runs some twenty times a second for every device that listens: no task, no timer, no log line for a frame.
+        while (frame := await self._frame()) is not None:
+            try:
+                if isinstance(frame, bytes):
+                    opus, timestamp = unpack(self._framing, frame)
+                    return Packet(opus, packet_ms(opus) or self.hello.frame_ms, timestamp)
+                return parse_device_message(frame)
+            except ProtocolError as error:
+                if error.close:
+                    await self._break_off(error)
+                else:
+                    self._drop(error.message)
+        return None
+
+    async def _frame(self) -> str | bytes | None:
+        """What comes next, within the limits, whatever it means; None when the link has ended."""
         while not self.close_reason:
             try:
                 frame = await self._ws.receive()
                 kind = frame.type
+                data: str | bytes = frame.data
                 if kind is WSMsgType.BINARY:
                     if not self._frames.allows(self._loop.time()):
                         raise ProtocolError("too many audio frames", code="rate-limit", close=True)
-                    opus, timestamp = unpack(self._framing, frame.data)
-                    return Packet(opus, packet_ms(opus) or self.hello.frame_ms, timestamp)
+                    return data
                 if kind is WSMsgType.TEXT:
                     if not self._messages.allows(self._loop.time()):
                         raise ProtocolError("too many messages", code="rate-limit", close=True)
-                    return parse_device_message(frame.data)
+                    return data
                 if kind is WSMsgType.ERROR:
                     raise ProtocolError(f"unusable frame: {frame.data}", code="frame-invalid", close=True)
             except ProtocolError as error:
-                if error.close:
-                    log.warning("%s breaks the rules: %s", self.device.id, error)
-                    await self.close(error.message, WSCloseCode.POLICY_VIOLATION)
-                else:
-                    self._drop(error.message)
+                await self._break_off(error)
             except ConnectionError as error:  # it pinged and was gone before the pong
                 self._ended(f"connection lost: {error}")
             else:
                 self._ended("the device closed the connection")
         return None
+
+    async def _break_off(self, error: ProtocolError) -> None:
+        log.warning("%s breaks the rules: %s", self.device.id, error)
+        await self.close(error.message, WSCloseCode.POLICY_VIOLATION)
 
     def _drop(self, why: str) -> None:
         if self.dropped == 0:  # once for each link: a device that does it once does it often
@@ -202,6 +217,23 @@ async def admit_everybody(request: web.Request, device: DeviceIdentity) -> None:
     """For where nobody has to prove anything."""
 
 
+class Guest(Protocol):
+    """Somebody who is no device and has a link of its own kind."""
+
+    def link(self, ws: web.WebSocketResponse, transport: asyncio.Transport, limits: DeviceLimits) -> WebSocketLink: ...
+
+    def leave(self) -> None: ...
+
+
+Guests = Callable[[web.Request], Awaitable[Guest | None]]
+"""Tells guests from devices; raises when one may not come in."""
+
+
+async def only_devices(request: web.Request) -> Guest | None:
+    """For where nobody else comes."""
+    return None
+
+
 class DeviceDoor:
     """Lets devices in and gives each link to *serve_link* until it ends."""
 
@@ -211,8 +243,10 @@ class DeviceDoor:
         page: Callable[[web.Request], Awaitable[web.StreamResponse]],
         limits: DeviceLimits = DeviceLimits(),
         admit: Admit = admit_everybody,
+        guests: Guests = only_devices,
     ) -> None:
         self._admit = admit
+        self._guests = guests
         self._serve_link = serve_link
         self._page = page
         self._limits = limits
@@ -230,10 +264,13 @@ class DeviceDoor:
     async def _open(self, request: web.Request) -> web.StreamResponse:
         if "websocket" not in request.headers.get("Upgrade", "").lower():
             return await self._page(request)
-        device = identify(request.headers, request.remote or "")
-        await self._admit(request, device)
+        guest = await self._guests(request)
+        device = None
+        if guest is None:
+            device = identify(request.headers, request.remote or "")
+            await self._admit(request, device)
         if self._closing or len(self._links) >= self._limits.connections:
-            log.warning("%s turned away: %d devices are connected", device.id, len(self._links))
+            log.warning("%s turned away: %d devices are connected", device and device.id, len(self._links))
             raise web.HTTPServiceUnavailable(text="The hub has as many devices as it can serve.")
         ws = web.WebSocketResponse(
             timeout=CLOSE_S,
@@ -250,15 +287,22 @@ class DeviceDoor:
         if transport is None:
             return ws
         _tune(transport)
-        link = WebSocketLink(ws, transport, device, self._limits)
+        if guest is not None:
+            link = guest.link(ws, transport, self._limits)
+        else:
+            assert device is not None
+            link = WebSocketLink(ws, transport, device, self._limits)
         self._links.add(link)
         try:
-            await self._admit(request, device)
+            if device is not None:
+                await self._admit(request, device)
             await self._talk(link, request.headers.get("Protocol-Version"))
         except Rejected as error:
             await link.close(error.message, WSCloseCode.POLICY_VIOLATION)
         finally:
             self._links.discard(link)
+            if guest is not None:
+                guest.leave()
             await link.close("the conversation is over")
             transport.close()
         return ws

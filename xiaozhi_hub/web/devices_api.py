@@ -1,4 +1,4 @@
-"""The owner's view of devices, for programs on this machine: list, approve, shut out, rename, open and close the door."""
+"""The owner's view of devices, for programs on this machine: list, approve, invite, shut out, rename, open and close the door."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ class DevicesApi:
         return [
             web.get("/api/devices", guarded(self._list)),
             web.post("/api/devices/approve", guarded(self._approve)),
+            web.post("/api/devices/invite", guarded(self._invite)),
             web.post("/api/devices/open", guarded(self._open)),
             web.post("/api/devices/close", guarded(self._close)),
             web.post("/api/devices/revoke", guarded(self._revoke)),
@@ -59,6 +60,13 @@ class DevicesApi:
         code = text_field(values, "code", most=LONGEST_NAME, required=not device)
         management = await self._management()
         return _done(await (management.confirm(device) if device else management.approve(code)))
+
+    async def _invite(self, request: web.Request) -> web.Response:
+        values = await read_json(request)
+        name = text_field(values, "name", most=LONGEST_NAME, required=True)
+        area = text_field(values, "area", most=LONGEST_NAME)
+        invited = await (await self._management()).invite(name, area)
+        return answer({"success": True, "device": asdict(invited.device), "token": invited.token})
 
     async def _revoke(self, request: web.Request) -> web.Response:
         device = text_field(await read_json(request), "device", most=LONGEST_NAME, required=True)

@@ -86,8 +86,12 @@ class PairingDesk:
 
     async def admit(self, request: web.Request, device: DeviceIdentity) -> None:
         """Let a device through the door, or raise `Rejected`: 401, or 429 for an address that tries and tries."""
+        await self.admit_token(device, shown_token(request.headers.get("Authorization", "")))
+
+    async def admit_token(self, device: DeviceIdentity, token: str) -> None:
+        """As `admit`, for who shows the token in another way."""
         try:
-            await self._pairing.admit(device, shown_token(request.headers.get("Authorization", "")))
+            await self._pairing.admit(device, token)
         except Refused as error:
             if not self._refusals.allows(device.address, asyncio.get_running_loop().time()):
                 # A right token is still good: honest devices may share the address, behind a proxy or a container's network.

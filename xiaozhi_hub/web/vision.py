@@ -14,7 +14,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from aiohttp import BodyPartReader, web
 
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.workers import Worker
+from xiaozhi_hub.dialog.look import NothingSeen, describe
 from xiaozhi_hub.engines.base import Vision, VisionRequest
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
@@ -39,8 +39,6 @@ TOKEN_S = 600.0
 MOST_REPLY_BYTES = 6143
 _QUESTION_BYTES = 4096
 _MOST_PARTS = 8
-_MOST_SAID = 4000
-"""Characters of an answer; more would not fit, and nobody wants to hear it."""
 _AT_ONCE = 4
 _REMEMBERED = 4096
 
@@ -106,6 +104,10 @@ class VisionDoor:
 
     async def close(self) -> None:
         await self._worker.close()
+
+    async def read_picture(self, data: bytes) -> Photo:
+        """Check a picture that came on another way; raises `BadPhoto`."""
+        return await self._worker.run(read_photo, data)
 
     async def contribute(self, check_in: CheckIn, address: Address, answer: dict[str, Any]) -> None:
         """Remember how the device reaches the hub; adds nothing to the answer (a `Contribution`)."""
@@ -184,7 +186,10 @@ class VisionDoor:
             except BadPhoto as error:
                 log.info("%s sent no usable photo: %s", grant.device_id, error)
                 raise _Trouble("bad_photo") from error
-            answer = await _look(engines, VisionRequest(photo.jpeg, question, language))
+            try:
+                answer = await describe(engines, VisionRequest(photo.jpeg, question, language))
+            except NothingSeen as error:
+                raise _Trouble("failed") from error
         await self._keep(grant, photo, question, answer)
         return answer
 
@@ -230,27 +235,6 @@ async def _read(request: web.Request) -> tuple[str, bytes]:
     if photo is None:
         raise _Trouble("no_photo")
     return question, photo
-
-
-async def _look(engines: Sequence[Vision], request: VisionRequest) -> str:
-    """Ask one engine after the other until one answers."""
-    for engine in engines:
-        said = ""
-        try:
-            async with aclosing(engine.describe(request)) as pieces:
-                async for piece in pieces:
-                    said += piece.text
-                    if len(said) > _MOST_SAID:
-                        break
-        except HubError as error:
-            log.warning("%s cannot look at a photo: %s", engine.info.name, error)
-            continue
-        except Exception:  # an engine is anybody's code
-            log.exception("%s failed with a photo", engine.info.name)
-            continue
-        if said := " ".join(said.split()):
-            return said
-    raise _Trouble("failed")
 
 
 def _reply(values: dict[str, Any]) -> web.Response:
