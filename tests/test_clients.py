@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import ClientSession, ClientWebSocketResponse, WSMsgType, WSServerHandshakeError
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from seeing_model import Server, serving
 
@@ -30,7 +32,9 @@ from xiaozhi_hub.core.flow import Channel, Outcome, PcmChunk, TurnRecord
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
+from xiaozhi_hub.protocol.client import ClientMistake, parse_client_message
 from xiaozhi_hub.testing import Utterance, running_hub
+from xiaozhi_hub.web import client_link
 
 CONFIGURATION = """
 devices: {pairing: open}
@@ -308,6 +312,35 @@ async def test_a_picture_that_cannot_be_used_is_told_and_the_conversation_goes_o
         assert len(server.asked) == 1
 
 
+async def test_pictures_that_never_come_do_not_keep_others_waiting_for_long(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = base64.b64encode(b"no picture").decode()
+    async with contextlib.AsyncExitStack() as stack:
+        slow = [
+            await stack.enter_async_context(client(hub, await invited(hub, f"Slow {number}"), {}))
+            for number in range(8)
+        ]
+        for phone in slow:
+            await phone.say(type="image", size=100)
+        quick = await stack.enter_async_context(client(hub, await invited(hub, "Quick"), {}))
+        codes = []
+        async with asyncio.timeout(10):
+            while not codes or codes[-1] == "picture-invalid":  # until all eight have begun
+                await quick.say(type="image", data=broken)
+                codes.append(await quick.complaint())
+        assert codes[-1] == "picture-later"
+        await slow[0].say(type="ping")
+        assert await slow[0].complaint() == "picture-unfinished"
+        await quick.say(type="image", data=broken)
+        assert await quick.complaint() == "picture-invalid"
+        monkeypatch.setattr(client_link, "PICTURE_S", 0.1)
+        await quick.say(type="image", size=100)
+        assert await quick.complaint() == "picture-unfinished"
+        await quick.say(type="text", text=QUESTION)
+        assert (await quick.answer()).heard == QUESTION
+
+
 async def test_without_anything_that_can_see_the_person_is_told_so(hub: Hub) -> None:
     async with client(hub, await invited(hub), {}) as phone:
         await phone.say(type="image", question="what is this?", data=base64.b64encode(picture()).decode())
@@ -347,6 +380,11 @@ async def test_a_wrong_token_opens_nothing_however_open_the_door_is(hub: Hub) ->
         await page.say(type="hello", token=f"{client_id}.guess")
         assert await page.complaint() == "token-wrong"
         assert await page.ended() == 1008
+    for wrong in (f"{client_id}.\ud800", "\ud800", "x" * 300, 7):
+        async with client(hub, "", query="?client") as page:
+            await page.say(type="hello", token=wrong)
+            assert await page.complaint() == "token-wrong"
+            assert await page.ended() == 1008
     async with (
         ClientSession(headers={"Device-Id": client_id, "Client-Id": "x"}) as http,
         http.post(f"{hub.local_url}/xiaozhi/ota/", json={}) as reply,
@@ -434,6 +472,8 @@ MISTAKES = [
     ('{"type":"audio","data":"AAAA"}', "sound-invalid"),
     ('{"type":"image"}', "field-missing"),
     ('{"type":"image","size":true}', "field-missing"),
+    (r'{"type":"text","text":"\ud800"}', "field-missing"),
+    (r'{"type":"\ud800"}', "unknown-type"),
     ('{"type":"mcp"}', "message-invalid"),
     ("[" * 60000, "message-invalid"),
 ]
@@ -481,6 +521,21 @@ async def test_a_flood_ends_only_its_own_connection(hub: Hub) -> None:
             assert await long_winded.ended() == 1009
         await calm.say(type="text", text=QUESTION)
         assert (await calm.answer()).heard == QUESTION
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+_TYPES = st.sampled_from(("hello", "text", "audio", "image", "listen", "abort", "mcp", "iot", "ping"))
+_KEYS = st.sampled_from(("token", "language", "audio_params", "text", "data", "question", "size", "state", "payload"))
+
+
+@given(_TYPES, st.dictionaries(_KEYS, _JSON))
+def test_whatever_a_client_says_is_understood_or_its_mistake(kind: str, more: dict[str, Any]) -> None:
+    with contextlib.suppress(ClientMistake):
+        assert parse_client_message(json.dumps({"type": kind, **more})) is not None
 
 
 # -- the owner, and the documentation -----------------------------------------------------------------------------

@@ -292,7 +292,7 @@ class Hub:
             return self.devices.profile(client_id).language if self._built.is_set() else default
 
         clients = Clients(
-            ClientRules(desk.admit_token, self.client_arrived, config.http.origins, config.http.public_host),
+            ClientRules(desk.admit_token, self.note_arrival, config.http.origins, config.http.public_host),
             ClientParts(
                 texts=self.texts,
                 language_of=client_language,
@@ -579,10 +579,10 @@ class Hub:
         """A device has asked for its configuration: remember it."""
         if check_in.device.id == SELF_TEST or not self.pairing.is_welcome(check_in.device):
             return
-        self.client_arrived(check_in)
+        self.note_arrival(check_in)
 
-    def client_arrived(self, check_in: CheckIn) -> None:
-        """A plain client has proven who it is, or a device that may be remembered has: remember it."""
+    def note_arrival(self, check_in: CheckIn) -> None:
+        """Remember somebody who may be remembered: a device that has checked in, or a client that has shown its token."""
         if check_in.language:
             self._locales[check_in.device.id] = check_in.language
         self._scope.start(self._seen(check_in), name="seen")

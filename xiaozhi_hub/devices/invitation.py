@@ -26,7 +26,7 @@ def join_token(client_id: str, secret: str) -> str:
 def split_token(token: str) -> tuple[str, str] | None:
     """Return the client's name and what proves it; None when *token* is of another form."""
     client_id, dot, secret = token.strip().partition(".")
-    return (client_id, secret) if dot and is_client(client_id) else None
+    return (client_id, secret) if dot and is_client(client_id) and token.isascii() else None
 
 
 __all__ = ["is_client", "join_token", "new_client_id", "split_token"]

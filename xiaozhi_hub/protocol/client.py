@@ -149,6 +149,7 @@ def _text(value: object, name: str, *, required: bool = True) -> str:
     if value is None and not required:
         return ""
     text = " ".join(value.split()) if isinstance(value, str) else ""
+    text = text.encode("utf-8", "ignore").decode()  # JSON can name halves of characters, which nobody can write down
     if not text and required:
         raise ClientMistake("field_missing", name=name)
     if len(text) > LONGEST_TEXT:

@@ -89,8 +89,9 @@ class Clients:
     async def admit(self, nobody: DeviceIdentity, token: str) -> DeviceIdentity:
         """Return who shows this token; raises `Rejected`."""
         said = split_token(token)
-        device = replace(nobody, id=said[0] if said is not None else "")
-        await self._rules.admit(device, said[1] if said is not None else token)
+        client_id, secret = said if said is not None else ("", "-")  # what is no token is as wrong as a wrong one
+        device = replace(nobody, id=client_id)
+        await self._rules.admit(device, secret)
         return device
 
     def arrived(self, device: DeviceIdentity, language: str) -> None:
