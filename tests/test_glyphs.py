@@ -61,7 +61,7 @@ def font_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     builder.setupGlyphOrder(list(shapes))
     builder.setupCharacterMap(cmap)
     builder.setupGlyf(shapes)
-    builder.setupHorizontalMetrics(dict.fromkeys(shapes, (1000, 0)))
+    builder.setupHorizontalMetrics({name: (1000, shape.coordinates[0][0]) for name, shape in shapes.items()})
     builder.setupHorizontalHeader(ascent=1000, descent=-500)
     builder.setupNameTable({"familyName": "Squares", "styleName": "Regular"})
     builder.setupOS2()
