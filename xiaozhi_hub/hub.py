@@ -39,6 +39,7 @@ from xiaozhi_hub.dialog.intents import Intents
 from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
+from xiaozhi_hub.display.lettering import Lettering
 from xiaozhi_hub.engines.base import Asr
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -124,6 +125,7 @@ class Hub:
         self.tools.add_for_turns(self.device_tools.for_turn, CORE)
         self.intents = Intents(self.texts, self.entities, self.tools)
         self.speaker = Speaker()
+        self.lettering = Lettering(config.display)
         self.transports = Transports()
         self.announcer = DeviceAnnouncer(self.texts, self.transports)
         shares = len(config.http.websocket_urls) > 0 and bool(config.server.auth_key)
@@ -234,6 +236,7 @@ class Hub:
         )
         self.announcer.attach(self.devices)
         enter(self.speaker.close)
+        enter(self.lettering.close)
         self._stack.callback(self.bus.watch(NamesChanged, lambda _: self._names_changed()))
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
         self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
@@ -558,7 +561,7 @@ class Hub:
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._talking.add(ended)
         try:
-            await self.devices.serve(link)
+            await self.devices.serve(self.lettering.letter(link))
         finally:
             self._talking.discard(ended)
             ended.set_result(None)

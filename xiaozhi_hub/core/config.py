@@ -123,6 +123,16 @@ class DeviceConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class DisplayConfig:
+    """What devices show."""
+
+    glyph_push: bool = True
+    """Send pictures of characters to devices whose font lacks them."""
+    font: Path | None = None
+    """The file of the font to draw them with; None takes one that this machine has."""
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryConfig:
     """What is remembered of conversations."""
 
@@ -169,6 +179,7 @@ class Config:
     devices: Mapping[str, DeviceConfig] = field(default_factory=dict)
     pairing: str | None = None
     """Written as ``devices: pairing:``: ``open``, ``approve``, or None for a first day that is open."""
+    display: DisplayConfig = DisplayConfig()
     history: HistoryConfig = HistoryConfig()
     log: LogConfig = LogConfig()
     limits: LimitsConfig = LimitsConfig()
@@ -222,6 +233,11 @@ def load_config(folder: Path, environment: Mapping[str, str] | None = None) -> C
     return _build(folder, values, document)
 
 
+def _display(folder: Path, values: Mapping[str, Any]) -> DisplayConfig:
+    font = {"font": folder / values["font"]} if "font" in values else {}
+    return DisplayConfig(**{**values, **font})
+
+
 def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Config:
     """Make the frozen values; what is not in *values* is left to the defaults above."""
     hub = dict(values.get("hub", {}))
@@ -246,6 +262,7 @@ def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Confi
         conversation=ConversationConfig(**values.get("conversation", {})),
         devices=MappingProxyType(devices),
         pairing=pairing,
+        display=_display(folder, values.get("display", {})),
         history=HistoryConfig(**values.get("history", {})),
         log=LogConfig(**log),
         limits=LimitsConfig(**values.get("limits", {})),

@@ -362,6 +362,7 @@ CONFIGURATION = vol.Schema(
                     }
                 ),
             ),
+            "display": group({"glyph_push": switch, "font": folder}),
             "history": group(
                 {"enabled": switch, "audio": switch, "photos": switch, "keep_days": whole("a number of days", 1, 36500)}
             ),

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.display.fonts import find_face
 from xiaozhi_hub.doctor.finding import Finding, error, ok, warning
 
 TOO_LITTLE_DISK = 100 * 2**20
@@ -27,6 +28,7 @@ def look_at_machine(config: Config, root: Path = Path("/")) -> Iterator[Finding]
     yield from _memory(root)
     yield from _firewall(root, config)
     yield from _container(root)
+    yield from _font(config, root)
 
 
 def _disk(config: Config) -> Iterator[Finding]:
@@ -120,6 +122,18 @@ def _firewall(root: Path, config: Config) -> Iterator[Finding]:
 def _container(root: Path) -> Iterator[Finding]:
     if (root / ".dockerenv").exists() or (root / "run/.containerenv").exists():
         yield warning("container")
+
+
+def _font(config: Config, root: Path) -> Iterator[Finding]:
+    if not config.display.glyph_push:
+        return
+    try:
+        face = find_face(config.display, root)
+    except OSError as trouble:
+        yield error("font_unreadable", path=config.display.font, why=trouble.strerror or trouble)
+        return
+    # No warning without one: most devices have all the characters they need.
+    yield ok("font", path=face.path) if face is not None else ok("font_none")
 
 
 __all__ = ["look_at_machine"]

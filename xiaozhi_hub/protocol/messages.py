@@ -16,6 +16,7 @@ from typing import Any, Literal
 from xiaozhi_hub.core.flow import EMOTIONS
 from xiaozhi_hub.errors import ProtocolError
 from xiaozhi_hub.protocol.binary import framing_of
+from xiaozhi_hub.protocol.glyphs import GlyphPush, TextFont, text_font_of
 
 ListenMode = Literal["auto", "manual", "realtime"]
 UPLINK_RATE = 16000
@@ -42,6 +43,8 @@ class DeviceHello:
     """Of its microphone. The firmware always sends 16000."""
     frame_ms: int = UPLINK_FRAME_MS
     """Length of its packets. The firmware always sends 60, a desktop client 20, 40 or 60."""
+    text_font: TextFont | None = None
+    """What it draws texts with, where it takes pictures of what that lacks (from 2.4.0 on)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +182,7 @@ def _parse_hello(message: Mapping[str, Any]) -> DeviceHello:
         transport=_text(message.get("transport")) or "websocket",
         sample_rate=rate if rate in _OPUS_RATES else UPLINK_RATE,
         frame_ms=frame if frame in _OPUS_FRAMES_MS else UPLINK_FRAME_MS,
+        text_font=text_font_of(message),
     )
 
 
@@ -251,9 +255,10 @@ class Stt(HubMessage):
     """What the person said."""
 
     text: str
+    glyph_push: GlyphPush | None = None
 
     def _fields(self) -> dict[str, Any]:
-        return {"type": "stt", "text": display_text(self.text)}
+        return {"type": "stt", "text": display_text(self.text), **_pushed(self.glyph_push)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +274,11 @@ class SentenceStart(HubMessage):
     """The subtitle of what follows."""
 
     text: str
+    glyph_push: GlyphPush | None = None
 
     def _fields(self) -> dict[str, Any]:
-        return {"type": "tts", "state": "sentence_start", "text": display_text(self.text)}
+        text = display_text(self.text)
+        return {"type": "tts", "state": "sentence_start", "text": text, **_pushed(self.glyph_push)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,6 +358,10 @@ class IotCommand(HubMessage):
     def _fields(self) -> dict[str, Any]:
         command = {"name": self.thing, "method": self.method, "parameters": dict(self.parameters)}
         return {"type": "iot", "commands": [command]}
+
+
+def _pushed(push: GlyphPush | None) -> dict[str, Any]:
+    return {"glyph_push": push.fields()} if push is not None else {}
 
 
 def _known_emotion(name: str) -> str:

@@ -23,6 +23,7 @@ from xiaozhi_hub.protocol.messages import ListenMode
 from xiaozhi_hub.testing.activation import Activation, ask_activation, read_activation, wait_for_activation
 from xiaozhi_hub.testing.camera import Camera
 from xiaozhi_hub.testing.check_in import Address, NoLink, check_in
+from xiaozhi_hub.testing.glyphs import PushedGlyph, take_glyphs
 from xiaozhi_hub.testing.line import Line
 from xiaozhi_hub.testing.mqtt import Station
 from xiaozhi_hub.testing.playback import Playback
@@ -93,6 +94,8 @@ class Firmware:
         self.ota_answer: dict[str, Any] = {}
         self.activation: Activation | None = None
         """What it shows while the hub makes it wait for approval: until then it cannot be used."""
+        self.glyphs: dict[int, PushedGlyph] = {}
+        """The pictures of characters that the hub has sent, by code point."""
         self.alerts: list[AlertShown] = []
         """All that were shown."""
         self.complaints: list[str] = []
@@ -247,6 +250,9 @@ class Firmware:
         hello: dict[str, Any] = {"type": "hello", "version": version}
         if self.profile.features is not None:
             hello["features"] = dict.fromkeys(self.profile.features, True)
+            if self.profile.text_font is not None:
+                hello["features"]["glyph_push"] = True
+                hello["text_font"] = dict(self.profile.text_font)
         hello["transport"] = line.transport if line is not None else "websocket"
         hello["audio_params"] = {"format": "opus", "sample_rate": 16000, "channels": 1, "frame_duration": FRAME_MS}
         return hello
@@ -388,6 +394,7 @@ class Firmware:
             case "hello":
                 self._on_hello(message)
             case "stt":
+                self._take_glyphs(message)
                 self._on_stt(self._text_of(message, "text"), now)
             case "tts":
                 self._on_tts(message, now)
@@ -437,6 +444,14 @@ class Firmware:
         self._become(DeviceState.IDLE)
         self._greeted.set_result(None)
 
+    def _take_glyphs(self, message: Mapping[str, Any]) -> None:
+        if (push := message.get("glyph_push")) is None:
+            return
+        try:
+            self.glyphs.update(take_glyphs(push, self.profile.text_font))
+        except ValueError as error:
+            self._complain(f"all glyphs of a text are thrown away: {error}")
+
     def _on_stt(self, text: str, now: float) -> None:
         if self._turn is not None and text:
             self._turn.heard = text
@@ -457,6 +472,7 @@ class Firmware:
                 if self.state is DeviceState.SPEAKING:
                     self._stop(now)
             case "sentence_start":
+                self._take_glyphs(message)
                 text = self._text_of(message, "text")
                 if self._turn is not None and text:
                     self._turn.sentences.append(text)

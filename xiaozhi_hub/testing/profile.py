@@ -22,6 +22,8 @@ class FirmwareProfile:
     answers_pings: bool = True
     features: tuple[str, ...] | None = ("mcp",)
     """What its hello claims; None: the hello has no ``features`` at all (before 1.6.6)."""
+    text_font: Mapping[str, object] | None = None
+    """The font of a build that takes glyphs (from 2.4.0 on): ``bundle``, ``charset``, ``size``, ``bpp``."""
     answers_mcp: bool = True
     parts: tuple[str, ...] = ("screen", "battery")
     """What the board has beside a speaker: ``screen``, ``battery``, ``camera``, ``lamp``."""
