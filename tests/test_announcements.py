@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from xiaozhi_hub.audio.ogg import write_ogg
 from xiaozhi_hub.audio.opus import OpusEncoder, decode_all, encode_all, packet_ms
 from xiaozhi_hub.audio.tones import chime
 from xiaozhi_hub.cli import main
+from xiaozhi_hub.cli.voice import say
 from xiaozhi_hub.core.flow import Packet, PcmChunk
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.devices.messenger import MOST_WAITING
@@ -369,3 +371,48 @@ async def test_the_command_line_says_it_and_shows_who_has_heard_it(
         assert "Desk: heard" in shown and "Bedside: waits for the next wake-up" in shown
         assert await command("x", "--room", "Moon") == 1
         assert "Moon" in capsys.readouterr().err
+
+
+# -- what is kept -------------------------------------------------------------------------------------------------
+
+
+async def test_receipts_go_when_the_owner_wishes_and_what_waits_stays(hub: Hub, post: Post) -> None:
+    await post({"text": "old", "device": OFFICE, "expires_s": 60})
+    await post({"text": "waits", "device": OFFICE, "expires_s": 30 * 86400})
+    await hub.announcements.apply_retention(time.time() + 29 * 86400)
+    assert [item.text for item, _ in await hub.announcements.listed()] == ["waits", "old"]
+    await hub.announcements.apply_retention(time.time() + 30 * 86400 - 1)
+    assert [item.text for item, _ in await hub.announcements.listed()] == ["waits", "old"]
+    await hub.announcements.apply_retention(time.time() + 31 * 86400)
+    assert not await hub.announcements.listed()
+
+
+async def test_a_device_is_forgotten_with_all_that_was_said_on_it_and_to_it(hub: Hub, post: Post) -> None:
+    async with device(hub, KITCHEN) as kitchen:
+        await kitchen.ask_text("tell the office dinner is ready")
+    await post({"text": "for both", "everywhere": True})
+    await hub.announcements.forget_device(KITCHEN)
+    ((item, receipts),) = await hub.announcements.listed()
+    assert item.text == "for both"
+    assert KITCHEN not in {receipt.device_id for receipt in receipts}
+
+
+async def test_the_built_in_recogniser_hears_what_opens_the_intercom_and_passes_on_what_it_cannot(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("pocketsphinx")
+    texts = ("intercom office", "the elephant forgot his umbrella on a train", "tell everyone dinner is ready")
+    asked, free, usual = [Utterance.of(await say(text, "en-US")) for text in texts]
+    devices = CONFIG[CONFIG.index("devices:") : CONFIG.index("integrations:")]
+    async with running_hub(tmp_path, f"{devices}integrations: {{demo: , clock: false}}") as hub:
+        async with device(hub, KITCHEN) as kitchen, device(hub, OFFICE) as office:
+            await office.connect()
+            first = await kitchen.ask(asked)
+            assert (first.heard, first.said) == ("intercom Office", "Please speak.")
+            await kitchen.ask(free)
+            told = await office.next_answer()
+            assert told.said == "From Kitchen speaker:"
+            sent, got = list(free.packets[8:24]), [packet.data for packet in told.packets]
+            assert any(got[at : at + 16] == sent for at in range(len(got)))
+            assert (await kitchen.ask(usual)).heard == "tell everyone dinner is ready"
+            assert (await office.next_answer()).said == "Dinner is ready"

@@ -24,6 +24,7 @@ from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import DeviceRenamed, DeviceRevoked, EntryChanged, NamesChanged, TurnFinished
 from xiaozhi_hub.core.flow import Channel, Outcome, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
+from xiaozhi_hub.core.places import PACKAGE
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.announce_tools import announce_tools
 from xiaozhi_hub.devices.announcer import DeviceAnnouncer
@@ -38,7 +39,7 @@ from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.dialog.ask import ask
 from xiaozhi_hub.dialog.commands import conversation_tools
-from xiaozhi_hub.dialog.intents import SENTENCES, Intents
+from xiaozhi_hub.dialog.intents import Intents
 from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
@@ -141,7 +142,7 @@ class Hub:
         for tool in announce_tools(self.messenger, self.texts, Phrasing(self.texts, self.entities)):
             self.tools.add(tool, CORE)
         for language in LANGUAGES:
-            self.intents.add_sentences(CORE, SENTENCES / f"announcements.{language}.yaml")
+            self.intents.add_sentences(CORE, PACKAGE / "devices" / "sentences" / f"{language}.yaml")
         self.problems: dict[str, Problem] = {}
         self._built = asyncio.Event()
         self._ready = asyncio.Event()
