@@ -251,6 +251,15 @@ async def test_what_is_said_into_the_intercom_is_no_command(hub: Hub) -> None:
         assert (await kitchen.ask_text("turn on the bed light")).said == "Turned on the Bed Light."
 
 
+async def test_the_intercom_works_with_an_always_open_microphone(hub: Hub) -> None:
+    speech = spoken("come down please")
+    async with device(hub, KITCHEN, mode="realtime") as kitchen, device(hub, OFFICE) as office:
+        await office.connect()
+        assert (await kitchen.ask(spoken("intercom office"))).said == "Please speak."
+        await kitchen.ask(speech)
+        assert relayed(await office.next_answer(), speech)
+
+
 async def test_a_message_is_left_found_and_played(hub: Hub) -> None:
     speech = spoken("your mother has called")
     async with device(hub, KITCHEN) as kitchen:

@@ -237,7 +237,7 @@ class Messenger:
             or session.link.session_id != record.session_id
             or record.channel is Channel.ANNOUNCEMENT
             or record.outcome is Outcome.INTERRUPTED  # the person wants to say something
-            or session.awaits_answer
+            or not session.at_rest
         ):
             return
         # A message that was left on this very device is for those who come after.

@@ -285,9 +285,9 @@ class Session:
     # -- the hub speaks first, and the end ------------------------------------------------------------------------
 
     @property
-    def awaits_answer(self) -> bool:
-        """The hub has asked something back."""
-        return self._conversation.pending is not None
+    def at_rest(self) -> bool:
+        """The hub has asked nothing back, and the conversation is not over: others may put in a word."""
+        return self._conversation.pending is None and not self._conversation.over
 
     async def announce(self, text: str, language: str, rounds: int, sound: Sequence[Packet] = ()) -> Outcome | None:
         """Ring, say *text* and play *sound*; waits for whoever is speaking. None when the link ended before it was heard."""

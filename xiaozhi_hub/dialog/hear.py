@@ -113,7 +113,7 @@ class Hearing:
     def utterance(self) -> tuple[Packet, ...]:
         """The packets of what was said, without the silence around it."""
         start, end = self._endpoint.speech_start_ms or 0.0, self._endpoint.speech_end_ms
-        said, at = [], 0.0
+        said, at = [], -sum(packet.ms for packet in self._mic.before)
         for packet in self.packets:
             if start - MARGIN_MS < at + packet.ms and at < end + MARGIN_MS:
                 said.append(packet)

@@ -236,14 +236,12 @@ class Turn:
         recognisers, fitting = self._parts.recognisers(self.info.language)
         if not recognisers:
             raise no_engine(Role.ASR)
-        pending = self._conversation.pending
-        dictation = pending is not None and pending.slot == SOUND
         self._hearing = Hearing(
             mic,
             ears,
             recognisers,
             AsrRequest((self.info.language,), self.info.device_id, answering=self._conversation.pending is not None),
-            patience=DICTATION if dictation else self._parts.patience,
+            patience=DICTATION if self._takes_dictation else self._parts.patience,
             judge=self._parts.judge,
             stamp=self._stamp,
             manual=self._mode == "manual",
@@ -260,7 +258,7 @@ class Turn:
         self._heard = heard
         if self._speech_ended is not None:
             self._speech_ended()
-        if dictation:
+        if self._takes_dictation:  # with an open microphone that is known only now
             self.info = replace(self.info, sound=self._hearing.utterance())
             return await self._answer()
         if not heard.text:
@@ -270,6 +268,12 @@ class Turn:
         self.info = replace(self.info, language=heard.language)
         await self._link.send(Stt(heard.text))
         return await self._answer()
+
+    @property
+    def _takes_dictation(self) -> bool:
+        """A tool has asked for the person's own words."""
+        pending = self._conversation.pending
+        return pending is not None and pending.slot == SOUND
 
     def _wrong_language(self) -> str:
         """No recogniser speaks the person's language: say so, once."""
