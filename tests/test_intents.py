@@ -545,7 +545,8 @@ def test_all_sentence_files_are_whole() -> None:
     """Every tool that a built-in file names takes what its sentences give it; each language has the same abilities."""
     from xiaozhi_hub.core.places import PACKAGE, builtin
 
-    folders = [PACKAGE / "dialog" / "sentences", *sorted(builtin("integrations").glob("*/sentences"))]
+    core = [PACKAGE / room / "sentences" for room in ("dialog", "devices")]
+    folders = [*core, *sorted(builtin("integrations").glob("*/sentences"))]
     for folder in folders:
         tools = {path.stem: set(read_sentences(path).tools.values()) for path in sorted(folder.glob("*.yaml"))}
         assert set(tools) == set(LANGUAGES), folder

@@ -24,12 +24,16 @@ from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import DeviceRenamed, DeviceRevoked, EntryChanged, NamesChanged, TurnFinished
 from xiaozhi_hub.core.flow import Channel, Outcome, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
+from xiaozhi_hub.core.places import PACKAGE
 from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.devices.announce_tools import announce_tools
 from xiaozhi_hub.devices.announcer import DeviceAnnouncer
+from xiaozhi_hub.devices.audience import Audience
 from xiaozhi_hub.devices.device_commands import DeviceCommands, device_tools
 from xiaozhi_hub.devices.device_entities import DeviceEntities
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.management import DeviceManagement
+from xiaozhi_hub.devices.messenger import Messenger
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.tickets import Tickets
@@ -42,6 +46,7 @@ from xiaozhi_hub.dialog.turn import TurnParts, new_id
 from xiaozhi_hub.display.lettering import Lettering
 from xiaozhi_hub.engines.base import Asr
 from xiaozhi_hub.engines.registry import EngineRegistry
+from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import home_tools
 from xiaozhi_hub.errors import HubError, StoreError
@@ -54,6 +59,7 @@ from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
 from xiaozhi_hub.services import DeviceServices, Surroundings
+from xiaozhi_hub.store.announcements import Announcements
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
@@ -61,6 +67,7 @@ from xiaozhi_hub.store.grants import Grants
 from xiaozhi_hub.store.history import History
 from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
+from xiaozhi_hub.web.announcements import AnnouncementsApi
 from xiaozhi_hub.web.api import Api, ApiParts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
 from xiaozhi_hub.web.client_link import ClientParts
@@ -134,6 +141,12 @@ class Hub:
         self.device_management = DeviceManagement(
             self.pairing, self._devices_known, config.devices, lambda: self.devices.sessions, self.bus
         )
+        audience = Audience(self._management, self.device_tools, self.entities, self.texts)
+        self.messenger = Messenger(self.texts, self.transports, audience, lambda: self.devices, time.time)
+        for tool in announce_tools(self.messenger, self.texts, Phrasing(self.texts, self.entities)):
+            self.tools.add(tool, CORE)
+        for language in LANGUAGES:
+            self.intents.add_sentences(CORE, PACKAGE / "devices" / "sentences" / f"{language}.yaml")
         self.problems: dict[str, Problem] = {}
         self._built = asyncio.Event()
         self._ready = asyncio.Event()
@@ -151,6 +164,7 @@ class Hub:
         self.database: Database
         self.history: History
         self.known_devices: Devices
+        self.announcements: Announcements
         self.plugins: PluginManager
         self.devices: DeviceRegistry
         self.parts: TurnParts
@@ -242,6 +256,9 @@ class Hub:
         self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
         self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
         enter(self.plugins.stop)
+        enter(self.messenger.close)
+        self.announcements = Announcements(self.database, keep_days=self.config.history.keep_days)
+        await self.messenger.open(self.announcements, self.bus)
         enter(self._hang_up)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._scope.start(self._warm_up(), name="warm-up")
@@ -268,10 +285,6 @@ class Hub:
 
         config = self.config
         limits = config.limits
-
-        async def management() -> DeviceManagement:
-            await self._built.wait()
-            return self.device_management
 
         desk = PairingDesk(self.pairing, self.texts, language_of(config.hub.language))
         self.services = DeviceServices(
@@ -333,7 +346,8 @@ class Hub:
                 routes=(
                     *api.routes(),
                     *desk.routes(),
-                    *DevicesApi(management).routes(),
+                    *DevicesApi(self._management).routes(),
+                    *AnnouncementsApi(self._open_messenger).routes(),
                     *Health(health, __version__).routes(),
                     *self.services.routes(),
                 ),
@@ -527,6 +541,7 @@ class Hub:
             try:
                 await self.history.apply_retention(time.time())
                 await self.services.apply_retention(time.time())
+                await self.announcements.apply_retention(time.time())
             except StoreError as error:
                 self._problem("retention", f"Old turns are not deleted: {error.message}", error.hint)
             await asyncio.sleep(RETENTION_SECONDS)
@@ -607,6 +622,14 @@ class Hub:
         written = self.config.devices.get(device_id)
         if written is None or written.name == device_id:
             self.device_tools.name(device_id, name, (written.area if written is not None else None) or area)
+
+    async def _management(self) -> DeviceManagement:
+        await self._built.wait()
+        return self.device_management
+
+    async def _open_messenger(self) -> Messenger:
+        await self._built.wait()
+        return self.messenger
 
     async def _devices_known(self) -> Devices:
         await self._built.wait()

@@ -5,13 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import urllib.error
-import urllib.request
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-SECONDS = 15.0
+from xiaozhi_hub.cli.local_hub import add_options, ask_hub, url_of
+
 _STATES = {"in": "let in", "out": "shut out", "unknown": "not met yet"}
 _KINDS = {
     "first-day": "this hub is new",
@@ -24,10 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Describe the command line."""
     parser = subparsers.add_parser("devices", help="list the devices, approve new ones, shut out others",
                                    description="Say which devices may come in. The hub must be running.")  # fmt: skip
-    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
-                        help="the configuration folder of the hub (default: ./config)")  # fmt: skip
-    parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
-    parser.add_argument("--json", action="store_true", help="print what the hub answers")
+    add_options(parser)
     parser.set_defaults(run=run, action="list")
     actions = parser.add_subparsers(title="what to do", metavar="ACTION")
     actions.add_parser("list", help="show all devices, and those that wait with their codes (default)")
@@ -53,11 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the running hub; returns 1 with a message when it is not there or refuses."""
-    from xiaozhi_hub.core.config import load_config
-
-    server = load_config(Path(args.config).resolve()).server
-    ip = "127.0.0.1" if server.ip == "0.0.0.0" else server.ip
-    url = f"http://{f'[{ip}]' if ':' in ip else ip}:{args.port or server.http_port}"
+    url = url_of(args)
     match args.action:
         case "approve":
             code = re.sub(r"[ -]", "", args.code)
@@ -93,29 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ask(hub: str, action: str, values: dict[str, Any] | None) -> dict[str, Any]:
-    from xiaozhi_hub.errors import HubError
-
-    data = json.dumps(values).encode() if values is not None else None
-    request = urllib.request.Request(
-        f"{hub}/api/devices{action}", data=data, headers={"Content-Type": "application/json"}
-    )
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on this machine
-    try:
-        with opener.open(request, timeout=SECONDS) as reply:
-            answer: dict[str, Any] = json.load(reply)
-            return answer
-    except urllib.error.HTTPError as error:
-        with error:
-            try:
-                told = json.load(error)
-                raise HubError(told["error"], hint=told.get("hint", "")) from error
-            except (ValueError, KeyError, TypeError):
-                raise HubError(f"{hub} answers with status {error.code}.", hint="Is that the hub?") from error
-    except (OSError, ValueError) as error:
-        raise HubError(
-            f"No hub answers at {hub}.",
-            hint="Start it: xiaozhi-hub run. Only a running hub can approve and shut out; give its --port if it has another.",
-        ) from error
+    return ask_hub(hub, f"/api/devices{action}", values, "Only a running hub can approve and shut out")
 
 
 def door_line(door: dict[str, Any] | None) -> str:

@@ -111,6 +111,13 @@ class TurnInfo:
     area: str | None = None
     """Name of the room the asking device stands in."""
     channel: Channel = Channel.VOICE
+    sound: tuple[Packet, ...] = field(default=(), repr=False)
+    """The person's own voice, where a tool has asked for it with the slot `SOUND`."""
+
+
+SOUND = "sound"
+"""The slot that `MissingSlot` names when a tool wants the next utterance as it is, whatever is said. It comes in
+`TurnInfo.sound`, and what was understood of it as the argument ``text``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ class DeviceAnnouncer:
         shows *text* instead. False when the device could not be reached."""
         session = self._devices.sessions.get(device_id) if self._devices is not None else None
         if session is not None:
-            return await session.announce(text, language, rounds)
+            return await session.announce(text, language, rounds) is not None
         return await self._alert(device_id, text, language, rounds)
 
     async def _alert(self, device_id: str, text: str, language: str, rounds: int) -> bool:

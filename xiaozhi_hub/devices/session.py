@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xiaozhi_hub.audio.mic import Mic
@@ -284,8 +284,13 @@ class Session:
 
     # -- the hub speaks first, and the end ------------------------------------------------------------------------
 
-    async def announce(self, text: str, language: str, rounds: int) -> bool:
-        """Ring and say *text*; waits for whoever is speaking. False when the link ended before it was heard."""
+    @property
+    def at_rest(self) -> bool:
+        """The hub has asked nothing back, and the conversation is not over: others may put in a word."""
+        return self._conversation.pending is None and not self._conversation.over
+
+    async def announce(self, text: str, language: str, rounds: int, sound: Sequence[Packet] = ()) -> Outcome | None:
+        """Ring, say *text* and play *sound*; waits for whoever is speaking. None when the link ended before it was heard."""
         try:
             async with asyncio.timeout(POLITE_SECONDS):
                 while self.busy and (running := self._answering or self._now) is not None:
@@ -294,13 +299,17 @@ class Session:
             log.info("%s talks on and on; ringing anyway", self.device_id)
         await self._interrupt()
         turn = Turn(self._parts, self.link, self._info(Channel.ANNOUNCEMENT, language), self._conversation)
-        self._start(turn, lambda turn: turn.announce(text, rounds))
+        self._start(turn, lambda turn: turn.announce(text, rounds, sound))
         assert self._now is not None
         task = self._now.task
         self._listen_on()
         await asyncio.wait([task])
+        if self.link.closed:
+            return None
         # Whoever stops the ringing has heard it.
-        return not self.link.closed
+        if task.cancelled():
+            return Outcome.INTERRUPTED
+        return Outcome.FAILED if task.exception() is not None else task.result()
 
     def _give_way(self) -> None:
         self._scope.start(self.link.close("another device has heard the wake word better"), name="give-way")

@@ -110,6 +110,16 @@ class Hearing:
         """Somebody has begun to speak and is not known to have finished."""
         return self._endpoint.speech_start_ms is not None
 
+    def utterance(self) -> tuple[Packet, ...]:
+        """The packets of what was said, without the silence around it."""
+        start, end = self._endpoint.speech_start_ms or 0.0, self._endpoint.speech_end_ms
+        said, at = [], -sum(packet.ms for packet in self._mic.before)
+        for packet in self.packets:
+            if start - MARGIN_MS < at + packet.ms and at < end + MARGIN_MS:
+                said.append(packet)
+            at += packet.ms
+        return tuple(said)
+
     async def run(self) -> AsyncGenerator[SpeechStarted | Heard, None]:
         """Listen until the person has finished. The last value is `Heard`."""
         async with TaskScope("hearing") as scope:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.core.collector import building_to_last
-from xiaozhi_hub.core.flow import Completeness, TurnInfo
+from xiaozhi_hub.core.flow import SOUND, Completeness, TurnInfo
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.core.places import PACKAGE
 from xiaozhi_hub.dialog.commands import NEVER_MIND
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CORE = "core"
+CALL_OFF_MS = 2000
+"""Nobody takes longer to say that they have thought better of it."""
 SENTENCES = PACKAGE / "dialog" / "sentences"
 
 
@@ -106,8 +108,11 @@ class Intents:
     def recognise(self, text: str, turn: TurnInfo, pending: Pending | None = None) -> Intent | None:
         """Say what a person wants; None when that is not known.
 
-        With *pending* the text may be the answer to that question, which goes before everything but "stop".
+        With *pending* the text may be the answer to that question, which goes before everything but "stop". Where a tool has
+        asked for the person's own words, anything is.
         """
+        if pending is not None and pending.slot == SOUND:
+            return self._dictated(text, turn, pending)
         for language in _languages_of(text, turn.language):
             recogniser = self._recognisers.get(language)
             if recogniser is None:
@@ -143,6 +148,15 @@ class Intents:
         return recogniser.book().completeness(text)
 
     # -- how ------------------------------------------------------------------------------------------------------
+
+    def _dictated(self, text: str, turn: TurnInfo, pending: Pending) -> Intent:
+        """What is said is no command, but for a short "never mind": a recogniser may hear that in the middle of anything."""
+        if sum(packet.ms for packet in turn.sound) <= CALL_OFF_MS:
+            for language in _languages_of(text, turn.language):
+                recogniser = self._recognisers.get(language)
+                if recogniser is not None and (found := recogniser.first(text)) is not None:
+                    return Intent(found.tool, found.arguments, language, text)
+        return Intent(pending.tool, {**pending.arguments, "text": text}, turn.language, text)
 
     def _answered(self, recogniser: Recogniser, pending: Pending, text: str) -> Intent | None:
         values = recogniser.answer(pending.slot, text)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
@@ -20,6 +20,7 @@ from xiaozhi_hub.audio.opus import silence
 from xiaozhi_hub.audio.pacer import Pacer
 from xiaozhi_hub.core.config import VoiceConfig
 from xiaozhi_hub.core.flow import (
+    SOUND,
     Channel,
     Completeness,
     Emotion,
@@ -53,6 +54,8 @@ LEAD_IN_SPARE_MS = 20
 SENTENCES_AHEAD = 2
 """Sentences that are rendered while an earlier one plays."""
 RING_GAP_MS = 1500
+DICTATION = Patience(1500, 1500, 1500)
+"""While somebody's own words are recorded for others: people think in between, and no command is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +147,9 @@ class Turn:
         self._heard = Transcript(text, self.info.language)
         return await self._whole(self._answer())
 
-    async def announce(self, text: str, rounds: int) -> Outcome:
-        """Ring and say *text*, *rounds* times."""
-        return await self._whole(self._ring(text, rounds))
+    async def announce(self, text: str, rounds: int, sound: Sequence[Packet] = ()) -> Outcome:
+        """Ring, say *text* and play *sound*, *rounds* times."""
+        return await self._whole(self._ring(text, rounds, sound))
 
     async def say(self, text: str) -> Outcome:
         """Say *text*, without having been asked."""
@@ -238,7 +241,7 @@ class Turn:
             ears,
             recognisers,
             AsrRequest((self.info.language,), self.info.device_id, answering=self._conversation.pending is not None),
-            patience=self._parts.patience,
+            patience=DICTATION if self._takes_dictation else self._parts.patience,
             judge=self._parts.judge,
             stamp=self._stamp,
             manual=self._mode == "manual",
@@ -255,6 +258,9 @@ class Turn:
         self._heard = heard
         if self._speech_ended is not None:
             self._speech_ended()
+        if self._takes_dictation:  # with an open microphone that is known only now
+            self.info = replace(self.info, sound=self._hearing.utterance())
+            return await self._answer()
         if not heard.text:
             if self.standby:
                 return Outcome.NO_SPEECH
@@ -262,6 +268,12 @@ class Turn:
         self.info = replace(self.info, language=heard.language)
         await self._link.send(Stt(heard.text))
         return await self._answer()
+
+    @property
+    def _takes_dictation(self) -> bool:
+        """A tool has asked for the person's own words."""
+        pending = self._conversation.pending
+        return pending is not None and pending.slot == SOUND
 
     def _wrong_language(self) -> str:
         """No recogniser speaks the person's language: say so, once."""
@@ -297,7 +309,7 @@ class Turn:
                     self._stamp("reply")
                 yield piece
 
-    async def _ring(self, text: str, rounds: int) -> Outcome:
+    async def _ring(self, text: str, rounds: int, sound: Sequence[Packet]) -> Outcome:
         await self._open_mouth()
         sentence = Sentence(text, self.info.language)
         for number in range(rounds):
@@ -306,6 +318,8 @@ class Turn:
                     await self._send(packet)
             await self._play(self._parts.speaker.sound("chime"))
             await self._send_all(_one(sentence))
+            for packet in sound:
+                await self._send(packet)
         await self._until_played()
         return Outcome.ANSWERED
 

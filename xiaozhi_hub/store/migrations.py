@@ -243,6 +243,37 @@ def m003_firmware_photos_and_moving(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m004_announcements(db: sqlite_utils.Database) -> None:
+    """What is to be told through devices, and what has become of it at each of them."""
+    db.executescript(
+        """
+        CREATE TABLE announcement (
+            id TEXT PRIMARY KEY,
+            kind TEXT NOT NULL CHECK (kind IN ('announcement', 'message')),
+            text TEXT NOT NULL,
+            language TEXT NOT NULL,
+            sound BLOB NOT NULL,
+            from_device TEXT NOT NULL,
+            from_session TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            expires_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX announcement_time ON announcement (created_at, id);
+
+        CREATE TABLE announcement_receipt (
+            announcement_id TEXT NOT NULL REFERENCES announcement (id) ON DELETE CASCADE,
+            device_id TEXT NOT NULL,
+            state TEXT NOT NULL,
+            changed_at REAL NOT NULL,
+            PRIMARY KEY (announcement_id, device_id)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX announcement_receipt_device ON announcement_receipt (device_id);
+        CREATE INDEX announcement_receipt_waiting ON announcement_receipt (announcement_id) WHERE state = 'waiting';
+        """
+    )
+
+
 def known() -> frozenset[str]:
     """The names of all steps."""
     empty = sqlite_utils.Database(memory=True, execute_plugins=False)
