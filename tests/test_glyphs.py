@@ -72,7 +72,7 @@ def font_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @asynccontextmanager
 async def hub_and_device(
-    folder: Path, font: Path, text_font: dict[str, Any] | None = None, more: str = ""
+    folder: Path, font: Path, text_font: dict[str, Any] | None = None, more: str = ", glyph_push: true"
 ) -> AsyncIterator[tuple[Hub, FakeDevice]]:
     async with running_hub(folder, f"{QUIET}display: {{font: {font}{more}}}\n") as hub:
         device = FakeDevice(ota_url=hub.local_url + "/xiaozhi/ota/", profile=FirmwareProfile(text_font=text_font))
@@ -126,8 +126,8 @@ async def test_a_device_that_cannot_use_them_gets_texts_only(
         assert (result.heard, device.glyphs, device.complaints) == (CORNER, {}, [])
 
 
-async def test_the_owner_can_switch_them_off(tmp_path: Path, font_file: Path) -> None:
-    async with hub_and_device(tmp_path, font_file, LCD, more=", glyph_push: false") as (_, device):
+async def test_the_owner_has_to_switch_them_on(tmp_path: Path, font_file: Path) -> None:
+    async with hub_and_device(tmp_path, font_file, LCD, more="") as (_, device):
         result = await device.ask_text(CORNER)
         assert (result.heard, device.glyphs) == (CORNER, {})
 
@@ -225,7 +225,7 @@ async def test_the_doctor_tells_of_the_font(tmp_path: Path, font_file: Path) -> 
     assert list(await told(tmp_path / "empty")) == ["font_none"]
     path = installed(tmp_path / "full", font_file)
     assert (await told(tmp_path / "full"))["font"].values == {"path": path}
-    wrong = await told(tmp_path / "full", "display: {font: nowhere.ttf}\n")
+    wrong = await told(tmp_path / "full", "display: {glyph_push: true, font: nowhere.ttf}\n")
     assert wrong["font_unreadable"].level is Level.ERROR
     assert wrong["font_unreadable"].values["path"] == tmp_path / "nowhere.ttf"
     assert await told(tmp_path, "display: {glyph_push: false}\n") == {}

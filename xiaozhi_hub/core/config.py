@@ -126,7 +126,7 @@ class DeviceConfig:
 class DisplayConfig:
     """What devices show."""
 
-    glyph_push: bool = True
+    glyph_push: bool = False
     """Send pictures of characters to devices whose font lacks them."""
     font: Path | None = None
     """The file of the font to draw them with; None takes one that this machine has."""
