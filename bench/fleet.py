@@ -4,7 +4,8 @@
     python bench/fleet.py speaking --devices 300
     python bench/fleet.py dialogue --devices 150 --turns 3
     python bench/fleet.py idle --devices 200
-    python bench/fleet.py storm --devices 200 --rounds 3
+    python bench/fleet.py storm --devices 1000 --speaking 50
+    python bench/fleet.py abort --devices 10 --turns 20
 
 The hub is pinned to core 0 and the devices to core 1. ``--engines instant`` (the scripted engines of the echo integration) shows the
 hub's own share, ``--engines default`` the shipped voice loop. Load goes to 127.0.0.1 only and every run is bounded.
@@ -25,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from hub_process import FLEET_CORE, HubProcess, percentile, pin, running_hub
+from speakers import speakers
 
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.testing import FakeDevice, TurnResult, Utterance
@@ -67,13 +69,15 @@ def murmur(seconds: float) -> Utterance:
     return Utterance.of(PcmChunk(wave.astype(np.int16), 16000))
 
 
+def mac(number: int) -> str:
+    return f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
+
+
 async def fleet(hub: HubProcess, count: int, gap: float = 0.01) -> list[FakeDevice]:
     """Connect *count* devices, one after the other."""
     devices = []
     for number in range(count):
-        device = FakeDevice(
-            listens=False, ota_url=hub.ota_url, device_id=f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
-        )
+        device = FakeDevice(listens=False, ota_url=hub.ota_url, device_id=mac(number))
         await device.__aenter__()
         await device.connect()
         devices.append(device)
@@ -179,30 +183,77 @@ async def idle(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
     }
 
 
+async def abort(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
+    """Each device asks and says ``abort`` in the middle of the answer: how long do frames keep coming?"""
+    after: list[float] = []
+    over: list[float] = []
+
+    async def talk(number: int) -> None:
+        loop, heard_at = asyncio.get_running_loop(), 0.0
+
+        def watch(now: float, outgoing: bool, frame: str | bytes) -> None:
+            nonlocal heard_at
+            if isinstance(frame, bytes) and not outgoing:
+                heard_at = now
+
+        device = FakeDevice(listens=False, ota_url=hub.ota_url, device_id=mac(number), watch=watch)
+        async with device:
+            await device.connect()
+            await asyncio.sleep(number * 0.05)
+            for turn in range(args.turns):
+                began = loop.time()
+                asking = asyncio.create_task(device.ask_text("echo please"))
+                async with asyncio.timeout(10):
+                    while heard_at < began:
+                        await asyncio.sleep(0.003)
+                await asyncio.sleep(0.2 + 0.037 * turn % 0.3)
+                said = loop.time()
+                await device.abort()
+                await asyncio.wait([asking], timeout=10)
+                over.append((loop.time() - said) * 1000)
+                await asyncio.sleep(0.3)
+                after.append(max(0.0, (heard_at - said) * 1000))
+
+    await asyncio.gather(*(talk(number) for number in range(args.devices)))
+    return {
+        "aborts": len(after),
+        "last_frame_ms_p50": round(percentile(after, 0.5), 1),
+        "last_frame_ms_p99": round(percentile(after, 0.99), 1),
+        "last_frame_ms_max": round(max(after), 1),
+        "turn_over_ms_p99": round(percentile(over, 0.99), 1),
+    }
+
+
 async def storm(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
-    """All lose their link and come back at the same instant."""
+    """All lose their link and come back at the same instant, while ``--speaking`` others are being answered."""
     seconds = []
-    for _ in range(args.rounds):
-        devices = await fleet(hub, args.devices, 0.002)
-        for device in devices:
-            await device.hang_up()
-        await leave(devices)
-        again = [
-            FakeDevice(
-                url=f"ws://127.0.0.1:{hub.port}/xiaozhi/v1/",
-                token=device.ota_answer["websocket"]["token"],
-                device_id=device.device_id,
-            )
-            for device in devices
-        ]
-        began = time.perf_counter()
-        await asyncio.gather(*(device.connect() for device in again))
-        seconds.append(round(time.perf_counter() - began, 3))
-        await leave(again)
-    return {"devices": args.devices, "all_greeted_s": seconds, "median_s": sorted(seconds)[len(seconds) // 2]}
+    lost, whys = 0, set[str]()
+    async with speakers(hub.ota_url, args.speaking) as heard:
+        for _ in range(args.rounds):
+            devices = await fleet(hub, args.devices, 0.002)
+            for device in devices:
+                await device.hang_up()
+            await leave(devices)
+            again = [
+                FakeDevice(
+                    url=f"ws://127.0.0.1:{hub.port}/xiaozhi/v1/",
+                    token=device.ota_answer["websocket"]["token"],
+                    device_id=device.device_id,
+                    listens=False,
+                )
+                for device in devices
+            ]
+            began = time.perf_counter()
+            outcomes = await asyncio.gather(*(device.connect() for device in again), return_exceptions=True)
+            seconds.append(round(time.perf_counter() - began, 3))
+            lost += sum(outcome is not None for outcome in outcomes)
+            whys |= {repr(outcome)[:150] for outcome in outcomes if outcome is not None}
+            await leave(again)
+    median = sorted(seconds)[len(seconds) // 2]
+    return {"all_greeted_s": seconds, "median_s": median, "not_greeted": lost, "why": sorted(whys)[:5], **heard}
 
 
-SCENARIOS = {f.__name__: f for f in (listening, speaking, dialogue, together, idle, storm)}
+SCENARIOS = {f.__name__: f for f in (listening, speaking, dialogue, together, idle, storm, abort)}
 
 
 async def main() -> None:
@@ -211,6 +262,7 @@ async def main() -> None:
     parser.add_argument("--devices", type=int, default=100)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--speaking", type=int, default=0, help="devices that are answered during a storm")
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--engines", choices=("instant", "default"), default=None)
     parser.add_argument("--max-seconds", type=float, default=300)

@@ -2,10 +2,12 @@
 
     python bench/fuzz.py --count 1000000
     python bench/fuzz.py --count 5000 --seed 7 --kind message --kind binary
+    python bench/fuzz.py --count 200000 --at-once 16 --apart
 
 The input is made from what devices send, by a seeded generator, so that a run can be repeated. The hub runs in this process with
-scripted engines. What must hold: no exception is logged or lost, every connection gets its answer or its end, the hub answers a
-device afterwards, and no task is left.
+scripted engines, or with ``--apart`` in one of its own, on core 0, so that its memory can be told from the fuzzer's. What must
+hold: no exception is logged or lost, every connection gets its answer or its end, the hub answers a device afterwards, and no
+task is left.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from urllib.parse import urlsplit
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from fuzz_inputs import GOODBYE, HELLO, MESSAGES, PATH, Maker
+from hub_process import FLEET_CORE, pin
+from hub_process import running_hub as hub_process
 
 from xiaozhi_hub.conformance.wire import PING, NoUpgrade, Socket, open_socket
 from xiaozhi_hub.testing import FakeDevice, running_hub
@@ -49,6 +53,7 @@ ANSWER_SECONDS = 15.0
 PARTIAL_SECONDS = 0.3
 """A request that is not answered by then lacks its end."""
 TASK_SECONDS = 15.0
+RSS_SECONDS = 5.0
 
 
 @dataclass
@@ -59,6 +64,8 @@ class Findings:
     ends: Counter[str] = field(default_factory=Counter)
     """How connections ended."""
     wrong: list[str] = field(default_factory=list)
+    rss_mb: list[float] = field(default_factory=list)
+    """What a hub in a process of its own used: at the start, every few seconds, and at the end."""
 
     def note(self, what: str) -> None:
         if len(self.wrong) < 50:
@@ -194,7 +201,7 @@ class Fuzzer:
 
 
 async def fuzz(folder: Path, count: int, seed: int, kinds: tuple[str, ...] = (), at_once: int = 8) -> Findings:
-    """Feed a hub *count* inputs; return what went wrong."""
+    """Feed a hub in this process *count* inputs; return what went wrong."""
     found = Findings()
     listener, loop = Listener(found), asyncio.get_running_loop()
     logging.getLogger().addHandler(listener)
@@ -203,30 +210,58 @@ async def fuzz(folder: Path, count: int, seed: int, kinds: tuple[str, ...] = (),
     )
     try:
         async with running_hub(folder, CONFIGURATION) as hub:
-            fuzzer = Fuzzer(hub.local_url, Maker(seed), found)
-            chosen = kinds or tuple(fuzzer.kinds)
             before = set(asyncio.all_tasks())
-
-            async def worker(share: int) -> None:
-                while share > 0:
-                    some = min(PER_CONNECTION, share)
-                    kind = fuzzer.make.random.choice(chosen)
-                    try:
-                        await fuzzer.kinds[kind](some)
-                    except NoUpgrade as error:
-                        found.note(f"{kind}: {error}")
-                    except OSError:
-                        found.ends[f"{kind} refused"] += 1
-                    share -= some
-
-            shares = [count // at_once + (number < count % at_once) for number in range(at_once)]
-            await asyncio.gather(*(worker(share) for share in shares))
+            await _feed(Fuzzer(hub.local_url, Maker(seed), found), count, kinds, at_once)
             await _answers(f"{hub.local_url}/xiaozhi/ota/", found)
             await _nothing_left(before, found)
     finally:
         logging.getLogger().removeHandler(listener)
         loop.set_exception_handler(None)
     return found
+
+
+async def fuzz_apart(count: int, seed: int, kinds: tuple[str, ...] = (), at_once: int = 8) -> Findings:
+    """Feed a hub in a process of its own *count* inputs; what it logs is looked at, and what it uses is noted."""
+    found = Findings()
+    pin(FLEET_CORE)
+    async with hub_process(CONFIGURATION) as hub:
+        found.rss_mb.append(hub.usage().rss_mb)
+
+        async def watch() -> None:
+            while True:
+                await asyncio.sleep(RSS_SECONDS)
+                found.rss_mb.append(hub.usage().rss_mb)
+
+        watching = asyncio.create_task(watch())
+        try:
+            await _feed(Fuzzer(hub.url, Maker(seed), found), count, kinds, at_once)
+        finally:
+            watching.cancel()
+        await _answers(hub.ota_url, found)
+        found.rss_mb.append(hub.usage().rss_mb)
+        for line in hub.log.read_text(encoding="utf-8", errors="replace").splitlines():
+            if " ERROR" in line or " CRITICAL" in line or line.startswith("Traceback") or "never retrieved" in line:
+                found.note(f"logged: {line[:300]}")
+    return found
+
+
+async def _feed(fuzzer: Fuzzer, count: int, kinds: tuple[str, ...], at_once: int) -> None:
+    chosen, found = kinds or tuple(fuzzer.kinds), fuzzer.found
+
+    async def worker(share: int) -> None:
+        while share > 0:
+            some = min(PER_CONNECTION, share)
+            kind = fuzzer.make.random.choice(chosen)
+            try:
+                await fuzzer.kinds[kind](some)
+            except NoUpgrade as error:
+                found.note(f"{kind}: {error}")
+            except OSError:
+                found.ends[f"{kind} refused"] += 1
+            share -= some
+
+    shares = [count // at_once + (number < count % at_once) for number in range(at_once)]
+    await asyncio.gather(*(worker(share) for share in shares))
 
 
 async def _answers(ota_url: str, found: Findings) -> None:
@@ -260,10 +295,16 @@ def main() -> int:
         "--kind", action="append", default=[], choices=("handshake", "ota", "hello", "message", "binary", "frame")
     )
     parser.add_argument("--at-once", type=int, default=8, help="connections at the same time (default: 8)")
+    parser.add_argument(
+        "--apart", action="store_true", help="run the hub in a process of its own, and watch its memory"
+    )
     args = parser.parse_args()
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="hub-fuzz-") as folder:
-        found = asyncio.run(fuzz(Path(folder), args.count, args.seed, tuple(args.kind), args.at_once))
+    if args.apart:
+        found = asyncio.run(fuzz_apart(args.count, args.seed, tuple(args.kind), args.at_once))
+    else:
+        with tempfile.TemporaryDirectory(prefix="hub-fuzz-") as folder:
+            found = asyncio.run(fuzz(Path(folder), args.count, args.seed, tuple(args.kind), args.at_once))
     seconds = time.monotonic() - began
     figures = {
         "inputs": sum(found.inputs.values()),
@@ -271,6 +312,9 @@ def main() -> int:
         "ends": dict(sorted(found.ends.items())),
         "seconds": round(seconds, 1),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "hub_rss_mb": {"start": found.rss_mb[0], "most": max(found.rss_mb), "end": found.rss_mb[-1]}
+        if found.rss_mb
+        else None,
         "wrong": found.wrong,
     }
     print(json.dumps(figures, indent=1, ensure_ascii=False))

@@ -21,7 +21,14 @@ from xiaozhi_hub import __version__
 from xiaozhi_hub.audio import ogg
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
-from xiaozhi_hub.core.events import DeviceRenamed, DeviceRevoked, EntryChanged, NamesChanged, TurnFinished
+from xiaozhi_hub.core.events import (
+    DeviceForgotten,
+    DeviceRenamed,
+    DeviceRevoked,
+    EntryChanged,
+    NamesChanged,
+    TurnFinished,
+)
 from xiaozhi_hub.core.flow import Channel, Outcome, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.places import PACKAGE
@@ -93,6 +100,8 @@ LEARN_DELAY_SECONDS = 0.1
 SELF_TEST = "self-test"
 """The device id under which the hub talks with itself; nothing of it is remembered."""
 RETENTION_SECONDS = 6 * 3600.0
+MOST_NOTING = 256
+"""Check-ins that wait to be written down."""
 LEARN_SECONDS = 30.0
 """A recogniser that has not learned by then goes on with what it knew."""
 REMEMBER_SECONDS = 1.0
@@ -154,6 +163,7 @@ class Hub:
         self._scope = TaskScope("hub")
         self._talking: set[asyncio.Future[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
+        self._noting: set[asyncio.Task[None]] = set()
         self.services: DeviceServices
         self._door: DeviceDoor
         self._stack = AsyncExitStack()
@@ -255,6 +265,7 @@ class Hub:
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
         self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
         self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
+        self._stack.callback(self.bus.watch(DeviceForgotten, self._device_forgotten))
         enter(self.plugins.stop)
         enter(self.messenger.close)
         self.announcements = Announcements(self.database, keep_days=self.config.history.keep_days)
@@ -595,7 +606,7 @@ class Hub:
 
     def check_in(self, check_in: CheckIn) -> None:
         """A device has asked for its configuration: remember it."""
-        if check_in.device.id == SELF_TEST or not self.pairing.is_welcome(check_in.device):
+        if check_in.device.id == SELF_TEST or not self.pairing.is_kept(check_in.device):
             return
         self.note_arrival(check_in)
 
@@ -603,7 +614,11 @@ class Hub:
         """Remember somebody who may be remembered: a device that has checked in, or a client that has shown its token."""
         if check_in.language:
             self._locales[check_in.device.id] = check_in.language
-        self._scope.start(self._seen(check_in), name="seen")
+        if len(self._noting) >= MOST_NOTING:
+            return  # whoever calls that fast is not remembered for it, and an honest device comes again
+        task = self._scope.start(self._seen(check_in), name="seen")
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
 
     def _device_revoked(self, event: DeviceRevoked) -> None:
         async def hang_up() -> None:
@@ -617,6 +632,21 @@ class Hub:
     def _device_renamed(self, event: DeviceRenamed) -> None:
         self._areas[event.device_id] = event.area
         self._name_device(event.device_id, event.name, event.area)
+
+    def _device_forgotten(self, event: DeviceForgotten) -> None:
+        self._locales.pop(event.device_id, None)
+        if len(self._noting) >= MOST_NOTING:
+            return  # the row stays: better than a queue without end
+
+        async def forget() -> None:
+            try:
+                await self.known_devices.forget(event.device_id)
+            except StoreError as error:
+                self._problem("history", f"Devices are not forgotten: {error.message}", error.hint)
+
+        task = self._scope.start(forget(), name="forget")
+        self._noting.add(task)
+        task.add_done_callback(self._noting.discard)
 
     def _name_device(self, device_id: str, name: str, area: str) -> None:
         written = self.config.devices.get(device_id)

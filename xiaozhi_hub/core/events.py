@@ -37,6 +37,13 @@ class DeviceRevoked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceForgotten(Event):
+    """A device that never proved anything has made room for others: nothing of it need be remembered."""
+
+    device_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceRenamed(Event):
     """The owner has given a device another name or area."""
 

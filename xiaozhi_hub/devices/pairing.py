@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from xiaozhi_hub.core.bus import Bus
-from xiaozhi_hub.core.events import DeviceRevoked
+from xiaozhi_hub.core.events import DeviceForgotten, DeviceRevoked
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.admission import Admission, PairingError, Refused, fingerprint
 from xiaozhi_hub.devices.door import LONGEST_WINDOW_MINUTES, Door, Opening
@@ -144,9 +144,13 @@ class Pairing:
         return hmac.compare_digest(grant.client, fingerprint(device))
 
     def is_welcome(self, device: DeviceIdentity) -> bool:
-        """May this device be remembered? Those that wait, or make names up, are not."""
+        """May this device talk to the hub? Those that wait, or are shut out, may not."""
         open_to = self.opening is not None and not self._is_out(device.id) and not is_client(device.id)
         return open_to or self.lets_in(device)
+
+    def is_kept(self, device: DeviceIdentity) -> bool:
+        """May this device be remembered? While the door is open, those for which there is no room are only welcome."""
+        return self.is_welcome(device) and device.id in self._grants
 
     def is_activated(self, device: DeviceIdentity) -> bool:
         """May the device check in again because something has changed for it?"""
@@ -217,6 +221,7 @@ class Pairing:
             if grant.granted_by != "owner" and grant.state is GrantState.IN and not self._rings[grant.device_id].proven:
                 del self._grants[grant.device_id], self._rings[grant.device_id]
                 self._memory.forget(grant.device_id)
+                self._bus.tell(DeviceForgotten(grant.device_id))
                 return True
         return False
 

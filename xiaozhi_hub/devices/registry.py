@@ -10,10 +10,10 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import DeviceConnected, DeviceDisconnected
 from xiaozhi_hub.core.i18n import language_of
+from xiaozhi_hub.devices.conversations import Conversations
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.session import DeviceProfile, Session
 from xiaozhi_hub.devices.wake_arbiter import WakeArbiter
-from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import TurnParts
 from xiaozhi_hub.protocol.link import Link
 
@@ -43,13 +43,18 @@ class DeviceRegistry:
         self._sessions: dict[str, Session] = {}
         self._lines: dict[str, dict[str, float]] = {}
         self._arbiter = WakeArbiter()
-        self._conversations: dict[str, Conversation] = {}
+        self._conversations = Conversations()
         self._closing = False
 
     @property
     def sessions(self) -> Mapping[str, Session]:
         """The connected devices by id."""
         return self._sessions
+
+    @property
+    def conversations(self) -> int:
+        """Conversations that could be gone on with, on a link or lately ended."""
+        return len(self._conversations)
 
     def profile(self, device_id: str) -> DeviceProfile:
         """Language and area of a device: what the owner wrote, then what it said of itself, then the hub's own."""
@@ -65,7 +70,8 @@ class DeviceRegistry:
             await link.close("the hub stops")
             return
         device_id = link.device.id
-        conversation = self._conversations.setdefault(device_id, Conversation())
+        loop = asyncio.get_running_loop()
+        conversation = self._conversations.open(device_id, loop.time())
         conversation.pending = None  # a question of the last conversation is not open any more
         conversation.over = False
         toolset = self._tools.open(link)
@@ -82,12 +88,13 @@ class DeviceRegistry:
         )
         old = self._sessions.get(device_id)
         self._sessions[device_id] = session
-        if old is not None:
-            await old.link.close("superseded by a newer connection of the same device")
-        self._bus.tell(DeviceConnected(device_id, link.session_id))
         try:
+            if old is not None:
+                await old.link.close("superseded by a newer connection of the same device")
+            self._bus.tell(DeviceConnected(device_id, link.session_id))
             await session.run()
         finally:
+            self._conversations.end(device_id, loop.time())
             self._tools.close(device_id, toolset)
             if self._sessions.get(device_id) is session:
                 del self._sessions[device_id]
@@ -116,5 +123,6 @@ class DeviceRegistry:
         """Hang up on the silent, keep the others alive; runs until cancelled."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            self._conversations.forget(asyncio.get_running_loop().time())
             for session in tuple(self._sessions.values()):
                 await session.tick()

@@ -95,6 +95,11 @@ class Devices:
             lambda db: db.execute("UPDATE device SET keep_audio = ? WHERE id = ?", (keep, id)).rowcount
         )
 
+    async def forget(self, id: str) -> bool:
+        """Forget a device; False when it is not known, or the owner has given it a name or a place, which are kept."""
+        query = "DELETE FROM device WHERE id = ? AND name = '' AND area = ''"
+        return await self._db.write(lambda db: bool(db.execute(query, (id,)).rowcount))
+
     async def rename(self, id: str, name: str, area: str | None = None) -> bool:
         """Call the device *name* and, unless None, put it into *area*; False when it is not known."""
 
