@@ -222,9 +222,10 @@ async def test_the_doctor_tells_of_the_font(tmp_path: Path, font_file: Path) -> 
 
         return {code: finding for code, finding in (await found(findings())).items() if code.startswith("font")}
 
-    assert list(await told(tmp_path / "empty")) == ["font_none"]
+    on = "display: {glyph_push: true}\n"
+    assert list(await told(tmp_path / "empty", on)) == ["font_none"]
     path = installed(tmp_path / "full", font_file)
-    assert (await told(tmp_path / "full"))["font"].values == {"path": path}
+    assert (await told(tmp_path / "full", on))["font"].values == {"path": path}
     wrong = await told(tmp_path / "full", "display: {glyph_push: true, font: nowhere.ttf}\n")
     assert wrong["font_unreadable"].level is Level.ERROR
     assert wrong["font_unreadable"].values["path"] == tmp_path / "nowhere.ttf"
