@@ -69,7 +69,7 @@ async def test_a_hub_that_is_well_is_found_well_step_by_step(tmp_path: Path) -> 
     async with running_hub(tmp_path, QUIET + "  echo:\n") as hub:
         findings = await found(examine(as_run(hub), tmp_path))
         assert sick(findings) == set()
-        assert {"port", "ota", "websocket", "engines", "integrations", "disk", "database", "clock"} <= set(findings)
+        assert {"port", "ota", "websocket_locked", "engines", "integrations", "disk", "database", "clock"} <= set(findings)
         assert not await hub.known_devices.all(), "the doctor must leave no device behind"
 
 
@@ -166,7 +166,7 @@ async def test_what_would_stop_a_device_is_found(
 
 async def test_a_hub_elsewhere_is_looked_at_from_the_place_of_a_device(tmp_path: Path) -> None:
     async with running_hub(tmp_path, QUIET) as hub:
-        assert {"ota", "websocket"} <= set(await found(examine_from_afar(Way("127.0.0.1", hub.port))))
+        assert {"ota", "websocket_locked"} <= set(await found(examine_from_afar(Way("127.0.0.1", hub.port))))
     assert "ota_unreachable" in sick(await found(examine_from_afar(Way("127.0.0.1", hub.port))))
 
 

@@ -33,12 +33,12 @@ async def test_the_name_the_addresses_and_the_way_of_a_device_are_found_well_or_
     async with hub(home, tmp_path):
         code, found = await doctor(home, tmp_path, "--port", str(PORT))
         assert code == 0
-        assert {"port", "ota", "websocket", "name", "isolation"} <= set(found)
-        assert "ok" == found["ota"] == found["websocket"] == found["name"]
+        assert {"port", "ota", "websocket_locked", "name", "isolation"} <= set(found)
+        assert "ok" == found["ota"] == found["websocket_locked"] == found["name"]
 
         by_name = ("--hub", f"xiaozhi-hub.local:{PORT}")
         code, found = await doctor(device, tmp_path / "none", *by_name)
-        assert (code, found) == (0, {"name": "ok", "ota": "ok", "websocket": "ok"})
+        assert (code, found) == (0, {"name": "ok", "ota": "ok", "websocket_locked": "ok"})
 
         # What a Wi-Fi does that keeps its guests apart, or a firewall: the name is heard, the way is barred.
         device.ip("route", "add", "unreachable", HUB)
