@@ -69,7 +69,9 @@ async def test_a_hub_that_is_well_is_found_well_step_by_step(tmp_path: Path) -> 
     async with running_hub(tmp_path, QUIET + "  echo:\n") as hub:
         findings = await found(examine(as_run(hub), tmp_path))
         assert sick(findings) == set()
-        assert {"port", "ota", "websocket_locked", "engines", "integrations", "disk", "database", "clock"} <= set(findings)
+        assert {"port", "ota", "websocket_locked", "engines", "integrations", "disk", "database", "clock"} <= set(
+            findings
+        )
         assert not await hub.known_devices.all(), "the doctor must leave no device behind"
 
 

@@ -33,6 +33,7 @@ from xiaozhi_hub.core.flow import Channel, Outcome, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.places import PACKAGE
 from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.devices.acquaintance import Acquaintance
 from xiaozhi_hub.devices.announce_tools import announce_tools
 from xiaozhi_hub.devices.announcer import DeviceAnnouncer
 from xiaozhi_hub.devices.audience import Audience
@@ -47,11 +48,11 @@ from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.dialog.ask import ask
 from xiaozhi_hub.dialog.commands import conversation_tools
 from xiaozhi_hub.dialog.intents import Intents
+from xiaozhi_hub.dialog.learning import Learning
 from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
 from xiaozhi_hub.display.lettering import Lettering
-from xiaozhi_hub.engines.base import Asr
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -95,15 +96,9 @@ log = logging.getLogger(__name__)
 
 CORE = "core"
 """The source under which the hub's own tools are registered."""
-LEARN_DELAY_SECONDS = 0.1
-"""Names change in bursts, when an integration starts: recognisers learn once for all of them."""
 SELF_TEST = "self-test"
 """The device id under which the hub talks with itself; nothing of it is remembered."""
 RETENTION_SECONDS = 6 * 3600.0
-MOST_NOTING = 256
-"""Check-ins that wait to be written down."""
-LEARN_SECONDS = 30.0
-"""A recogniser that has not learned by then goes on with what it knew."""
 REMEMBER_SECONDS = 1.0
 """For turns to end, and for what is then still to be written, when the hub stops."""
 
@@ -163,13 +158,11 @@ class Hub:
         self._scope = TaskScope("hub")
         self._talking: set[asyncio.Future[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
-        self._noting: set[asyncio.Task[None]] = set()
         self.services: DeviceServices
         self._door: DeviceDoor
         self._stack = AsyncExitStack()
-        self._locales: dict[str, str] = {}
-        self._areas: dict[str, str] = {}
-        self._learning: asyncio.Task[None] | None = None
+        self._acquaintance = Acquaintance(self._scope, self._problem)
+        self._learning = Learning(self.intents, self.engines, self._scope, self._problem, self._solved)
         self.discovery: Discovery | None = None
         self.database: Database
         self.history: History
@@ -255,17 +248,17 @@ class Hub:
             self.bus,
             self.parts,
             self.device_tools,
-            lambda id: self._locales.get(id, ""),
-            lambda id: self._areas.get(id, ""),
+            self._acquaintance.locale,
+            self._acquaintance.area,
         )
         self.announcer.attach(self.devices)
         enter(self.speaker.close)
         enter(self.lettering.close)
-        self._stack.callback(self.bus.watch(NamesChanged, lambda _: self._names_changed()))
+        self._stack.callback(self.bus.watch(NamesChanged, self._names_changed))
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
         self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
         self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
-        self._stack.callback(self.bus.watch(DeviceForgotten, self._device_forgotten))
+        self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self._acquaintance.forget(event.device_id)))
         enter(self.plugins.stop)
         enter(self.messenger.close)
         self.announcements = Announcements(self.database, keep_days=self.config.history.keep_days)
@@ -307,7 +300,7 @@ class Hub:
                 port=lambda: self.port,
                 start=lambda work, name: self._scope.start(work, name=name),
                 problem=self._problem,
-                solved=lambda code: self.problems.pop(code, None),
+                solved=self._solved,
                 nobody=SELF_TEST,
             )
         )
@@ -319,7 +312,7 @@ class Hub:
             return self.devices.profile(client_id).language if self._built.is_set() else default
 
         clients = Clients(
-            ClientRules(desk.admit_token, self.note_arrival, config.http.origins, config.http.public_host),
+            ClientRules(desk.admit_token, self._acquaintance.met, config.http.origins, config.http.public_host),
             ClientParts(
                 texts=self.texts,
                 language_of=client_language,
@@ -451,8 +444,7 @@ class Hub:
             keep_days=history.keep_days,
         )
         self.known_devices = Devices(self.database)
-        for device in await self.known_devices.all():
-            self._locales[device.id], self._areas[device.id] = device.language, device.area
+        for device in await self._acquaintance.load(self.known_devices):
             self._name_device(device.id, device.name, device.area)
         return folder
 
@@ -460,7 +452,7 @@ class Hub:
         began = time.monotonic()
         try:
             await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker())
-            await self._learn()
+            await self._learning.learn()
         except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
             log.exception("the start is not complete")
             self._problem("start", f"The start is not complete: {type(error).__name__}: {error}.", "See the log.")
@@ -481,48 +473,17 @@ class Hub:
         else:
             self.problems.pop(f"integration-{event.domain}", None)
 
+    def _names_changed(self, _: NamesChanged) -> None:
+        if self._ready.is_set():  # the warm-up learns at its end
+            self._learning.soon()
+
     def _problem(self, code: str, message: str, hint: str = "") -> None:
         if code not in self.problems:
             log.warning("%s %s", message, hint)
         self.problems[code] = Problem(code, message, hint)
 
-    # -- names ----------------------------------------------------------------------------------------------------
-
-    def _names_changed(self) -> None:
-        if not self._ready.is_set():
-            return  # the warm-up learns at its end
-        if self._learning is None or self._learning.done():
-            self._learning = self._scope.start(self._learn_soon(), name="learn")
-
-    async def _learn_soon(self) -> None:
-        await asyncio.sleep(LEARN_DELAY_SECONDS)
-        self._learning = None  # a change from here on is learned in another round
-        await self._learn()
-
-    async def _learn(self) -> None:
-        """Make intents and recognisers know the names and sentences of now."""
-        await self.intents.rebuild()
-        if self.intents.problems:
-            told = "\n".join(f"{problem.place}: {problem.message}" for problem in self.intents.problems)
-            self._problem("sentences", f"Sentences are missing: {told}", self.intents.problems[0].hint)
-        else:
-            self.problems.pop("sentences", None)
-        for language in LANGUAGES:
-            for recogniser in self.engines.asrs((), language):
-                await self._teach(recogniser, language)
-
-    async def _teach(self, recogniser: Asr, language: str) -> None:
-        code = f"learn-{recogniser.info.id}-{language}"
-        try:
-            async with asyncio.timeout(LEARN_SECONDS):
-                await recogniser.learn(self.intents.book(language))
-        except HubError as error:
-            self._problem(code, f"{recogniser.info.name}: {error.message}", error.hint)
-        except Exception as error:  # an engine's own: the others learn, and the hub becomes ready
-            log.exception("%s could not learn", recogniser.info.name)
-            self._problem(code, f"{recogniser.info.name} could not learn the names: {type(error).__name__}: {error}")
-        else:
-            self.problems.pop(code, None)
+    def _solved(self, code: str) -> None:
+        self.problems.pop(code, None)
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -608,17 +569,7 @@ class Hub:
         """A device has asked for its configuration: remember it."""
         if check_in.device.id == SELF_TEST or not self.pairing.is_kept(check_in.device):
             return
-        self.note_arrival(check_in)
-
-    def note_arrival(self, check_in: CheckIn) -> None:
-        """Remember somebody who may be remembered: a device that has checked in, or a client that has shown its token."""
-        if check_in.language:
-            self._locales[check_in.device.id] = check_in.language
-        if len(self._noting) >= MOST_NOTING:
-            return  # whoever calls that fast is not remembered for it, and an honest device comes again
-        task = self._scope.start(self._seen(check_in), name="seen")
-        self._noting.add(task)
-        task.add_done_callback(self._noting.discard)
+        self._acquaintance.met(check_in)
 
     def _device_revoked(self, event: DeviceRevoked) -> None:
         async def hang_up() -> None:
@@ -630,23 +581,8 @@ class Hub:
         self._scope.start(hang_up(), name="shut-out")
 
     def _device_renamed(self, event: DeviceRenamed) -> None:
-        self._areas[event.device_id] = event.area
+        self._acquaintance.placed(event.device_id, event.area)
         self._name_device(event.device_id, event.name, event.area)
-
-    def _device_forgotten(self, event: DeviceForgotten) -> None:
-        self._locales.pop(event.device_id, None)
-        if len(self._noting) >= MOST_NOTING:
-            return  # the row stays: better than a queue without end
-
-        async def forget() -> None:
-            try:
-                await self.known_devices.forget(event.device_id)
-            except StoreError as error:
-                self._problem("history", f"Devices are not forgotten: {error.message}", error.hint)
-
-        task = self._scope.start(forget(), name="forget")
-        self._noting.add(task)
-        task.add_done_callback(self._noting.discard)
 
     def _name_device(self, device_id: str, name: str, area: str) -> None:
         written = self.config.devices.get(device_id)
@@ -662,20 +598,4 @@ class Hub:
         return self.messenger
 
     async def _devices_known(self) -> Devices:
-        await self._built.wait()
-        return self.known_devices
-
-    async def _seen(self, check_in: CheckIn) -> None:
-        await self._built.wait()
-        try:
-            await self.known_devices.seen(
-                check_in.device.id,
-                time.time(),
-                board=check_in.board,
-                firmware=check_in.firmware,
-                user_agent=check_in.device.user_agent,
-                language=check_in.language,
-                address=check_in.device.address,
-            )
-        except StoreError as error:
-            self._problem("history", f"Devices are not remembered: {error.message}", error.hint)
+        return await asyncio.shield(self._acquaintance.store)
