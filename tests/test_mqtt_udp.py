@@ -25,7 +25,7 @@ from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
-from xiaozhi_hub.protocol.messages import Alert, DeviceMessage, HubMessage, Mcp, SentenceStart, TtsStart
+from xiaozhi_hub.protocol.messages import Alert, DeviceMessage, Mcp, McpRequest, SentenceStart, TtsStart
 from xiaozhi_hub.testing import DeviceState, FakeDevice, TurnResult, quiet, running_hub
 from xiaozhi_hub.testing.mqtt import Station
 from xiaozhi_hub.testing.udp_line import UdpLine
@@ -603,24 +603,12 @@ async def test_a_device_that_is_gone_cannot_be_reached(hub: Hub) -> None:
     assert not await hub.announcer.ring(ID, "The laundry is done.", "en")
 
 
-class McpRequest(HubMessage):
-    """A JSON-RPC request, as what serves the tools of devices sends it."""
-
-    def _fields(self) -> dict[str, Any]:
-        payload = {
-            "jsonrpc": "2.0",
-            "id": 7,
-            "method": "tools/call",
-            "params": {"name": "self.audio_speaker.set_volume", "arguments": {"volume": 30}},
-        }
-        return {"type": "mcp", "payload": payload}
-
-
 async def test_a_tool_of_a_sleeping_device_is_used_and_its_answer_heard(hub: Hub) -> None:
     heard: asyncio.Queue[tuple[str, DeviceMessage]] = asyncio.Queue(10)
+    set_volume = {"name": "self.audio_speaker.set_volume", "arguments": {"volume": 30}}
     stop = hub.transports.listen(lambda *what: heard.put_nowait(what))
     async with device(hub) as fake:
-        assert await hub.transports.push(ID, McpRequest())
+        assert await hub.transports.push(ID, McpRequest(7, "tools/call", set_volume))
         async with asyncio.timeout(5):
             device_id, message = await heard.get()
         assert fake.tools.volume == 30
