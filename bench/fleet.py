@@ -253,7 +253,20 @@ async def storm(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
     return {"all_greeted_s": seconds, "median_s": median, "not_greeted": lost, "why": sorted(whys)[:5], **heard}
 
 
-SCENARIOS = {f.__name__: f for f in (listening, speaking, dialogue, together, idle, storm, abort)}
+async def interrupt(hub: HubProcess, args: argparse.Namespace) -> dict[str, object]:
+    """One always listening device is spoken into, again and again: how long does the hub go on?"""
+    question = murmur(1.0)
+    went_on = []
+    async with FakeDevice(ota_url=hub.ota_url, device_id="02:00:00:00:00:01", mode="realtime") as device:
+        await device.say(question)
+        for _ in range(args.turns):
+            await device.speaking()
+            await asyncio.sleep(0.5)
+            went_on.append(await device.interrupt(question))
+    return {"ms_p50": round(percentile(went_on, 0.5), 1), "ms_p95": round(percentile(went_on, 0.95), 1)}
+
+
+SCENARIOS = {f.__name__: f for f in (listening, speaking, dialogue, together, idle, storm, abort, interrupt)}
 
 
 async def main() -> None:

@@ -73,16 +73,19 @@ class FakeDevice(Firmware):
             await self._listen()
         await turn.spoken.wait()
 
-    async def interrupt(self, question: PcmChunk | Utterance) -> None:
+    async def interrupt(self, question: PcmChunk | Utterance) -> float:
         """Speak into the answer, as is possible in full duplex; returns when the last word has been sent. Then fetch the
-        `answer`."""
+        `answer`. The value is how many ms the hub went on sending sound after the first word began."""
         if self.mode != "realtime" or self.state is not DeviceState.SPEAKING:
             raise RuntimeError("only a device that speaks and listens at the same time can be interrupted by voice")
         before = self._turn
         turn = self._asked = self._interrupting = self._begin_turn(asked=True)
         self._turn = before
-        self._speech, self._speech_at = question if isinstance(question, Utterance) else Utterance.of(question), 0
+        speech = question if isinstance(question, Utterance) else Utterance.of(question)
+        self._speech, self._speech_at = speech, 0
         await turn.spoken.wait()
+        assert turn.zero_at is not None  # it was set with the first word
+        return (self._audio_at - turn.zero_at) * 1000 + speech.end_ms
 
     async def answer(self, within: float = ANSWER_SECONDS) -> TurnResult:
         """Wait for the answer to what was said last, and hear it to its end."""
