@@ -220,9 +220,15 @@ async def test_the_death_of_the_decoder_is_survived() -> None:
 
 async def test_the_death_of_the_decoder_while_it_learns_is_survived() -> None:
     light = await spoken("turn on standing light")
-    async with started() as engine:
-        os.kill(engine.pid, signal.SIGKILL)
-        await engine.learn(book())
+    async with started() as engine, asyncio.timeout(20):
+        first = engine.pid
+        assert first is not None
+        os.kill(first, signal.SIGSTOP)  # it will not answer what it is taught before it dies
+        learning = asyncio.create_task(engine.learn(book()))
+        while not any(task.get_name() == "worker-phrases/learn" for task in asyncio.all_tasks()):
+            await asyncio.sleep(0.01)
+        os.kill(first, signal.SIGKILL)
+        await learning
         assert (await heard(engine, light)).text == "turn on Standing Light"
 
 

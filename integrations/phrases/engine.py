@@ -132,7 +132,7 @@ class Phrases(Asr):
             self._lesson = lesson
 
     async def _teach(self, lesson: Lesson) -> None:
-        unsayable = await self._process.call("learn", lesson.version, lesson.graphs, lesson.spelled, self._overrides)
+        unsayable = await self._call("learn", lesson.version, lesson.graphs, lesson.spelled, self._overrides)
         if unsayable and unsayable != self._unsayable:
             log.warning(
                 "nobody knows how to say %s: see the pronunciations of integration phrases", ", ".join(unsayable)
@@ -153,11 +153,7 @@ class Phrases(Asr):
         try:
             found = await self._ask(lesson, pcm, answering)
         except WorkerLost as error:
-            log.warning("%s; it is started again", error.message)
-            try:
-                found = await self._ask(lesson, pcm, answering)
-            except WorkerLost as again:
-                raise StageError("asr", again.message, code="recogniser-lost") from again
+            raise StageError("asr", error.message, code="recogniser-lost") from error
         self.decoded += 1
         text, confidence = found
         if not text or confidence < self._threshold or not lesson.book.understands(text):
@@ -166,16 +162,24 @@ class Phrases(Asr):
 
     async def _ask(self, lesson: Lesson, pcm: bytes, answering: bool) -> tuple[str, float]:
         """Ask the decoder; teach it first where it has just been started and knows nothing."""
-        found: Any = await self._process.call("recognise", lesson.version, answering, pcm)
+        found: Any = await self._call("recognise", lesson.version, answering, pcm)
         if found is None:
             async with self._teaching:
                 current = self._lesson or lesson
                 await self._teach(current)
-            found = await self._process.call("recognise", current.version, answering, pcm)
+            found = await self._call("recognise", current.version, answering, pcm)
         if found is None:
             raise StageError("asr", "the recogniser was taught something else meanwhile", code="recogniser-not-ready")
         text, confidence = found
         return str(text), float(confidence)
+
+    async def _call(self, method: str, *args: Any) -> Any:
+        """Ask the process; once more where it died, since asking twice for the same changes nothing."""
+        try:
+            return await self._process.call(method, *args)
+        except WorkerLost as error:
+            log.warning("%s; it is started again", error.message)
+            return await self._process.call(method, *args)
 
 
 class PhrasesStream(AsrStream):
