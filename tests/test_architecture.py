@@ -17,6 +17,7 @@ RANK = {
     "protocol": 2,
     "engines": 3,
     "firmware": 3,
+    "models": 3,
     "display": 3,
     "tools": 3,
     "entities": 3,

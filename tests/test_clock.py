@@ -22,6 +22,7 @@ from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import MissingSlot, StoreError, ToolError
+from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.plugins.api import Due, HubApi, Transports
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.loader import import_integration
@@ -636,6 +637,7 @@ async def test_the_integration_joins_the_hub_and_leaves_it_clean(database: Datab
     hub = HubApi(
         config=load_config(tmp_path),
         data_dir=tmp_path,
+        models=ModelShelf(tmp_path),
         texts=house.texts,
         bus=house.bus,
         entities=house.entities,

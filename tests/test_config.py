@@ -19,7 +19,15 @@ from hypothesis import strategies as st
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.core import config as config_module
-from xiaozhi_hub.core.config import Config, DeviceConfig, HubConfig, LimitsConfig, ensure_config_folder, load_config
+from xiaozhi_hub.core.config import (
+    AssistantConfig,
+    Config,
+    DeviceConfig,
+    HubConfig,
+    LimitsConfig,
+    ensure_config_folder,
+    load_config,
+)
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.schema import CONFIGURATION, check_options
 from xiaozhi_hub.core.secret import Secret
@@ -108,13 +116,16 @@ def test_the_shipped_file_explains_every_key_and_shows_its_default(tmp_path: Pat
     (tmp_path / "configuration.yaml").write_text(text, encoding="utf-8")
     document = Reader(tmp_path, {}).read(tmp_path / "configuration.yaml")
     written = {
-        tuple("*" if part == "24:6f:28:aa:bb:cc" else part for part in path if isinstance(part, str))
+        tuple("*" if part in ("24:6f:28:aa:bb:cc", "storyteller") else part for part in path if isinstance(part, str))
         for path in document.places
         if path and path[:2] != ("integrations", "demo")
     }
     assert written == keys_of(CONFIGURATION) - {("integrations", "*")}
     device = {"24:6f:28:aa:bb:cc": DeviceConfig("Kitchen", "Kitchen", "en")}
-    assert load_config(tmp_path, {}) == Config(tmp_path, integrations={"demo": None}, devices=device)
+    assistants = {"storyteller": AssistantConfig()}
+    assert load_config(tmp_path, {}) == Config(
+        tmp_path, integrations={"demo": None}, devices=device, assistants=assistants
+    )
 
 
 def test_each_key_of_the_shipped_file_has_a_line_of_explanation_above_it() -> None:

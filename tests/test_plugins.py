@@ -242,7 +242,7 @@ async def test_what_the_owner_got_wrong_is_told_with_the_place_and_the_way_out(f
 
 @pytest.mark.parametrize("wanted", ["pytest", "pytest>=1", "pytest~=1.0", "pytest!=2", "pytest [x]", "pytest;a=='b'"])
 def test_a_requirement_is_looked_up_however_it_is_written(tmp_path: Path, wanted: str) -> None:
-    check_requirements(Manifest("mine", "Mine", "1", (), False, False, (wanted,), tmp_path))
+    check_requirements(Manifest("mine", "Mine", "1", (), False, False, False, (wanted,), tmp_path))
 
 
 async def test_what_is_switched_off_is_not_even_looked_at(folder: Path, install: Install) -> None:

@@ -6,6 +6,7 @@ HubError                     code, message, hint, permanent
 ├── EntryError               an integration
 │   ├── NotReady             try again later
 │   └── NeedsAttention       the owner must do something
+│       └── NotInstalled     a package or a model is not there
 ├── StageError               a turn: ``stage`` says which part of it
 ├── ToolError                told to the model and to the person
 │   ├── UnknownTool          no tool has that name
@@ -101,6 +102,12 @@ class NeedsAttention(EntryError):
 
     def __init__(self, message: str, *, code: str | None = None, hint: str = "") -> None:
         super().__init__(message, code=code, hint=hint, permanent=True)
+
+
+class NotInstalled(NeedsAttention):
+    """Raised by an integration that lacks a package or a model; the hint is the command that gets it."""
+
+    code = "not-installed"
 
 
 class StageError(HubError):

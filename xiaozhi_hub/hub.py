@@ -46,6 +46,7 @@ from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.dialog.ask import ask
+from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.commands import conversation_tools
 from xiaozhi_hub.dialog.intents import Intents
 from xiaozhi_hub.dialog.learning import Learning
@@ -58,6 +59,7 @@ from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import home_tools
 from xiaozhi_hub.errors import HubError, StoreError
+from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.entries import EntryState
@@ -213,6 +215,7 @@ class Hub:
         api = HubApi(
             config=self.config,
             data_dir=data_dir,
+            models=ModelShelf(data_dir / "models"),
             texts=self.texts,
             bus=self.bus,
             entities=self.entities,
@@ -225,6 +228,7 @@ class Hub:
             admits=self.admits,
         )
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
+        assistants = Assistants(self.config.voice, self.config.assistants, self.config.devices)
         self.parts = TurnParts(
             texts=self.texts,
             engines=self.engines,
@@ -235,10 +239,11 @@ class Hub:
                 self.engines,
                 self._scope,
                 self.services.eyes,
-                self.config.voice.llm,
+                assistants,
             ),
             speaker=self.speaker,
             voice=self.config.voice,
+            assistants=assistants,
             judge=self.intents.completeness,
             remember=self._remember,
             ready=self.ready,

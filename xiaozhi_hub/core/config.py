@@ -107,6 +107,26 @@ class ConversationConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AssistantConfig:
+    """One assistant. What is not set is as in `VoiceConfig`."""
+
+    name: str = ""
+    """How people call it; empty for its key."""
+    persona: str = ""
+    language: str | None = None
+    voice: str = ""
+    speed: float | None = None
+    volume: float = 1.0
+    asr: tuple[str, ...] = ()
+    llm: tuple[str, ...] = ()
+    tts: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ("*",)
+    memory: bool = True
+    rooms: tuple[str, ...] = ()
+    """The areas whose devices have it."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceConfig:
     """What the owner has said about one device."""
 
@@ -117,6 +137,8 @@ class DeviceConfig:
     """The one firmware version it may get, or ``hold`` for the one it has."""
     transport: str = "websocket"
     """How it reaches the hub; others than the WebSocket come from integrations."""
+    assistant: str | None = None
+    """Key of the assistant that answers on it."""
     framing: int = 1
     """Version of the binary framing on its WebSocket. 2 carries timestamps, which builds with echo cancellation on the server
     need; it is told at the next check-in."""
@@ -176,6 +198,7 @@ class Config:
     discovery: DiscoveryConfig = DiscoveryConfig()
     voice: VoiceConfig = VoiceConfig()
     conversation: ConversationConfig = ConversationConfig()
+    assistants: Mapping[str, AssistantConfig] = field(default_factory=dict)
     devices: Mapping[str, DeviceConfig] = field(default_factory=dict)
     pairing: str | None = None
     """Written as ``devices: pairing:``: ``open``, ``approve``, or None for a first day that is open."""
@@ -260,6 +283,9 @@ def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Confi
         discovery=DiscoveryConfig(**values.get("discovery", {})),
         voice=VoiceConfig(**voice),
         conversation=ConversationConfig(**values.get("conversation", {})),
+        assistants=MappingProxyType(
+            {key: AssistantConfig(**options) for key, options in values.get("assistants", {}).items()}
+        ),
         devices=MappingProxyType(devices),
         pairing=pairing,
         display=_display(folder, values.get("display", {})),

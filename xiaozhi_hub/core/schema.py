@@ -230,6 +230,29 @@ def engine_ids(value: object) -> tuple[str, ...]:
     return ids
 
 
+def assistant_id(value: object) -> str:
+    """The key of an assistant."""
+    given = str(value).strip()
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", given):
+        return given
+    guess = re.sub(r"[^A-Za-z0-9]+", "_", given).strip("_").lower()
+    raise Wrong("a short name of letters and digits", f"Did you mean {guess}?" if guess else "", of_key=True)
+
+
+def names(value: object) -> tuple[str, ...]:
+    """One name or several."""
+    return tuple(text(each) for each in (value if isinstance(value, list) else [value]))
+
+
+def tool_patterns(value: object) -> tuple[str, ...]:
+    """Tools by name, with * for any letters."""
+    patterns = () if value is None or value == [] else names(value)
+    for pattern in patterns:
+        if not re.fullmatch(r"[A-Za-z0-9_.*-]+", pattern):
+            raise Wrong("names of tools such as home.turn_on, or home.* for all of home")
+    return patterns
+
+
 def device_id(value: object) -> str:
     """A device: its MAC address as it sends it, lower case with colons."""
     given = str(value).strip().lower()
@@ -344,6 +367,26 @@ CONFIGURATION = vol.Schema(
                 }
             ),
             "conversation": group({"idle_s": amount("a number of seconds", 5, 109), "farewell": switch}),
+            "assistants": group(
+                {
+                    assistant_id: group(
+                        {
+                            "name": text,
+                            "persona": text,
+                            "language": language,
+                            "voice": text,
+                            "speed": amount("a factor", 0.5, 2),
+                            "volume": amount("a factor", 0, 2),
+                            "asr": engine_ids,
+                            "llm": engine_ids,
+                            "tts": engine_ids,
+                            "tools": tool_patterns,
+                            "memory": switch,
+                            "rooms": names,
+                        }
+                    )
+                }
+            ),
             "devices": vol.All(
                 _devices_once,
                 group(
@@ -355,6 +398,7 @@ CONFIGURATION = vol.Schema(
                                 "area": text,
                                 "language": language,
                                 "firmware": firmware_pin,
+                                "assistant": assistant_id,
                                 "transport": transport,
                                 "framing": whole("a version of the binary framing", 1, 3),
                             }

@@ -57,11 +57,13 @@ class DeviceRegistry:
         return len(self._conversations)
 
     def profile(self, device_id: str) -> DeviceProfile:
-        """Language and area of a device: what the owner wrote, then what it said of itself, then the hub's own."""
+        """Language and area of a device: what the owner wrote, then its assistant's, then what it said of itself, then the
+        hub's own."""
         written = self._config.devices.get(device_id)
-        locale = (written.language if written is not None else None) or self._locale_of(device_id)
-        default = language_of(self._config.hub.language)
         area = (written.area if written is not None else None) or self._area_of(device_id) or None
+        spoken = self._parts.assistants.of(device_id, area).language
+        locale = (written.language if written is not None else None) or spoken or self._locale_of(device_id)
+        default = language_of(self._config.hub.language)
         return DeviceProfile(language_of(locale, default) if locale else default, area)
 
     async def serve(self, link: Link) -> None:

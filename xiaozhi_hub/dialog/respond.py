@@ -13,6 +13,7 @@ from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnIn
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.agent import ask_model
+from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.commands import ENDS
 from xiaozhi_hub.dialog.intents import Intents, Pending
 from xiaozhi_hub.dialog.look import Eyes
@@ -58,8 +59,7 @@ class Responder:
     scope: TaskScope
     """Owns tool calls: one that has begun goes on although the person interrupts."""
     eyes: Eyes
-    models: tuple[str, ...] = ()
-    """Ids of the language models to use, best first; empty for those there are."""
+    assistants: Assistants
 
     async def respond(
         self, turn: TurnInfo, text: str, conversation: Conversation, watcher: Watcher
@@ -80,15 +80,17 @@ class Responder:
                 async for piece in pieces:
                     yield piece
             return
-        models = self.engines.llms(self.models)
+        assistant = self.assistants.of(turn.device_id, turn.area)
+        models = self.engines.llms(assistant.llm)
         if not models:
             raise NotUnderstood
 
         async def call(name: str, arguments: dict[str, Any]) -> ToolResult:
             return await self._call(name, arguments, turn, watcher, by_model=True)
 
-        persona = self.texts.text("spoken.persona", turn.language)
-        reply = ask_model(models, turn, persona, text, self.tools.all_for(turn), call)
+        persona = assistant.persona or self.texts.text("spoken.persona", turn.language)
+        tools = tuple(tool for tool in self.tools.all_for(turn) if assistant.may_use(tool.name))
+        reply = ask_model(models, turn, persona, text, tools, call)
         async with aclosing(reply), aclosing(sentences(reply, turn.language)) as pieces:
             async for piece in pieces:
                 yield piece

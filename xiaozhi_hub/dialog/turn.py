@@ -35,6 +35,7 @@ from xiaozhi_hub.core.flow import (
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.tasks import prefetch
 from xiaozhi_hub.core.turn_context import turn_id
+from xiaozhi_hub.dialog.assistants import Assistant, Assistants
 from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood, Responder
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
@@ -67,6 +68,7 @@ class TurnParts:
     responder: Responder
     speaker: Speaker
     voice: VoiceConfig
+    assistants: Assistants
     judge: Callable[[str, str], Completeness]
     """What may a text in a language still become?"""
     remember: Callable[[TurnRecord], None]
@@ -79,13 +81,14 @@ class TurnParts:
         wait = self.voice.silence
         return Patience(wait.complete_ms, wait.extendable_ms, wait.unfinished_ms)
 
-    def recognisers(self, language: str) -> tuple[tuple[Asr, ...], bool]:
+    def recognisers(self, language: str, assistant: Assistant | None = None) -> tuple[tuple[Asr, ...], bool]:
         """The recognisers to use, and whether they speak *language*; others are better than none."""
-        fitting = self.engines.asrs(self.voice.asr, language)
-        return (fitting, True) if fitting else (self.engines.asrs(self.voice.asr), False)
+        names = (assistant or self.assistants.usual).asr
+        fitting = self.engines.asrs(names, language)
+        return (fitting, True) if fitting else (self.engines.asrs(names), False)
 
-    def voices(self, language: str) -> tuple[Tts, ...]:
-        return self.engines.ttss(self.voice.tts, language)
+    def voices(self, language: str, assistant: Assistant | None = None) -> tuple[Tts, ...]:
+        return self.engines.ttss((assistant or self.assistants.usual).tts, language)
 
 
 @dataclass(slots=True)
@@ -133,6 +136,7 @@ class Turn:
         self._hearing: Hearing | None = None
         self._error = ""
         self.info = info
+        self._assistant = parts.assistants.of(info.device_id, info.area)
         self.standby = False
         """The line is only kept open because something is due: what is not understood is not answered."""
 
@@ -233,7 +237,7 @@ class Turn:
     async def _voice(self, mic: Mic, ears: Ears) -> Outcome:
         self._stamp("listen")
         await self._parts.ready()
-        recognisers, fitting = self._parts.recognisers(self.info.language)
+        recognisers, fitting = self._parts.recognisers(self.info.language, self._assistant)
         if not recognisers:
             raise no_engine(Role.ASR)
         self._hearing = Hearing(
@@ -365,8 +369,9 @@ class Turn:
                 if isinstance(piece, Emotion):
                     await self._face(piece.name)
                     continue
-                request = SpeechRequest(piece.text, piece.language, speed=self._parts.voice.speed)
-                yield piece, self._parts.speaker.render(self._parts.voices(piece.language), request)
+                who = self._assistant
+                request = SpeechRequest(piece.text, piece.language, who.voice, who.speed, who.volume)
+                yield piece, self._parts.speaker.render(self._parts.voices(piece.language, who), request)
 
     async def _face(self, name: str) -> None:
         self._mouth.emotion, self._mouth.faced = name, True

@@ -48,6 +48,10 @@ class EngineInfo:
     licence: str = ""
     detail: str = ""
     """The model or voice in use."""
+    rank: int = 0
+    """Where the configuration names no engine, those of higher rank are tried first."""
+    closed: bool = False
+    """A recogniser that knows the hub's own sentences only: what it does not understand may be put to the next one."""
 
 
 class Engine(ABC):
@@ -194,6 +198,14 @@ class Wake(Engine):
 
 
 @dataclass(frozen=True, slots=True)
+class ToolRequest:
+    """The model wants a tool to be called."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
     """One entry of a conversation with a language model."""
 
@@ -201,6 +213,9 @@ class Message:
     """``system``, ``user``, ``assistant`` or ``tool``."""
     text: str
     tool_name: str = ""
+    """Whose result a ``tool`` message is."""
+    calls: tuple[ToolRequest, ...] = ()
+    """What an ``assistant`` message asked for; the results follow as ``tool`` messages in the same order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +226,6 @@ class ToolSpec:
     description: str
     parameters: Mapping[str, Any]
     """JSON Schema of type object."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolRequest:
-    """The model wants a tool to be called."""
-
-    name: str
-    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +256,8 @@ class SpeechRequest:
     voice: str = ""
     """Empty: the engine's own choice for the language."""
     speed: float = 1.0
+    volume: float = 1.0
+    """Applied to what the engine yields; an engine need not care."""
 
 
 class Tts(Engine):

@@ -9,7 +9,7 @@ from xiaozhi_hub.errors import StageError
 
 
 class EngineRegistry:
-    """All engines that are ready now. Order of contribution is order of preference where the configuration names none."""
+    """All engines that are ready now. Where the configuration names none, rank is preference, and then order of contribution."""
 
     def __init__(self) -> None:
         self._engines: dict[tuple[Role, str], tuple[Engine, str]] = {}
@@ -29,7 +29,7 @@ class EngineRegistry:
         return tuple(engine.info for engine, _ in self._engines.values())
 
     def chain(self, role: Role, names: Sequence[str] = (), language: str | None = None) -> tuple[Engine, ...]:
-        """The engines to try for *role*, best first: those *names* in that order, or all when none is named.
+        """The engines to try for *role*, best first: those *names* in that order, or all by rank when none is named.
 
         With *language*, engines that speak it come before those that do not care; engines of other languages are left out.
         """
@@ -37,6 +37,8 @@ class EngineRegistry:
         if names:
             by_id = {engine.info.id: engine for engine in engines}
             engines = [by_id[name] for name in names if name in by_id]
+        else:
+            engines.sort(key=lambda engine: -engine.info.rank)  # stable: then in order of contribution
         if language is not None:
             engines = [e for e in engines if not e.info.languages or language in e.info.languages]
         return tuple(engines)

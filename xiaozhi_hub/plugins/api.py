@@ -64,7 +64,17 @@ from xiaozhi_hub.engines.base import (
 )
 from xiaozhi_hub.entities.base import Domain, Entity, Service, State
 from xiaozhi_hub.entities.registry import EntityRegistry
-from xiaozhi_hub.errors import HubError, MissingSlot, NeedsAttention, NotReady, ProtocolError, StageError, ToolError
+from xiaozhi_hub.errors import (
+    HubError,
+    MissingSlot,
+    NeedsAttention,
+    NotInstalled,
+    NotReady,
+    ProtocolError,
+    StageError,
+    ToolError,
+)
+from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.hookspecs import hookimpl
 from xiaozhi_hub.protocol.identity import DeviceIdentity
@@ -114,6 +124,8 @@ class HubApi:
 
     config: Config
     data_dir: Path
+    models: ModelShelf
+    """The models on this machine."""
     texts: Texts
     bus: Bus
     entities: EntityRegistry
@@ -164,13 +176,16 @@ __all__ = [
     "HubGoodbye",
     "HubHello",
     "HubMessage",
+    "InstalledModel",
     "Link",
     "Llm",
     "Memory",
     "Message",
     "MissingSlot",
+    "ModelShelf",
     "NamesChanged",
     "NeedsAttention",
+    "NotInstalled",
     "NotReady",
     "Outcome",
     "Packet",

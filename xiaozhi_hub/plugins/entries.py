@@ -17,6 +17,8 @@ class EntryState(StrEnum):
     """It is not ready yet; `Entry.retry_at` says when it is tried again."""
     FAILED = "failed"
     """It will not work until somebody does something; `Entry.hint` says what."""
+    AVAILABLE = "available"
+    """It lacks a package or a model, which is no fault: nobody asked for it. `Entry.hint` says how to get it."""
     DISABLED = "disabled"
 
 
@@ -30,7 +32,7 @@ class Entry:
     name: str = ""
     state: EntryState = EntryState.STARTING
     reason: str = ""
-    """Why it is retrying, failed or disabled: for people."""
+    """Why it is retrying, failed, only available, or disabled: for people."""
     hint: str = ""
     """What to do about it."""
     retry_at: float | None = None

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.errors import ConfigError, NeedsAttention
+from xiaozhi_hub.errors import ConfigError, NotInstalled
 from xiaozhi_hub.plugins.manifest import Manifest, read_manifest
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def forget_integration(domain: str) -> None:
 
 
 def check_requirements(manifest: Manifest) -> None:
-    """Raise `NeedsAttention` with the command to run when a package is missing. Imports nothing."""
+    """Raise `NotInstalled` with the command to run when a package is missing. Imports nothing."""
     missing = []
     for requirement in manifest.requirements:
         try:
@@ -108,7 +108,7 @@ def check_requirements(manifest: Manifest) -> None:
         except PackageNotFoundError:
             missing.append(requirement)
     if missing:
-        raise NeedsAttention(
+        raise NotInstalled(
             f"{manifest.name} needs {', '.join(missing)}, which is not installed.",
             code="requirement-missing",
             hint=f"Run: {sys.executable} -m pip install {shlex.join(missing)}",

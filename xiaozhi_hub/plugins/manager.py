@@ -22,7 +22,7 @@ from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.engines.base import Engine
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.base import Entity
-from xiaozhi_hub.errors import ConfigError, ConfigErrors, EntryError, HubError, NotReady
+from xiaozhi_hub.errors import ConfigError, ConfigErrors, EntryError, HubError, NotInstalled, NotReady
 from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.hookspecs import PROJECT, Hooks
@@ -139,7 +139,7 @@ class PluginManager:
         domain = folder.name
         log.error("integration %s cannot be used: %s %s", domain, reason, hint)
         entry = Entry(domain, {}, domain)
-        self._running[domain] = _Running(Manifest(domain, domain, "0", (), False, False, (), folder), entry)
+        self._running[domain] = _Running(Manifest(domain, domain, "0", (), False, False, False, (), folder), entry)
         self._change(entry, EntryState.FAILED, reason, hint)
 
     async def stop(self) -> None:
@@ -279,6 +279,11 @@ class PluginManager:
     def _fail(self, running: _Running, error: BaseException) -> None:
         entry = running.entry
         reason, hint = _told(error)
+        asked_for = entry.domain in self._hub.config.integrations
+        if isinstance(error, NotInstalled) and running.manifest.optional and not asked_for:
+            log.info("integration %s could be used: %s %s", entry.domain, reason, hint)
+            self._change(entry, EntryState.AVAILABLE, reason, hint)
+            return
         unforeseen = None if isinstance(error, HubError) else error
         log.error("integration %s failed: %s %s", entry.domain, reason, hint, exc_info=unforeseen)
         self._change(entry, EntryState.FAILED, reason, hint)

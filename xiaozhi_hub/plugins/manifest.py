@@ -22,6 +22,7 @@ _SCHEMA = vol.Schema(
         vol.Required("kinds"): [vol.In(KINDS)],
         vol.Required("online"): bool,
         vol.Optional("default", default=False): bool,
+        vol.Optional("optional", default=False): bool,
         vol.Optional("requirements", default=list): [
             vol.All(str, vol.Match(r"^[A-Za-z0-9]", msg="expected the name of a package"))
         ],
@@ -41,6 +42,8 @@ class Manifest:
     """It reaches beyond the local network."""
     default: bool
     """It is set up when the configuration does not speak of it."""
+    optional: bool
+    """Set up by default, it is no fault that it lacks a package or a model: it is merely *available*."""
     requirements: tuple[str, ...]
     """Distribution names, as pip takes them; looked up before the integration is imported."""
     folder: Path
@@ -78,6 +81,7 @@ def read_manifest(folder: Path) -> Manifest:
         kinds=tuple(data["kinds"]),
         online=data["online"],
         default=data["default"],
+        optional=data["optional"],
         requirements=tuple(data["requirements"]),
         folder=folder,
     )
