@@ -78,6 +78,8 @@ class Phrases(Asr):
             languages=("en",),
             licence="BSD-2-Clause",
             detail="acoustic model en-us, sentences of this hub",
+            rank=10,
+            closed=True,
         )
         self._process = process
         self._worker = worker

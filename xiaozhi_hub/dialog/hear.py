@@ -18,8 +18,9 @@ from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
-from xiaozhi_hub.engines.base import Asr, AsrRequest, AsrStream, VadStream
-from xiaozhi_hub.errors import HubError, ProtocolError, StageError
+from xiaozhi_hub.dialog.recognition import Recognition
+from xiaozhi_hub.engines.base import Asr, AsrRequest, VadStream
+from xiaozhi_hub.errors import HubError, ProtocolError
 
 log = logging.getLogger(__name__)
 
@@ -98,8 +99,7 @@ class Hearing:
         self._manual = manual
         self._before: deque[tuple[PcmChunk, float]] = deque()
         self._held: list[PcmChunk] = []
-        self._utterance: list[PcmChunk] = []
-        self._stream: AsrStream | None = None
+        self._recognition: Recognition | None = None
         self._guess: asyncio.Task[Transcript] | None = None
         self._guessed: Transcript | None = None
         self.packets: list[Packet] = []
@@ -128,8 +128,8 @@ class Hearing:
                     async for event in events:
                         yield event
             finally:
-                if self._stream is not None:
-                    await self._stream.aclose()
+                if self._recognition is not None:
+                    await self._recognition.aclose()
 
     async def _listen(self, scope: TaskScope) -> AsyncGenerator[SpeechStarted | Heard, None]:
         endpoint = self._endpoint
@@ -153,7 +153,7 @@ class Hearing:
             if moment is Moment.STARTED:
                 self._stamp("speech_start", arrived)
                 yield SpeechStarted()
-                await self._begin(chunk)
+                await self._begin(chunk, scope)
             elif moment is Moment.WAITING:
                 self._remember(chunk, probability)
             else:
@@ -186,8 +186,8 @@ class Hearing:
         while kept > BEFORE_MS:
             kept -= self._before.popleft()[0].ms
 
-    async def _begin(self, chunk: PcmChunk) -> None:
-        """Open a recogniser and give it the beginning of the speech, its faint part and a margin before that."""
+    async def _begin(self, chunk: PcmChunk, scope: TaskScope) -> None:
+        """Begin to recognise: give it the beginning of the speech, its faint part and a margin before that."""
         certain = self._endpoint.now_ms - (self._endpoint.speech_start_ms or 0.0)
         beginning, taken, margin, faint = [chunk], chunk.ms, 0.0, True
         for old, probability in reversed(self._before):
@@ -199,28 +199,29 @@ class Hearing:
             beginning.append(old)
             taken += old.ms
         self._before.clear()
-        self._request = replace(self._request, lead_ms=margin)
-        self._stream = self._recognisers[0].open(self._request)
+        self._recognition = Recognition(self._recognisers, replace(self._request, lead_ms=margin), scope)
         for piece in reversed(beginning):
-            await self._feed(piece)
+            await self._recognition.feed(piece)
 
     async def _take(self, chunk: PcmChunk, moment: Moment, scope: TaskScope) -> None:
         """Hand a piece of the utterance on, or hold it back while it may be the silence after it."""
+        recognition = self._recognition
+        assert recognition is not None  # speech has begun
         if moment in (Moment.SPEAKING, Moment.RESUMED):
             if self._guess is not None:
                 await cancel_and_wait(self._guess)
             self._guess = self._guessed = None
             held, self._held = self._held, []
             for old in (*held, chunk):
-                await self._feed(old)
+                await recognition.feed(old)
             return
         silence = self._endpoint.silence_ms
         if self._guess is not None or silence > MARGIN_MS:
             self._held.append(chunk)
         else:
-            await self._feed(chunk)
-        if self._guess is None and silence >= GUESS_MS and not self._manual and self._stream is not None:
-            self._guess = scope.start(self._stream.guess(), name="guess")
+            await recognition.feed(chunk)
+        if self._guess is None and silence >= GUESS_MS and not self._manual and recognition.hears:
+            self._guess = scope.start(recognition.guess(), name="guess")
             self._guess.add_done_callback(lambda _: self._mic.poke())
 
     def _use_guess(self) -> None:
@@ -232,45 +233,18 @@ class Hearing:
         self._stamp("guess")
         self._endpoint.hypothesis(self._judge(self._guessed.text, self._guessed.language))
 
-    async def _feed(self, chunk: PcmChunk) -> None:
-        self._utterance.append(chunk)
-        if self._stream is None:
-            return
-        try:
-            await self._stream.feed(chunk)
-        except HubError as error:
-            log.warning("a recogniser failed in mid-sentence: %s", error)
-            await self._drop_stream()
-
-    async def _drop_stream(self) -> None:
-        if self._stream is not None:
-            await self._stream.aclose()
-        self._stream = None
-
     async def _finish(self) -> Transcript:
-        """Recognise the utterance; a recogniser that failed, and then the next ones, hear it from the beginning."""
-        problem: HubError | None = None
+        """Take the guess, or recognise the utterance in peace."""
+        recognition = self._recognition
+        assert recognition is not None  # speech has begun
         if self._guess is not None:
             try:
                 transcript = await self._guess
+            except HubError as error:
+                log.debug("the guess failed: %s", error)
+            else:
                 if transcript.text:
                     return transcript
                 for chunk in self._held:  # it may hear more in the faint end of the last word
-                    await self._feed(chunk)
-            except HubError as error:
-                problem = error
-                await self._drop_stream()
-        for recogniser in self._recognisers:
-            try:
-                if self._stream is None:
-                    self._stream = recogniser.open(self._request)
-                    for chunk in self._utterance:
-                        await self._stream.feed(chunk)
-                return await self._stream.finish()
-            except HubError as error:
-                log.warning("recogniser %s failed: %s", recogniser.info.id, error)
-                problem = error
-                await self._drop_stream()
-        if isinstance(problem, StageError):
-            raise problem
-        raise StageError("asr", f"no recogniser could hear this: {problem}") from problem
+                    await recognition.feed(chunk)
+        return await recognition.finish()

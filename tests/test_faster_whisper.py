@@ -1,0 +1,506 @@
+"""The Whisper recogniser: the real library on small models of our own making, through a real hub and a device."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from house import House
+from tiny_whisper import Script, Shape, write_whisper
+
+from xiaozhi_hub.audio.pcm import resample
+from xiaozhi_hub.core.flow import PcmChunk, Samples, TurnRecord
+from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
+from xiaozhi_hub.core.workers import Worker
+from xiaozhi_hub.engines.base import AsrRequest, SpeechRequest
+from xiaozhi_hub.errors import NeedsAttention, NotInstalled
+from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.models.shelf import ModelShelf
+from xiaozhi_hub.plugins.entries import Entry, EntryState
+from xiaozhi_hub.plugins.loader import import_integration
+from xiaozhi_hub.testing import FakeDevice, running_hub
+
+whisper = import_integration(builtin("integrations") / "faster_whisper")
+config, desk, engines, guards, languages, models = (
+    importlib.import_module(f"{whisper.__name__}.{name}")
+    for name in ("config", "desk", "engine", "guards", "languages", "model")
+)
+RATE = 16000
+SAYS = "tell me a story about frogs"
+HUB = """
+voice: {{tts: echo, llm: echo}}
+integrations:
+  echo:
+  demo:
+  espeak: false
+  phrases: {phrases}
+  faster_whisper: {{threads: 1, {options}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Models by script, each written once."""
+    folders: dict[tuple[Any, ...], Path] = {}
+
+    def write(script: Script | None = None, shape: Shape | None = None) -> Path:
+        key = (repr(script), shape)
+        if key not in folders:
+            folders[key] = write_whisper(tmp_path_factory.mktemp("models") / "faster_whisper" / "tiny", script, shape)
+        return folders[key]
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def speech() -> PcmChunk:
+    """A sentence of two seconds, said by eSpeak, at 16 kHz."""
+    espeak = import_integration(builtin("integrations") / "espeak")
+    schema = importlib.import_module(f"{espeak.__name__}.config").SCHEMA
+
+    async def say() -> PcmChunk:
+        entry = Entry("espeak", schema({}))
+        async with espeak.entry_context(entry=entry):
+            chunks = [chunk async for chunk in entry.runtime.speak(SpeechRequest(SAYS, "en"))]
+        whole = PcmChunk(np.concatenate([chunk.samples for chunk in chunks]), chunks[0].rate)
+        sound = resample(whole, RATE).samples
+        return PcmChunk(np.concatenate([np.zeros(RATE // 2, np.int16), sound // 2]), RATE)
+
+    return asyncio.run(say())
+
+
+@asynccontextmanager
+async def started(folder: Path, **options: Any) -> AsyncIterator[Any]:
+    """The engine, with the model in *folder*."""
+    async with (
+        TaskScope("test") as scope,
+        engines.Whisper.running(
+            ModelShelf(folder / "none"), config.SCHEMA({"model": str(folder), "threads": 1, **options}), scope
+        ) as engine,
+    ):
+        yield engine
+
+
+@asynccontextmanager
+async def hub_with(
+    tmp_path: Path, model: Path | None, options: str = "", *, phrases: str = "false"
+) -> AsyncIterator[tuple[Hub, Any]]:
+    """A hub that hears with the model in *model*, and its engine."""
+    chosen = f"model: {model}, {options}" if model is not None else options
+    async with running_hub(tmp_path / "config", HUB.format(phrases=phrases, options=chosen)) as hub:
+        found = [asr for asr in hub.engines.asrs() if asr.info.id == "faster_whisper"]
+        yield hub, found[0] if found else None
+
+
+def device(hub: Hub, number: int = 1, **more: Any) -> FakeDevice:
+    return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=f"02:00:00:00:00:{number:02x}", **more)
+
+
+async def last_turn(hub: Hub) -> TurnRecord:
+    async with asyncio.timeout(5):
+        while not (turns := await hub.history.turns(1)):
+            await asyncio.sleep(0.01)
+    return turns[0]
+
+
+async def hear(engine: Any, sound: Samples, *spoken: str) -> Any:
+    stream = engine.open(AsrRequest(spoken or ("en",)))
+    try:
+        for at in range(0, len(sound), 960):
+            await stream.feed(PcmChunk(sound[at : at + 960], RATE))
+        return await stream.finish()
+    finally:
+        await stream.aclose()
+
+
+# -- through a hub ------------------------------------------------------------------------------------------------
+
+
+async def test_people_are_heard_by_two_devices_at_once(tmp_path: Path, written: Any, speech: PcmChunk) -> None:
+    long = PcmChunk(np.concatenate([speech.samples, speech.samples[RATE // 2 :]]), RATE)
+    async with (
+        hub_with(tmp_path, written(Script(SAYS))) as (hub, engine),
+        device(hub, 1) as one,
+        device(hub, 2) as other,
+    ):
+        assert "Standing Light" in engine.hot_words("en")
+        await asyncio.gather(one.say(long), other.say(speech))
+        assert engine.desk.partials >= 1  # while they spoke
+        results = await asyncio.gather(one.answer(), other.answer())
+        turn = await last_turn(hub)
+    assert [(result.heard, result.said) for result in results] == [(SAYS, f"You said: {SAYS}")] * 2
+    assert turn.confidence is not None and turn.confidence > 0.9
+    assert engine.info.detail == "tiny" and engine.desk.finals >= 2
+
+
+async def test_the_guess_in_the_silence_ends_the_turn(tmp_path: Path, written: Any, speech: PcmChunk) -> None:
+    script = Script("what time is it")
+    async with hub_with(tmp_path, written(script), "partials: false") as (hub, engine), device(hub) as speaker:
+        result = await speaker.ask(speech)
+        turn = await last_turn(hub)
+    assert result.heard == "what time is it"
+    assert turn.stamps["guess"] <= turn.stamps["endpoint"]  # a whole command: nobody waits any longer
+    assert turn.stamps["transcript"] - turn.stamps["endpoint"] < 50  # nothing was left to recognise
+    assert engine.desk.partials == 0
+
+
+async def test_without_a_model_it_is_merely_available(tmp_path: Path) -> None:
+    async with running_hub(tmp_path / "config", "integrations: {phrases: false, espeak: false}\n") as hub:
+        [entry] = [entry for entry in hub.plugins.entries if entry.domain == "faster_whisper"]
+        assert entry.state is EntryState.AVAILABLE
+        assert "xiaozhi-hub models" in entry.hint
+        assert hub.engines.asrs() == ()
+
+
+async def test_a_model_that_was_asked_for_and_is_not_there_is_a_fault_with_the_command(tmp_path: Path) -> None:
+    with pytest.raises(NotInstalled) as raised:
+        async with engines.Whisper.running(ModelShelf(tmp_path), config.SCHEMA({"model": "base"}), TaskScope("t")):
+            pass
+    assert "xiaozhi-hub models download base" in raised.value.hint
+
+
+@pytest.mark.parametrize("fault", ["cut off", "not a model", "empty"])
+async def test_a_broken_model_has_a_reason_and_a_cure(tmp_path: Path, written: Any, fault: str) -> None:
+    with pytest.raises(NeedsAttention) as raised:
+        async with started(broken_model(tmp_path, written(Script(SAYS)), fault)):
+            pass
+    assert "broken cannot be loaded" in raised.value.message and "models verify broken" in raised.value.hint
+
+
+async def test_a_broken_model_is_a_failed_state(tmp_path: Path, written: Any) -> None:
+    broken = broken_model(tmp_path, written(Script(SAYS)), "cut off")
+    async with hub_with(tmp_path, broken) as (hub, engine):
+        [entry] = [entry for entry in hub.plugins.entries if entry.domain == "faster_whisper"]
+        assert engine is None and entry.state is EntryState.FAILED
+        assert "broken cannot be loaded" in entry.reason and "models verify broken" in entry.hint
+
+
+def broken_model(folder: Path, good: Path, fault: str) -> Path:
+    broken = folder / "broken"
+    broken.mkdir()
+    for path in good.iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    whole = (good / "model.bin").read_bytes()
+    faults = {"cut off": whole[: len(whole) // 2], "not a model": b"<html>" * 99, "empty": b""}
+    (broken / "model.bin").write_bytes(faults[fault])
+    return broken
+
+
+@pytest.mark.parametrize("missing", ["tokenizer.json", "vocabulary.json", "model.bin"])
+async def test_a_missing_file_is_named_and_nobody_is_asked_for_it(tmp_path: Path, written: Any, missing: str) -> None:
+    good = written(Script(SAYS))
+    for path in good.iterdir():
+        if path.name != missing:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(NeedsAttention) as raised:
+        async with started(tmp_path):
+            pass
+    assert not isinstance(raised.value, NotInstalled)
+    assert missing in str(raised.value) and str(tmp_path) in str(raised.value)
+
+
+async def test_a_chinese_device_is_heard_in_simplified_chinese(tmp_path: Path, written: Any, speech: PcmChunk) -> None:
+    script = Script("客廳的燈請打開", hears={"zh": 24.0})
+    async with (
+        hub_with(tmp_path, written(script), phrases="") as (hub, _engine),
+        device(hub, language="zh-CN") as speaker,
+    ):
+        result = await speaker.ask(speech)
+    assert result.heard == "客厅的灯请打开"
+
+
+async def test_a_chinese_device_without_a_model_is_told_that_only_english_is_understood(
+    tmp_path: Path, speech: PcmChunk
+) -> None:
+    configuration = "voice: {tts: echo, asr: phrases}\nintegrations: {echo: , espeak: false, clock: false}\n"
+    async with running_hub(tmp_path / "config", configuration) as hub, device(hub, language="zh-CN") as speaker:
+        result = await speaker.ask(speech)
+    assert "英语" in result.said
+
+
+async def test_names_of_the_house_reach_the_decoder(written: Any, speech: PcmChunk) -> None:
+    script = Script("it is one bright night", cue="Standing", says_with_cue="who owns that Standing light")
+    house = House()
+    await house.intents.rebuild()
+    async with started(written(script), partials=False) as engine:
+        await engine.learn(house.intents.book("en"))
+        assert (await hear(engine, speech.samples)).text == "who owns that Standing light"
+    async with started(written(script), partials=False, hot_words=False) as engine:
+        await engine.learn(house.intents.book("en"))
+        assert (await hear(engine, speech.samples)).text == "it is one bright night"
+
+
+async def test_what_the_known_sentences_explain_is_not_put_to_whisper(
+    tmp_path: Path, written: Any, speech: PcmChunk
+) -> None:
+    configuration = HUB.format(phrases="", options=f"model: {written(Script('not this'))}")
+    async with running_hub(tmp_path / "config", configuration) as hub, device(hub) as speaker:
+        [engine] = [asr for asr in hub.engines.asrs() if asr.info.id == "faster_whisper"]
+        known = await speaker.ask(await _said("what time is it"))
+        unknown = await speaker.ask(speech)
+    assert known.heard == "what time is it"
+    assert unknown.heard == "not this"
+    assert engine.desk.finals >= 1
+
+
+async def _said(text: str) -> PcmChunk:
+    espeak = import_integration(builtin("integrations") / "espeak")
+    entry = Entry("espeak", importlib.import_module(f"{espeak.__name__}.config").SCHEMA({}))
+    async with espeak.entry_context(entry=entry):
+        chunks = [chunk async for chunk in entry.runtime.speak(SpeechRequest(text, "en"))]
+    sound = resample(PcmChunk(np.concatenate([c.samples for c in chunks]), chunks[0].rate), RATE).samples
+    return PcmChunk(np.concatenate([np.zeros(RATE // 2, np.int16), sound // 2]), RATE)
+
+
+# -- the engine ---------------------------------------------------------------------------------------------------
+
+
+def noise(level: float, seconds: float = 2.0) -> Samples:
+    samples: Samples = np.random.default_rng(3).normal(0, level, int(RATE * seconds)).astype(np.int16)
+    return samples
+
+
+@pytest.mark.parametrize(
+    "sound", [noise(0), noise(10), noise(300), noise(6000)], ids=["silence", "hiss", "a fan", "a waterfall"]
+)
+async def test_silence_and_noise_are_nothing_and_cost_nothing(written: Any, sound: Samples) -> None:
+    async with started(written(Script(SAYS))) as engine:
+        before = len(engine.model.encoded)
+        transcript = await hear(engine, sound)
+        assert transcript.text == ""
+        assert engine.refused == 1
+        assert len(engine.model.encoded) == before
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script("thanks for watching"),
+        Script("maybe that is it", sure=10.0),
+        Script("some words here", silent=40.0),
+        Script("again and over", loops=True),
+    ],
+    ids=["a ghost", "a guess", "nobody speaks", "circles"],
+)
+async def test_what_the_model_makes_up_is_refused(written: Any, speech: PcmChunk, script: Script) -> None:
+    async with started(written(script)) as engine:
+        assert (await hear(engine, speech.samples)).text == ""
+        assert engine.refused == 1
+
+
+async def test_the_devices_language_is_kept_unless_the_voice_shall_tell(written: Any, speech: PcmChunk) -> None:
+    folder = written(Script(SAYS, hears={"fr": 30.0, "zh": 24.0, "en": 12.0}))
+    async with started(folder) as engine:
+        assert (await hear(engine, speech.samples, "en")).language == "en"
+        assert (await hear(engine, speech.samples, "en", "zh-Hans")).language == "zh-Hans"  # offered; French is not
+    async with started(folder, language="detect") as engine:
+        assert (await hear(engine, speech.samples, "en")).language == "zh-Hans"
+    async with started(folder, language="en") as engine:
+        assert (await hear(engine, speech.samples, "zh-Hans")).language == "en"
+
+
+async def test_a_model_for_english_says_so(written: Any, speech: PcmChunk) -> None:
+    async with started(written(Script(SAYS, multilingual=False)), language="detect") as engine:
+        assert engine.info.languages == ("en",)
+        assert (await hear(engine, speech.samples, "zh-Hans", "en")).text == SAYS
+
+
+async def test_the_window_fits_the_sound(written: Any, speech: PcmChunk) -> None:
+    twice = np.tile(speech.samples, 5)[: 11 * RATE]
+    async with started(written(Script(SAYS)), partials=False) as engine:
+        await hear(engine, speech.samples)
+        await hear(engine, twice)
+        assert engine.model.encoded[-2:] == [1000, 1500]
+    async with started(written(Script(SAYS)), partials=False, window="whole") as engine:
+        await hear(engine, speech.samples)
+        assert engine.model.encoded[-1] == 3000
+
+
+async def test_a_doubtful_sentence_is_read_again_in_a_whole_window(written: Any, speech: PcmChunk) -> None:
+    async with started(written(Script("perhaps it was this", sure=10.6)), partials=False) as engine:
+        await hear(engine, speech.samples)
+        assert engine.model.encoded[-2:] == [1000, 3000]
+        assert engine.looked_again == 1
+
+
+async def test_the_language_is_detected_without_looking_twice(written: Any, speech: PcmChunk) -> None:
+    async with started(written(Script(SAYS)), partials=False, language="detect") as engine:
+        before = len(engine.model.encoded)
+        await hear(engine, speech.samples)
+        assert len(engine.model.encoded) == before + 1
+
+
+async def test_the_end_is_the_guess_when_only_silence_has_come(written: Any, speech: PcmChunk) -> None:
+    async with started(written(Script(SAYS)), partials=False) as engine:
+        stream = engine.open(AsrRequest(("en",)))
+        await stream.feed(speech)
+        guess = await stream.guess()
+        await stream.feed(PcmChunk(noise(5, 0.5), RATE))
+        assert await stream.finish() == guess
+        assert engine.desk.finals == 1
+        await stream.feed(speech)
+        assert (await stream.finish()).text == SAYS
+        assert engine.desk.finals == 2  # that was new
+        await stream.aclose()
+
+
+class Impatient(threading.Event):
+    """Set as soon as it was asked so many times."""
+
+    def __init__(self, patience: int) -> None:
+        super().__init__()
+        self.left = patience
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+async def test_work_that_nobody_waits_for_ends_at_its_next_step(written: Any, speech: PcmChunk) -> None:
+    """The steps: encode, detect, generate, read. The next recognition is as good as ever."""
+    sound = speech.samples.astype(np.float32) / 32768
+    async with started(written(Script(SAYS))) as engine:
+        task = models.Task(sound, ("en", "zh"), 5, (10, 15, 30))
+        worker = Worker("other")
+        asked = 0
+        try:
+            for patience in range(50):
+                stop = Impatient(patience)
+                try:
+                    result = await worker.run(engine.model.recognise, stop, task)
+                except models.Abandoned:
+                    asked += 1
+                else:
+                    break
+        finally:
+            await worker.close()
+    assert asked >= 5
+    assert result.pieces[0].text.strip() == SAYS
+
+
+async def test_a_guess_that_is_cancelled_before_its_turn_is_never_begun(written: Any, speech: PcmChunk) -> None:
+    async with started(written(Script(SAYS)), partials=False) as engine, TaskScope("t") as scope:
+        hold, held = threading.Event(), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def block() -> None:
+            loop.call_soon_threadsafe(held.set)
+            hold.wait(10)
+
+        blocking = scope.start(engine.desk._worker.run(block), name="block")
+        await held.wait()
+        before = len(engine.model.encoded)
+        stream = engine.open(AsrRequest(("en",)))
+        await stream.feed(speech)
+        guess = scope.start(stream.guess(), name="guess")
+        await asyncio.sleep(0)
+        await cancel_and_wait(guess)
+        hold.set()
+        await blocking
+        assert (await stream.finish()).text == SAYS
+        assert len(engine.model.encoded) == before + 1
+        await stream.aclose()
+
+
+async def test_the_loop_goes_on_while_the_model_computes(written: Any, speech: PcmChunk) -> None:
+    async with started(written(Script(SAYS), Shape(192, 4, 6)), partials=False, window="whole") as engine, TaskScope("t") as scope:
+        loop = asyncio.get_running_loop()
+        hearing = scope.start(hear(engine, speech.samples), name="hear")
+        began, ticks = loop.time(), 0
+        while not hearing.done():
+            await asyncio.sleep(0.005)
+            ticks += 1
+        took = loop.time() - began
+        assert hearing.result().text == SAYS
+    assert took > 0.05 and ticks > took / 0.05  # at least every 50 ms on average
+
+
+# -- who may use the model ----------------------------------------------------------------------------------------
+
+
+async def test_partials_keep_to_their_share_of_the_time() -> None:
+    worker, share = Worker("desk"), 0.25
+    at_work = desk.Desk(worker, share)
+    pause = threading.Event()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        while loop.time() < began + 0.6:
+            await at_work.partial(lambda _: pause.wait(0.02))
+            await asyncio.sleep(0.001)
+    finally:
+        await worker.close()
+    assert at_work.partials >= 2
+    assert at_work.partial_seconds <= share * (loop.time() - began) + 0.1
+
+
+async def test_a_partial_gives_way_to_what_somebody_waits_for() -> None:
+    worker = Worker("desk")
+    at_work = desk.Desk(worker, 0.9)
+    begun = threading.Event()
+
+    def patient(stop: threading.Event) -> str:
+        begun.set()
+        while not stop.is_set():
+            stop.wait(0.001)
+        raise models.Abandoned("told to")
+
+    async with TaskScope("t") as scope:
+        partial = scope.start(at_work.partial(patient), name="partial")
+        await asyncio.to_thread(begun.wait, 5)
+        assert not at_work.may_try
+        async with asyncio.timeout(5):
+            assert await at_work.final(lambda _: "text") == "text"
+            assert await partial is None
+    assert (at_work.finals, at_work.partials, at_work.abandoned) == (1, 0, 1)
+    await worker.close()
+
+
+# -- what to believe ----------------------------------------------------------------------------------------------
+
+GOOD = {"sureness": -0.2, "nobody": 0.01, "compression": 1.1}
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "language", "more"),
+    [
+        (None, " Turn on the light.", "en", {}),
+        (None, " Thank you.", "en", {}),
+        (None, " No, no, no!", "en", {}),
+        (None, "谢谢", "zh", {}),
+        ("unsure", " Turn on the light.", "en", {"sureness": -1.5}),
+        ("silence", " Turn on the light.", "en", {"nobody": 0.97}),
+        ("silence", " Turn on the light.", "en", {"nobody": 0.7, "sureness": -0.8}),
+        ("ghost", " Thank you.", "en", {"nobody": 0.5}),
+        ("ghost", " Thanks for watching!", "en", {}),
+        ("ghost", "字幕by索兰娅", "zh", {}),
+        ("ghost", "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目", "zh", {}),
+        ("ghost", " ...", "en", {}),
+        ("circles", " I am going to go" + " I am going to go" * 6, "en", {}),
+        ("circles", "好的好的好的好的好的", "zh", {}),
+        ("circles", " something", "en", {"compression": 3.0}),
+        ("too fast", " a word" * 40, "en", {"compression": 1.0}),
+    ],
+)
+def test_what_is_believed_of_a_piece(reason: str | None, text: str, language: str, more: dict[str, float]) -> None:
+    found = guards.why_not(guards.Piece(text, **{**GOOD, **more}), 2.0, language)
+    assert found == reason or (reason == "too fast" and found == "circles")
+
+
+def test_confidence_is_the_mean_chance_of_a_token() -> None:
+    pieces = [guards.Piece("a", -0.1, 0, 1, 3), guards.Piece("b", -0.5, 0, 1, 1)]
+    assert guards.confidence(pieces) == pytest.approx(0.8187, abs=1e-3)
+    assert guards.believed([], 1.0, "en") == ("", 0.0)
+
+
+def test_traditional_characters_become_simplified_ones() -> None:
+    assert languages.simplified("請把廚房的燈關掉，謝謝。") == "请把厨房的灯关掉，谢谢。"
+    assert languages.simplified("Turn on 灯") == "Turn on 灯"
