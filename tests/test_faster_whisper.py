@@ -175,6 +175,13 @@ async def test_a_broken_model_has_a_reason_and_a_cure(tmp_path: Path, written: A
     assert "broken cannot be loaded" in raised.value.message and "models verify broken" in raised.value.hint
 
 
+async def test_a_way_to_compute_that_the_machine_lacks_is_named(written: Any) -> None:
+    with pytest.raises(NeedsAttention) as raised:
+        async with started(written(Script(SAYS)), compute_type="float16"):
+            pass
+    assert "float16" in raised.value.message and "int8" in raised.value.hint
+
+
 async def test_a_broken_model_is_a_failed_state(tmp_path: Path, written: Any) -> None:
     broken = broken_model(tmp_path, written(Script(SAYS)), "cut off")
     async with hub_with(tmp_path, broken) as (hub, engine):
@@ -411,7 +418,10 @@ async def test_a_guess_that_is_cancelled_before_its_turn_is_never_begun(written:
 
 
 async def test_the_loop_goes_on_while_the_model_computes(written: Any, speech: PcmChunk) -> None:
-    async with started(written(Script(SAYS), Shape(192, 4, 6)), partials=False, window="whole") as engine, TaskScope("t") as scope:
+    async with (
+        started(written(Script(SAYS), Shape(192, 4, 6)), partials=False, window="whole") as engine,
+        TaskScope("t") as scope,
+    ):
         loop = asyncio.get_running_loop()
         hearing = scope.start(hear(engine, speech.samples), name="hear")
         began, ticks = loop.time(), 0
@@ -487,11 +497,14 @@ GOOD = {"sureness": -0.2, "nobody": 0.01, "compression": 1.1}
         ("circles", " I am going to go" + " I am going to go" * 6, "en", {}),
         ("circles", "好的好的好的好的好的", "zh", {}),
         ("circles", " something", "en", {"compression": 3.0}),
+        ("echo", " Bed Light, Standing Light, Kitchen lights", "en", {}),
+        (None, " Standing Light", "en", {}),
         ("too fast", " a word" * 40, "en", {"compression": 1.0}),
     ],
 )
 def test_what_is_believed_of_a_piece(reason: str | None, text: str, language: str, more: dict[str, float]) -> None:
-    found = guards.why_not(guards.Piece(text, **{**GOOD, **more}), 2.0, language)
+    names = "Bed Light, Standing Light, Kitchen lights, Front Door, Garage Door"
+    found = guards.why_not(guards.Piece(text, **{**GOOD, **more}), 2.0, language, ("", names))
     assert found == reason or (reason == "too fast" and found == "circles")
 
 

@@ -26,6 +26,7 @@ class Desk:
         self._share = share
         self._awaited = 0
         self._partial: threading.Event | None = None
+        self._closed = threading.Event()
         self._rest_until = 0.0
         self.finals = 0
         """How many recognitions that somebody waited for were done."""
@@ -72,9 +73,13 @@ class Desk:
         self.partials += 1
         return result
 
+    def close(self) -> None:
+        """Give everything up that is being done."""
+        self._closed.set()
+
     async def _do(self, job: Job[T], give_way: threading.Event | None = None) -> T:
         def once(left: threading.Event) -> Iterator[T]:
-            stop = _Either(left, give_way) if give_way is not None else left
+            stop = _AnyOf(left, self._closed, *(() if give_way is None else (give_way,)))
             try:
                 yield job(stop)
             except Abandoned:
@@ -87,8 +92,8 @@ class Desk:
         raise Abandoned("the job ended without a result")
 
 
-class _Either(threading.Event):
-    """Set when one of two is."""
+class _AnyOf(threading.Event):
+    """Set when one of several is."""
 
     def __init__(self, *events: threading.Event) -> None:
         super().__init__()

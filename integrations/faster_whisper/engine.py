@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -43,6 +44,8 @@ LOOK_AGAIN = -0.7
 """Mean log probability below which a sentence is read once more in a whole window."""
 FEWEST_LETTERS = 2
 """Shorter names are no help."""
+WAIT_SECONDS = 30.0
+"""A person has gone away by then: too slow a machine for the model, or too many people at once."""
 
 
 class Whisper(Asr):
@@ -84,15 +87,18 @@ class Whisper(Asr):
     async def running(cls, models: ModelShelf, options: Mapping[str, Any], scope: TaskScope) -> AsyncIterator[Whisper]:
         """Load the model and keep it while the block lasts. `NotInstalled` when there is none."""
         worker = Worker("faster-whisper")
-        model: Model | None = None
         try:
             installed = await worker.run(models.find, DOMAIN, options["model"])
             model = await worker.run(load, installed, options["device"], options["compute_type"], options["threads"])
-            yield cls(model, installed, worker, options, scope)
+            engine = cls(model, installed, worker, options, scope)
+            try:
+                yield engine
+            finally:
+                engine.partials = False
+                engine.desk.close()
+                worker.post(model.close)  # in the thread, which may still be using it
         finally:
             await worker.close()
-            if model is not None:
-                model.close()
 
     # -- learning -------------------------------------------------------------------------------------------------
 
@@ -126,7 +132,13 @@ class Whisper(Asr):
 
     async def recognise(self, samples: Samples, languages: tuple[str, ...]) -> Transcript:
         """Write down *samples* (16 kHz). The text is empty for what is no speech or not to be believed."""
-        return await self._asked(self.desk.final(partial(self._hear, samples, languages, final=True)))
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                return await self._asked(self.desk.final(partial(self._hear, samples, languages, final=True)))
+        except TimeoutError as error:
+            raise StageError(
+                "asr", f"Whisper was not done within {WAIT_SECONDS:g} s", code="recogniser-slow"
+            ) from error
 
     async def try_out(self, samples: Samples, languages: tuple[str, ...]) -> Transcript | None:
         """The same, quicker and less exact, and only if nobody else needs the model; None then."""
@@ -154,9 +166,11 @@ class Whisper(Asr):
         if final and written.window < WHOLE_WINDOW[0] and _is_suspect(written.pieces):
             self.looked_again += 1
             written = self.model.recognise(stop, replace(task, languages=(written.language,), windows=WHOLE_WINDOW))
-        text, confidence = believed(written.pieces, len(samples) / RATE, written.language)
+        pieces = written.pieces
         if written.language == "zh":
-            text = simplified(text)
+            pieces = tuple(replace(piece, text=simplified(piece.text)) for piece in pieces)
+        prompted = (self._prompt, hot_words.get(written.language, ""))
+        text, confidence = believed(pieces, len(samples) / RATE, written.language, prompted)
         self.refused += final and not text
         return Transcript(text, OURS[written.language], confidence)
 

@@ -43,6 +43,8 @@ SURELY_NOBODY = 0.95
 """… and from which any is."""
 COMPRESSION = 2.4
 """How much smaller a text can be packed that goes round in circles (as in Whisper itself)."""
+ECHO = 24
+"""Letters in a row, of the names that it was told to expect, that nobody says by chance."""
 LETTERS_PER_SECOND = 35.0
 """Nobody speaks faster; auctioneers reach 30."""
 
@@ -80,14 +82,17 @@ def is_speech(samples: Floats) -> bool:
     return int((periodic >= PERIODIC).sum()) >= VOICED_FRAMES
 
 
-def believed(pieces: Sequence[Piece], seconds: float, language: str) -> tuple[str, float]:
-    """What of *pieces* was really said in *seconds* of sound, and how sure that is (0…1). *language* is Whisper's code."""
-    good = [piece for piece in pieces if piece.text.strip() and why_not(piece, seconds, language) is None]
+def believed(pieces: Sequence[Piece], seconds: float, language: str, prompted: Sequence[str] = ()) -> tuple[str, float]:
+    """What of *pieces* was really said in *seconds* of sound, and how sure that is (0…1).
+
+    *language* is Whisper's code; *prompted* are the texts that the model was given to begin with.
+    """
+    good = [piece for piece in pieces if piece.text.strip() and why_not(piece, seconds, language, prompted) is None]
     text = ("" if language == "zh" else " ").join(piece.text.strip() for piece in good)
     return text, confidence(good or pieces)
 
 
-def why_not(piece: Piece, seconds: float, language: str) -> str | None:
+def why_not(piece: Piece, seconds: float, language: str, prompted: Sequence[str] = ()) -> str | None:
     """The reason not to believe *piece*, None when there is none."""
     if piece.sureness < UNSURE:
         return "unsure"
@@ -100,6 +105,8 @@ def why_not(piece: Piece, seconds: float, language: str) -> str | None:
     doubtful = piece.sureness < DOUBT or piece.nobody > NOBODY / 2
     if is_ghost(piece.text, language, doubtful=doubtful):
         return "ghost"
+    if is_echo(piece.text, prompted):
+        return "echo"
     return None
 
 
@@ -130,6 +137,14 @@ def is_ghost(text: str, language: str, *, doubtful: bool) -> bool:
     if plain in ghosts["always"].get(language, ()) or plain.startswith(ghosts["begins"].get(language, ())):
         return True
     return doubtful and plain in ghosts["doubtful"].get(language, ())
+
+
+def is_echo(text: str, prompted: Sequence[str]) -> bool:
+    """Is *text* what the model was given to begin with, or a part of that too long to be a name?"""
+    plain = _plain(text)
+    return any(
+        plain in _plain(given) and len(plain) >= max(ECHO, len(_plain(given)) / 3) for given in prompted if given
+    )
 
 
 def confidence(pieces: Sequence[Piece]) -> float:

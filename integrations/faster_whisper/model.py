@@ -171,6 +171,13 @@ def load(model: InstalledModel, device: str, compute_type: str, threads: int) ->
             code="package-unusable",
             hint='Run: pip install --force-reinstall "faster-whisper>=1.2.1,<1.3"',
         ) from error
+    possible = _compute_types(device)
+    if compute_type not in possible:
+        raise NeedsAttention(
+            f"This machine cannot compute {compute_type} on {device}.",
+            code="compute-type-unusable",
+            hint=f"Set compute_type to one of: {', '.join(sorted(possible))}." if possible else "Set device to cpu.",
+        )
     threads = threads or usual_threads()
     try:
         whisper = WindowedWhisper(
@@ -195,6 +202,16 @@ def load(model: InstalledModel, device: str, compute_type: str, threads: int) ->
     silence = np.zeros(RATE, np.float32)
     loaded.recognise(threading.Event(), Task(silence, ("en",), 1, WINDOWS))
     return loaded
+
+
+def _compute_types(device: str) -> set[str]:
+    """What *device* can compute; nothing where there is none."""
+    import ctranslate2
+
+    try:
+        return {*ctranslate2.get_supported_compute_types(device), "default"}
+    except (RuntimeError, ValueError):  # no driver, no card
+        return set()
 
 
 def usual_threads() -> int:

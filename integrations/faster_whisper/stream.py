@@ -34,14 +34,14 @@ FIRST_SECONDS = 0.8
 """Sound that a first partial recognition needs …"""
 NEW_SECONDS = 0.4
 """… and that is new for each further one."""
-LOUD = 0.1
+LOUD = 0.05
 """Part of the speech's level that is more than silence."""
 FLOOR = 60.0
 """Level (of 32768) below which nothing is speech."""
 
 
 class WhisperStream(AsrStream):
-    """Keeps the sound. `partial` is what was heard last while it came in."""
+    """Keeps the sound, and tries it out now and then while it comes in."""
 
     def __init__(self, engine: Whisper, request: AsrRequest, scope: TaskScope) -> None:
         self._engine = engine
@@ -54,7 +54,6 @@ class WhisperStream(AsrStream):
         self._trying: asyncio.Task[None] | None = None
         self._guessed: tuple[int, Transcript] | None = None
         """What was heard in how many samples."""
-        self.partial: Transcript | None = None
         self.closed = False
 
     async def feed(self, chunk: PcmChunk) -> None:
@@ -79,27 +78,23 @@ class WhisperStream(AsrStream):
             self._trying = None
         if heard is not None:
             self.partial = heard
-            if len(self._languages) > 1 and heard.text:  # settled: the end need not find it out again
-                self._languages = self._engine.whisper_codes((heard.language,)) or self._languages
 
     async def guess(self) -> Transcript:
         samples = self._samples()
-        if (known := self._known(samples)) is not None:
-            return known
+        if self._guessed is not None and self._guessed[0] == len(samples):
+            return self._guessed[1]
         await self._stop_trying()
         transcript = await self._engine.recognise(samples, self._languages)
         self._guessed = (len(samples), transcript)
         return transcript
 
     async def finish(self) -> Transcript:
+        if self._guessed is not None:
+            samples = self._samples()
+            length, transcript = self._guessed
+            if _is_silence(samples[length:], samples[:length]):
+                return transcript
         return await self.guess()
-
-    def _known(self, samples: Samples) -> Transcript | None:
-        """The guess, when nothing but silence has come since."""
-        if self._guessed is None:
-            return None
-        length, transcript = self._guessed
-        return transcript if _is_silence(samples[length:], samples[:length]) else None
 
     async def _stop_trying(self) -> None:
         if (trying := self._trying) is not None:

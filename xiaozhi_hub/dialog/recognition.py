@@ -64,7 +64,7 @@ class Recognition:
     async def _ask(self, recognisers: Sequence[Asr], question: Question) -> Transcript:
         """The answer of the first that understands; those that hear along think at the same time, and stop when it is not needed."""
         along = {
-            asr: self._scope.start(_caught(question(self._streams[asr])), name=f"ask-{asr.info.id}")
+            asr: self._scope.start(_caught(question, self._streams[asr]), name=f"ask-{asr.info.id}")
             for asr in recognisers[1:]
             if asr in self._streams
         }
@@ -119,10 +119,10 @@ def first_and_along(recognisers: Iterable[Asr]) -> tuple[Asr, ...]:
 Answer = tuple[Transcript | None, HubError | None]
 
 
-async def _caught(answering: Coroutine[Any, Any, Transcript]) -> Answer:
+async def _caught(question: Question, stream: AsrStream) -> Answer:
     """A failure is a result: nobody may ask for it."""
     try:
-        return await answering, None
+        return await question(stream), None
     except HubError as error:
         return None, error
 

@@ -148,6 +148,9 @@ class AsrRequest:
 class AsrStream(ABC):
     """The recognition of one utterance."""
 
+    partial: Transcript | None = None
+    """What has been heard so far while the person still speaks, where the engine says; may be wrong."""
+
     @abstractmethod
     async def feed(self, chunk: PcmChunk) -> None:
         """Take the next piece of the utterance (16 kHz). The caller has trimmed silence to a margin."""
