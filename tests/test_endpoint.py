@@ -73,8 +73,29 @@ def test_a_gap_inside_a_sentence_does_not_end_it() -> None:
 
 def test_fading_words_are_still_speech_but_doubtful_noise_does_not_resume() -> None:
     endpoint = Endpoint(Patience())
-    assert play(endpoint, "##++")[-1] is Moment.SPEAKING
+    assert play(endpoint, "##++")[-1] is Moment.FADING
     assert play(endpoint, "..+")[-1] is Moment.PAUSING
+
+
+def test_who_has_said_a_whole_command_need_not_wait_until_the_detector_is_sure() -> None:
+    endpoint = Endpoint(Patience(180, 420, 700))
+    play(endpoint, "####+")
+    assert endpoint.hypothesis(Completeness.COMPLETE) is Moment.PAUSING
+    assert play(endpoint, "++") == [Moment.FADING, Moment.ENDED]
+
+
+def test_words_that_only_fade_are_no_end_of_what_may_go_on() -> None:
+    endpoint = Endpoint(Patience(180, 420, 700))
+    assert set(play(endpoint, "####" + "+" * 20)) <= {Moment.WAITING, Moment.STARTED, Moment.SPEAKING, Moment.FADING}
+    assert frames_until_end(endpoint) == 12
+
+
+def test_clear_speech_after_fading_makes_the_words_unknown_again() -> None:
+    endpoint = Endpoint(Patience(180, 420, 700))
+    play(endpoint, "####+")
+    endpoint.hypothesis(Completeness.COMPLETE)
+    assert play(endpoint, "#++++")[0] is Moment.SPEAKING
+    assert not endpoint.ended
 
 
 def test_a_television_ends_at_twenty_seconds() -> None:

@@ -40,6 +40,8 @@ LONGEST_SECONDS = 10
 """The decoder refuses more; what comes after is not even kept."""
 NOISE = 35.0
 """Digital silence upsets the acoustic model; noise of this sigma (of 32768) beneath everything does not."""
+TAIL = RATE // 10
+"""Samples of silence that are put after a word that has only just been said: the decoder takes it for another without them."""
 LOUD = 0.1
 """Part of the speech's level that is more than silence."""
 FLOOR = 60.0
@@ -146,12 +148,15 @@ class Phrases(Asr):
     def open(self, request: AsrRequest) -> AsrStream:
         return PhrasesStream(self, request)
 
-    async def recognise(self, samples: Samples, answering: bool) -> Transcript:
-        """Say which sentence *samples* (16 kHz) are. The text is empty when it is none, or none that is certain enough."""
+    async def recognise(self, samples: Samples, answering: bool, tail: int = 0) -> Transcript:
+        """Say which sentence *samples* (16 kHz) are, with *tail* samples of silence after them.
+
+        The text is empty when it is none, or none that is certain enough.
+        """
         lesson = self._lesson
         if lesson is None:
             raise StageError("asr", "the recogniser has not learned any sentences yet", code="recogniser-not-ready")
-        pcm = _with_noise(samples).tobytes()
+        pcm = _with_noise(samples, tail).tobytes()
         try:
             found = await self._ask(lesson, pcm, answering)
         except WorkerLost as error:
@@ -209,6 +214,12 @@ class PhrasesStream(AsrStream):
         self._guessed = (len(samples), transcript)
         return transcript
 
+    async def guess_early(self) -> Transcript:
+        samples = self._samples()
+        transcript = await self._engine.recognise(samples, self._answering, TAIL)
+        self._guessed = (len(samples), transcript)
+        return transcript
+
     async def finish(self) -> Transcript:
         samples = self._samples()
         if self._guessed is not None:
@@ -249,9 +260,10 @@ def _plain(graph: SentenceGraph) -> Graph:
     return (graph.start, graph.states, graph.arcs, graph.ends, graph.polite)
 
 
-def _with_noise(samples: Samples) -> Samples:
-    noise = np.random.default_rng(1).normal(0.0, NOISE, len(samples))  # always the same: so is the result
-    noisy: Samples = np.clip(samples + noise, -32768, 32767).astype(np.int16)
+def _with_noise(samples: Samples, tail: int) -> Samples:
+    noise = np.random.default_rng(1).normal(0.0, NOISE, len(samples) + tail)  # always the same: so is the result
+    noise[: len(samples)] += samples
+    noisy: Samples = np.clip(noise, -32768, 32767).astype(np.int16)
     return noisy
 
 

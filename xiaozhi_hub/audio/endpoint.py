@@ -20,6 +20,8 @@ class Moment(StrEnum):
     STARTED = "started"
     """The person has just begun."""
     SPEAKING = "speaking"
+    FADING = "fading"
+    """Still speech, but no clear speech any more: the last sound of a word, or of everything."""
     PAUSING = "pausing"
     """Silence after speech; it may be the end."""
     RESUMED = "resumed"
@@ -30,7 +32,8 @@ class Moment(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How much silence ends a turn, in ms, by what the words so far may become."""
+    """How much silence ends a turn, in ms, by what the words so far may become. After a whole command that cannot go on it is
+    counted from the last clear speech."""
 
     complete_ms: float = 180
     extendable_ms: float = 420
@@ -51,8 +54,10 @@ BEGIN_MS = 90
 SPEECH = 0.5
 """Probability from which a piece counts as speech when nobody speaks."""
 STILL_SPEECH = 0.45
-"""Probability from which it counts as speech while somebody speaks: words fade, but every frame that is taken for speech
-without being it is felt as delay."""
+"""Probability from which it counts as speech while somebody speaks: words fade."""
+CLEAR = 0.75
+"""Probability from which it is speech beyond doubt. Detectors lag: they fall below this within a frame of the last sound, and
+below `STILL_SPEECH` only one to three frames later. Who has said a whole command is not made to wait for that."""
 MAX_SPEECH_MS = 20_000
 """An utterance ends here at the latest: a television never pauses."""
 
@@ -70,12 +75,18 @@ class Endpoint:
         """When the utterance began, None before it did."""
         self.speech_end_ms = 0.0
         """When speech was last heard."""
+        self._clear_end_ms = 0.0
         self.ended = False
 
     @property
     def silence_ms(self) -> float:
         """Silence since the last speech."""
         return self.now_ms - self.speech_end_ms
+
+    @property
+    def fading_ms(self) -> float:
+        """Time since the last clear speech; at least `silence_ms`."""
+        return self.now_ms - self._clear_end_ms
 
     def feed(self, ms: float, probability: float) -> Moment:
         """Take a piece of *ms* of audio that is speech with *probability*."""
@@ -85,12 +96,14 @@ class Endpoint:
         pausing = self.silence_ms > ms
         if probability >= STILL_SPEECH and (not pausing or probability >= SPEECH):
             self.speech_end_ms = self.now_ms
-            if pausing:
+            clear = probability >= CLEAR or pausing
+            if clear:
+                self._clear_end_ms = self.now_ms
                 self._completeness = None
-            if self.now_ms - self.speech_start_ms >= MAX_SPEECH_MS:
+            if self.now_ms - self.speech_start_ms >= MAX_SPEECH_MS or self._is_over():
                 self.ended = True
                 return Moment.ENDED
-            return Moment.RESUMED if pausing else Moment.SPEAKING
+            return Moment.RESUMED if pausing else Moment.SPEAKING if clear else Moment.FADING
         return self._pause()
 
     def hypothesis(self, completeness: Completeness) -> Moment:
@@ -108,11 +121,15 @@ class Endpoint:
         if self._run_ms < BEGIN_MS:
             return Moment.WAITING
         self.speech_start_ms = self._run_start_ms
-        self.speech_end_ms = self.now_ms
+        self.speech_end_ms = self._clear_end_ms = self.now_ms
         return Moment.STARTED
 
     def _pause(self) -> Moment:
-        if self.silence_ms >= self._patience.for_(self._completeness):
+        if self._is_over():
             self.ended = True
             return Moment.ENDED
         return Moment.PAUSING
+
+    def _is_over(self) -> bool:
+        waited = self.fading_ms if self._completeness is Completeness.COMPLETE else self.silence_ms
+        return waited >= self._patience.for_(self._completeness)

@@ -27,7 +27,7 @@ K = TypeVar("K")
 
 RARE = 0.05
 """A longer sentence that is less likely than this, given what was heard, is not waited for."""
-IDLE_WORDS = frozenset("now right today please like for script scene track song item 吧 吗 啊 呢 了 呀".split())
+IDLE_WORDS = frozenset("now right today please like script scene track song item 吧 吗 啊 呢 了 呀".split())
 """What people may add to a whole sentence without changing what it means: losing it costs nothing, so it is not waited for."""
 PLACING_WORDS = frozenset("in of at on throughout around across".split())
 """What begins a place. After the name of a thing it adds nothing, because the name says which thing is meant."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -33,8 +34,10 @@ FAINT = 0.08
 """Probability from which a piece right before the certain speech belongs to it: words that begin softly, or that the codec
 has blurred."""
 GUESS_MS = 60
-"""Silence after which the words so far are recognised speculatively: one frame, so that the result is there when a whole
-command has been followed by `Patience.complete_ms` of silence."""
+"""Time without clear speech after which the words so far are recognised speculatively: one frame, so that the result is there
+when a whole command has been followed by `Patience.complete_ms` of silence."""
+MOST_MISSED = 1
+"""Pieces of fading speech that a guess may lack: detectors lag by about as much. With more it is made anew."""
 STALL_SECONDS = 1.0
 """A device that sends nothing for so long in the middle of an utterance is taken to be silent."""
 
@@ -98,10 +101,15 @@ class Hearing:
         self._stamp = stamp
         self._manual = manual
         self._before: deque[tuple[PcmChunk, float]] = deque()
-        self._held: list[PcmChunk] = []
+        self._held: deque[tuple[PcmChunk, float]] = deque()
+        """Sound that no recogniser has yet, and the silence up to its end."""
         self._recognition: Recognition | None = None
         self._guess: asyncio.Task[Transcript] | None = None
         self._guessed: Transcript | None = None
+        self._missed = 0
+        """Pieces of fading speech that came after the guess was begun."""
+        self._complete = False
+        """The guess is a whole command that cannot go on."""
         self.packets: list[Packet] = []
         """Everything that was heard, as it came."""
 
@@ -143,7 +151,7 @@ class Hearing:
                 if self._mic.finished:
                     break
                 await self._wait()
-                self._use_guess()
+                await self._use_guess(scope)
                 continue
             packet, arrived = taken
             self.packets.append(packet)
@@ -158,11 +166,11 @@ class Hearing:
                 self._remember(chunk, probability)
             else:
                 await self._take(chunk, moment, scope)
-            if moment in (Moment.STARTED, Moment.SPEAKING, Moment.RESUMED):
+            if moment in (Moment.STARTED, Moment.SPEAKING, Moment.FADING, Moment.RESUMED):
                 self._stamp("speech_end", arrived)
             if self._manual:
                 endpoint.ended = False
-            self._use_guess()
+            await self._use_guess(scope)
         self._stamp("endpoint")
         transcript = await self._finish() if endpoint.speech_start_ms is not None else None
         self._stamp("transcript")
@@ -211,27 +219,45 @@ class Hearing:
             if self._guess is not None:
                 await cancel_and_wait(self._guess)
             self._guess = self._guessed = None
-            held, self._held = self._held, []
-            for old in (*held, chunk):
-                await recognition.feed(old)
+            await self._feed_held(recognition)
+            await recognition.feed(chunk)
             return
-        silence = self._endpoint.silence_ms
-        if self._guess is not None or silence > MARGIN_MS:
-            self._held.append(chunk)
+        if self._guess is not None or self._endpoint.silence_ms > MARGIN_MS:
+            self._held.append((chunk, self._endpoint.silence_ms))
+            self._missed += moment is Moment.FADING
         else:
             await recognition.feed(chunk)
-        if self._guess is None and silence >= GUESS_MS and not self._manual and recognition.hears:
-            self._guess = scope.start(recognition.guess(), name="guess")
-            self._guess.add_done_callback(lambda _: self._mic.poke())
+        if self._guess is None and self._endpoint.fading_ms >= GUESS_MS and not self._manual:
+            self._begin_guess(recognition, scope)
 
-    def _use_guess(self) -> None:
-        """Let a finished guess shorten the wait."""
-        task = self._guess
-        if task is None or not task.done() or self._guessed is not None or task.cancelled() or task.exception():
+    def _begin_guess(self, recognition: Recognition, scope: TaskScope) -> None:
+        if not recognition.hears:
             return
-        self._guessed = task.result()
-        self._stamp("guess")
-        self._endpoint.hypothesis(self._judge(self._guessed.text, self._guessed.language))
+        self._missed, self._complete, self._guessed = 0, False, None
+        early = self._endpoint.silence_ms < GUESS_MS
+        self._guess = scope.start(recognition.guess(early=early), name="guess")
+        self._guess.add_done_callback(lambda _: self._mic.poke())
+
+    async def _use_guess(self, scope: TaskScope) -> None:
+        """Let a finished guess shorten the wait, or guess again where it lacks too much of what was said."""
+        task, recognition = self._guess, self._recognition
+        if task is None or not task.done() or task.cancelled() or task.exception() or recognition is None:
+            return
+        if self._guessed is None and self._missed <= MOST_MISSED:
+            self._guessed = task.result()
+            self._stamp("guess")
+            completeness = self._judge(self._guessed.text, self._guessed.language)
+            self._complete = completeness is Completeness.COMPLETE
+            self._endpoint.hypothesis(completeness)
+        outdated = self._missed > MOST_MISSED or (self._missed and self._endpoint.silence_ms >= GUESS_MS)
+        if outdated and not self._complete and not self._endpoint.ended:
+            await self._feed_held(recognition, GUESS_MS)
+            self._begin_guess(recognition, scope)
+
+    async def _feed_held(self, recognition: Recognition, most_silence: float = math.inf) -> None:
+        while self._held and self._held[0][1] <= most_silence:
+            chunk, _ = self._held.popleft()
+            await recognition.feed(chunk)
 
     async def _finish(self) -> Transcript:
         """Take the guess, or recognise the utterance in peace."""
@@ -239,12 +265,16 @@ class Hearing:
         assert recognition is not None  # speech has begun
         if self._guess is not None:
             try:
-                transcript = await self._guess
+                if self._missed > (MOST_MISSED if self._complete else 0):
+                    await cancel_and_wait(self._guess)
+                    await self._feed_held(recognition, GUESS_MS)
+                    transcript = await recognition.guess()
+                else:
+                    transcript = await self._guess
             except HubError as error:
                 log.debug("the guess failed: %s", error)
             else:
                 if transcript.text:
                     return transcript
-                for chunk in self._held:  # it may hear more in the faint end of the last word
-                    await recognition.feed(chunk)
+                await self._feed_held(recognition)  # it may hear more in the faint end of the last word
         return await recognition.finish()

@@ -47,9 +47,10 @@ class Recognition:
         """Is there a recogniser left that could guess?"""
         return bool(self._streams)
 
-    async def guess(self) -> Transcript:
-        """Say what has been said, as if the person had stopped now. May be cancelled."""
-        return await self._ask(tuple(self._streams), lambda stream: stream.guess())
+    async def guess(self, *, early: bool = False) -> Transcript:
+        """Say what has been said, as if the person had stopped now; *early* where the last sound may still be fading away. May
+        be cancelled."""
+        return await self._ask(tuple(self._streams), lambda stream: stream.guess_early() if early else stream.guess())
 
     async def finish(self) -> Transcript:
         """Say what was said. Raises `StageError` when no recogniser could hear it at all."""

@@ -162,6 +162,10 @@ class AsrStream(ABC):
         Called speculatively in silence. May be cancelled.
         """
 
+    async def guess_early(self) -> Transcript:
+        """As `guess`, but the last word has only just been said: its sound may lack its end."""
+        return await self.guess()
+
     @abstractmethod
     async def finish(self) -> Transcript:
         """Say what was said. After a guess that understood something, nothing but silence has come. After one that understood

@@ -31,6 +31,8 @@ _IDLE_S = 75.0
 """A connection on which nothing is asked for so long is closed."""
 _BACKLOG = 1024
 """Connections that may wait to be accepted: after a power cut all devices come at once."""
+_MOST_HEADERS = 64
+"""Browsers send about twenty. What one request may hold in memory before it is understood is this times 8 KB."""
 _STOP_S = 1.0
 """For what still runs when the hub stops, and for the rest of a request that was answered already."""
 
@@ -106,6 +108,7 @@ async def serve(app: web.Application, host: str, ports: Sequence[int]) -> AsyncI
         shutdown_timeout=_STOP_S,
         keepalive_timeout=_IDLE_S,
         lingering_time=_STOP_S,
+        max_headers=_MOST_HEADERS,
         logger=http_log,
     )
     await runner.setup()

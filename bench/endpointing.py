@@ -1,0 +1,248 @@
+"""How long the hub waits after the last word, and how often it cuts people off who pause inside a sentence.
+
+    python bench/endpointing.py --speech FOLDER            recordings: FOLDER/commands/*.wav, FOLDER/neural/*.wav
+    python bench/endpointing.py --speech FOLDER --clips 20 --json out.json
+
+Into each recording a pause of 100 to 800 ms of a quiet room is put, at the quietest place in its middle third. The shipped detector,
+recogniser and sentences hear it through the hub's own listening (`dialog/hear.py`), in virtual time: sound arrives in frames of
+60 ms, and a recognition takes as long as it was measured to take. The same is done with a fixed silence that ends every turn.
+A turn that ends before the last word was said is *cut*; the wait is counted from the end of the last sound.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from hub_process import percentile
+from turns import CONFIGURATION, recordings
+
+from xiaozhi_hub.audio.endpoint import Patience
+from xiaozhi_hub.audio.mic import Mic
+from xiaozhi_hub.audio.opus import OpusDecoder
+from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Samples, Transcript
+from xiaozhi_hub.dialog.hear import RATE, Ears, Heard, Hearing
+from xiaozhi_hub.engines.base import Asr, AsrRequest, AsrStream, EngineInfo, Role
+from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.testing import Utterance, quiet, running_hub
+
+FRAME_MS = 60
+PAUSES_MS = (0, 100, 200, 300, 400, 500, 600, 700, 800)
+FIXED_MS = (200, 300, 400, 500, 600, 700, 800, 900, 1000)
+PATIENCE_TIMES = (0.7, 1.0, 1.4, 1.8)
+ROOM_FRAMES = 40
+
+
+@dataclass(slots=True)
+class VirtualTime:
+    """Milliseconds that pass when the bench says so."""
+
+    now: float = 0.0
+    computing: int = 0
+    waiting: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)
+
+    async def until(self, due: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        self.waiting.append((due, future))
+        await future
+
+    def next_due(self) -> float | None:
+        self.waiting = [(due, future) for due, future in self.waiting if not future.done()]
+        return min((due for due, _ in self.waiting), default=None)
+
+    def release(self) -> None:
+        for due, future in self.waiting:
+            if due <= self.now and not future.done():
+                future.set_result(None)
+
+
+class WatchedMic(Mic):
+    """Says when the hub has taken all that came."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.idle = asyncio.Event()
+
+    async def news(self) -> None:
+        self.idle.set()
+        await super().news()
+        self.idle.clear()
+
+
+class TimedStream(AsrStream):
+    """A guess is there when the time that it really took has passed virtually."""
+
+    def __init__(self, inner: AsrStream, clock: VirtualTime) -> None:
+        self._inner, self._clock = inner, clock
+
+    async def feed(self, chunk: PcmChunk) -> None:
+        await self._inner.feed(chunk)
+
+    async def guess(self) -> Transcript:
+        began, at = time.perf_counter(), self._clock.now
+        self._clock.computing += 1
+        try:
+            transcript = await self._inner.guess()
+        finally:
+            self._clock.computing -= 1
+        await self._clock.until(at + (time.perf_counter() - began) * 1000)
+        return transcript
+
+    async def finish(self) -> Transcript:
+        return Transcript("", "en")
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class TimedAsr(Asr):
+    def __init__(self, inner: Asr | None, clock: VirtualTime) -> None:
+        self.info = EngineInfo("timed", Role.ASR, "Timed")
+        self._inner, self._clock = inner, clock
+
+    def open(self, request: AsrRequest) -> AsrStream:
+        return TimedStream(self._inner.open(request), self._clock) if self._inner is not None else Deaf()
+
+
+class Deaf(AsrStream):
+    """For a fixed silence no words are needed."""
+
+    async def feed(self, chunk: PcmChunk) -> None:
+        pass
+
+    async def guess(self) -> Transcript:
+        return Transcript("", "en")
+
+    async def finish(self) -> Transcript:
+        return Transcript("", "en")
+
+
+def with_pause(sound: PcmChunk, ms: int) -> PcmChunk:
+    """Put *ms* of a quiet room into the quietest 40 ms of the middle third of the speech."""
+    samples = sound.samples
+    if not ms:
+        return sound
+    width = sound.rate // 50
+    levels = np.sqrt(np.mean(samples[: len(samples) // width * width].reshape(-1, width).astype(np.float32) ** 2, 1))
+    loud = np.flatnonzero(levels > 0.05 * levels.max())
+    first, last = int(loud[0]), int(loud[-1])
+    low, high = first + (last - first) // 3, first + 2 * (last - first) // 3
+    pairs = levels[low : high - 1] + levels[low + 1 : high]
+    at = (low + int(np.argmin(pairs)) + 1) * width
+    room = np.random.default_rng(at).normal(0, 6, sound.rate * ms // 1000).astype(np.int16)
+    joined: Samples = np.concatenate([samples[:at], room, samples[at:]])
+    return PcmChunk(joined, sound.rate)
+
+
+async def wait_of(
+    utterance: Utterance,
+    vad_ears: Ears,
+    asr: Asr | None,
+    patience: Patience,
+    judge: Callable[[str, str], Completeness],
+) -> float:
+    """The ms from the end of the speech to the end of the turn; negative when it was cut off."""
+    clock, mic = VirtualTime(), WatchedMic()
+    hearing = Hearing(
+        mic,
+        vad_ears,
+        [TimedAsr(asr, clock)],
+        AsrRequest(("en",)),
+        patience=patience,
+        judge=judge,
+        stamp=lambda *_: None,
+    )
+    ended_at: list[float] = []
+
+    async def listen() -> None:
+        async for event in hearing.run():
+            if isinstance(event, Heard):
+                ended_at.append(clock.now)
+
+    task = asyncio.create_task(listen())
+
+    async def settle() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        while not task.done() and (clock.computing or not mic.idle.is_set()):
+            await asyncio.sleep(0.0005)
+
+    vad_ears.vad.reset()
+    await settle()
+    for packet in (*utterance.packets, *(list(quiet()) * 4)[:ROOM_FRAMES]):
+        frame_end = clock.now + FRAME_MS
+        while not task.done() and (due := clock.next_due()) is not None and due < frame_end:
+            clock.now = max(clock.now, due)
+            clock.release()
+            await settle()
+        clock.now = frame_end
+        if task.done():
+            break
+        mic.idle.clear()
+        mic.put(Packet(packet, FRAME_MS))
+        await settle()
+        if task.done():
+            break
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return ended_at[0] - utterance.end_ms if ended_at else float("nan")
+
+
+async def measure(hub: Hub, sounds: list[Utterance], asr: Asr | None, patience: Patience) -> dict[str, float]:
+    vad = hub.parts.engines.vads()[0]
+    waits = []
+    for utterance in sounds:
+        ears = Ears(OpusDecoder(RATE), vad.open())
+        try:
+            waits.append(await wait_of(utterance, ears, asr, patience, hub.intents.completeness))
+        finally:
+            ears.decoder.close()
+    heard = [wait for wait in waits if wait == wait]
+    whole = [wait for wait in heard if wait >= 0]
+    return {
+        "turns": len(heard),
+        "cut_percent": round(100 * (len(heard) - len(whole)) / max(1, len(heard)), 2),
+        "wait_ms_mean": round(sum(whole) / max(1, len(whole))),
+        "wait_ms_p50": round(percentile(whole, 0.5)) if whole else 0,
+        "wait_ms_p95": round(percentile(whole, 0.95)) if whole else 0,
+    }
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--speech", type=Path, required=True, help="a folder with recordings")
+    parser.add_argument("--clips", type=int, default=0, help="only so many of the recordings")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    args = parser.parse_args()
+    clips = [clip for clip in recordings(args.speech) if clip.command is not None and clip.group != "many-voices"]
+    clips = clips[:: max(1, len(clips) // args.clips)] if args.clips else clips
+    sounds = [Utterance.of(with_pause(clip.sound, ms)) for clip in clips for ms in PAUSES_MS]
+    rows: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        async with running_hub(Path(folder), CONFIGURATION) as hub:
+            asr = hub.parts.engines.asrs((), "en")[0]
+            for ms in FIXED_MS:
+                rows[f"fixed {ms} ms"] = await measure(hub, sounds, None, Patience(ms, ms, ms))
+                print(f"fixed {ms} ms: {rows[f'fixed {ms} ms']}", flush=True)
+            usual = hub.parts.patience
+            for times in PATIENCE_TIMES:
+                patience = Patience(usual.complete_ms, usual.extendable_ms * times, usual.unfinished_ms * times)
+                rows[f"hub × {times:g}"] = await measure(hub, sounds, asr, patience)
+                print(f"hub × {times:g}: {rows[f'hub × {times:g}']}", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
