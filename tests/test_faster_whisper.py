@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -484,14 +485,46 @@ async def test_a_partial_gives_way_to_what_somebody_waits_for() -> None:
         raise models.Abandoned("told to")
 
     async with TaskScope("t") as scope:
-        partial = scope.start(at_work.partial(patient), name="partial")
+        trying = scope.start(at_work.partial(patient), name="partial")
         await asyncio.to_thread(begun.wait, 5)
         assert not at_work.may_try
         async with asyncio.timeout(5):
             assert await at_work.final(lambda _: "text") == "text"
-            assert await partial is None
+            assert await trying is None
     assert (at_work.finals, at_work.partials, at_work.abandoned) == (1, 0, 1)
     await worker.close()
+
+
+async def test_who_leaves_or_closes_stops_the_work() -> None:
+    worker = Worker("desk")
+    at_work = desk.Desk(worker, 0.9)
+
+    def patient(begun: threading.Event, stop: threading.Event) -> str:
+        begun.set()
+        while not stop.is_set():
+            stop.wait(0.001)
+        raise models.Abandoned("told to")
+
+    async with TaskScope("t") as scope, asyncio.timeout(10):
+        begun = threading.Event()
+        left = scope.start(at_work.final(partial(patient, begun)), name="left")
+        await asyncio.to_thread(begun.wait, 5)
+        await cancel_and_wait(left)
+        assert await at_work.final(lambda _: "next") == "next"
+        begun = threading.Event()
+        asked = scope.start(_outcome(at_work.final(partial(patient, begun))), name="asked")
+        await asyncio.to_thread(begun.wait, 5)
+        at_work.close()
+        assert isinstance(await asked, models.Abandoned)
+    assert at_work.abandoned == 2
+    await worker.close()
+
+
+async def _outcome(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    except models.Abandoned as error:
+        return error
 
 
 # -- what to believe ----------------------------------------------------------------------------------------------
