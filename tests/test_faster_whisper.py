@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import importlib
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import SPEECH
 from house import House
 from tiny_whisper import Script, Shape, write_whisper
 
-from xiaozhi_hub.audio.pcm import resample
+from xiaozhi_hub.audio.pcm import read_wav, resample
 from xiaozhi_hub.core.flow import PcmChunk, Samples, TurnRecord
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
@@ -26,7 +28,7 @@ from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.loader import import_integration
-from xiaozhi_hub.testing import FakeDevice, running_hub
+from xiaozhi_hub.testing import FakeDevice, NoAnswer, running_hub
 
 whisper = import_integration(builtin("integrations") / "faster_whisper")
 config, desk, engines, guards, languages, models = (
@@ -267,6 +269,14 @@ async def _said(text: str) -> PcmChunk:
     return PcmChunk(np.concatenate([np.zeros(RATE // 2, np.int16), sound // 2]), RATE)
 
 
+async def test_noise_in_the_room_does_not_become_text(tmp_path: Path, written: Any) -> None:
+    async with hub_with(tmp_path, written(Script(SAYS))) as (hub, engine), device(hub) as speaker:
+        with suppress(NoAnswer):  # it may ask back, if it takes that for speech at all
+            await speaker.ask(PcmChunk(noise(3000), RATE), within=4.0)
+        assert not any("stt" in line for line in speaker.conversation)
+        assert len(engine.model.encoded) == 1  # the run at the start
+
+
 # -- the engine ---------------------------------------------------------------------------------------------------
 
 
@@ -285,6 +295,17 @@ async def test_silence_and_noise_are_nothing_and_cost_nothing(written: Any, soun
         assert transcript.text == ""
         assert engine.refused == 1
         assert len(engine.model.encoded) == before
+
+
+@pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings in {SPEECH} (XIAOZHI_SPEECH)")
+def test_people_are_not_taken_for_noise() -> None:
+    taken = [
+        path.name
+        for path in sorted(SPEECH.rglob("*.wav"))
+        if path.parent != SPEECH
+        and not guards.is_speech(read_wav(path.read_bytes()).samples.astype(np.float32) / 32768)
+    ]
+    assert taken == []
 
 
 @pytest.mark.parametrize(
@@ -464,14 +485,46 @@ async def test_a_partial_gives_way_to_what_somebody_waits_for() -> None:
         raise models.Abandoned("told to")
 
     async with TaskScope("t") as scope:
-        partial = scope.start(at_work.partial(patient), name="partial")
+        trying = scope.start(at_work.partial(patient), name="partial")
         await asyncio.to_thread(begun.wait, 5)
         assert not at_work.may_try
         async with asyncio.timeout(5):
             assert await at_work.final(lambda _: "text") == "text"
-            assert await partial is None
+            assert await trying is None
     assert (at_work.finals, at_work.partials, at_work.abandoned) == (1, 0, 1)
     await worker.close()
+
+
+async def test_who_leaves_or_closes_stops_the_work() -> None:
+    worker = Worker("desk")
+    at_work = desk.Desk(worker, 0.9)
+
+    def patient(begun: threading.Event, stop: threading.Event) -> str:
+        begun.set()
+        while not stop.is_set():
+            stop.wait(0.001)
+        raise models.Abandoned("told to")
+
+    async with TaskScope("t") as scope, asyncio.timeout(10):
+        begun = threading.Event()
+        left = scope.start(at_work.final(partial(patient, begun)), name="left")
+        await asyncio.to_thread(begun.wait, 5)
+        await cancel_and_wait(left)
+        assert await at_work.final(lambda _: "next") == "next"
+        begun = threading.Event()
+        asked = scope.start(_outcome(at_work.final(partial(patient, begun))), name="asked")
+        await asyncio.to_thread(begun.wait, 5)
+        at_work.close()
+        assert isinstance(await asked, models.Abandoned)
+    assert at_work.abandoned == 2
+    await worker.close()
+
+
+async def _outcome(work: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        return await work
+    except models.Abandoned as error:
+        return error
 
 
 # -- what to believe ----------------------------------------------------------------------------------------------

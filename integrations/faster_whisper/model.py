@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,6 @@ from xiaozhi_hub.plugins.api import HubError, InstalledModel, NeedsAttention, No
 from .guards import RATE, Floats, Piece
 from .languages import CHINESE_PROMPT, likeliest
 
-log = logging.getLogger(__name__)
-
 FRAMES_PER_SECOND = 100
 MARGIN_SECONDS = 2.0
 """Silence that Whisper sees after the last word."""
@@ -28,6 +27,8 @@ PARTIAL_WINDOWS = (6, *WINDOWS)
 """While the person speaks a mistake does no harm."""
 HOT_TOKENS = 80
 """Tokens that names may take of the prompt. Each costs a little with every recognition, and too many distract."""
+NICE = 5
+"""How far its threads stand back behind the others of this machine."""
 TOKENS_PER_SECOND = 12
 SPARE_TOKENS = 24
 """Nobody says more in so long; a model that goes in circles would write hundreds."""
@@ -179,6 +180,7 @@ def load(model: InstalledModel, device: str, compute_type: str, threads: int) ->
             hint=f"Set compute_type to one of: {', '.join(sorted(possible))}." if possible else "Set device to cpu.",
         )
     threads = threads or usual_threads()
+    _step_back()
     try:
         whisper = WindowedWhisper(
             str(model.folder),
@@ -202,6 +204,14 @@ def load(model: InstalledModel, device: str, compute_type: str, threads: int) ->
     silence = np.zeros(RATE, np.float32)
     loaded.recognise(threading.Event(), Task(silence, ("en",), 1, WINDOWS))
     return loaded
+
+
+def _step_back() -> None:
+    """Make this thread, and those that the library starts from it, yield to the rest of the hub: to sound that must go out in
+    time, and to the recogniser of known sentences, which may be done before."""
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
 
 
 def _compute_types(device: str) -> set[str]:
