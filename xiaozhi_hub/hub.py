@@ -226,6 +226,8 @@ class Hub:
             transports=self.transports,
             serve_link=self.serve_link,
             admits=self.admits,
+            engines=self.engines,
+            ask=self.ask_stream,
         )
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         assistants = Assistants(self.config.voice, self.config.assistants, self.config.devices)
