@@ -51,7 +51,7 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
         if announced or options["discover"]:
             discovery = await stack.enter_async_context(Discovery.opened(hub, scope))
             if discovery is not None and announced:
-                await discovery.announce(server.port)
+                scope.start(discovery.announce(server.port), name="announce")  # takes seconds: is the name free?
             if discovery is not None and options["discover"]:
                 how = Offering({}, FOUND_RANK, scope)
                 await stack.enter_async_context(discovery.browsing(following, how, options["timeout_s"]))

@@ -38,7 +38,8 @@ class Discovery:
     def __init__(self, zc: AsyncZeroconf, addresses: tuple[str, ...], name: str, scope: TaskScope) -> None:
         self._zc = zc
         self._addresses = addresses
-        self._own = f"{name}.{SERVICE_TYPE}"
+        self._name = name
+        self._own_port = 0
         self._scope = scope
         self._found: dict[str, str] = {}
         """Names of services as the hub calls them, by those they announce."""
@@ -70,27 +71,24 @@ class Discovery:
 
     async def announce(self, port: int) -> None:
         """Tell the network of the hub's own services until the block ends. What fails is logged."""
+        self._own_port = port
         info = AsyncServiceInfo(
             SERVICE_TYPE,
-            self._own,
+            f"{self._name}.{SERVICE_TYPE}",
             port=port,
             addresses=[socket.inet_aton(address) for address in self._addresses],
-            server=f"{self._own.removesuffix(f'.{SERVICE_TYPE}')}-wyoming.local.",
+            server=f"{self._name}-wyoming.local.",
         )
         try:
             await self._zc.async_register_service(info, allow_name_change=True)
         except (OSError, ZeroconfError) as error:
             log.warning("the Wyoming services of the hub are not announced: %s", error)
-        else:
-            self._own = info.name
 
     @asynccontextmanager
     async def browsing(self, following: Following, how: Offering, answer_s: float) -> AsyncIterator[None]:
         """Use the services that announce themselves while the block is entered."""
 
         def changed(zeroconf: Zeroconf, service_type: str, name: str, state_change: ServiceStateChange) -> None:
-            if name == self._own:
-                return
             gone = state_change is ServiceStateChange.Removed
             work = self._drop(name, following) if gone else self._add(name, following, how, answer_s)
             self._scope.start(work, name="discovered")
@@ -110,6 +108,8 @@ class Discovery:
             address = next((each for each in info.parsed_addresses(IPVersion.V4Only) if _is_private(each)), None)
             if address is None:
                 log.warning("the Wyoming service %s is not in this network and is not used", name)
+                return
+            if info.port == self._own_port and address in self._addresses:
                 return
             uri = f"tcp://{address}:{info.port}"
             if (known := self._found.pop(name, None)) is not None:  # it has moved
