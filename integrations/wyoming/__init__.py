@@ -46,7 +46,9 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
         stack.callback(hub.bus.watch(EntryChanged, changed))
         announced = False
         if serving is not None:
-            entry.runtime = server = await stack.enter_async_context(Server.listening(hub, serving, scope))
+            entry.runtime = server = await stack.enter_async_context(
+                Server.listening(hub, serving, options["timeout_s"], scope)
+            )
             announced = serving.get("announce", hub.config.discovery.enabled)
         if announced or options["discover"]:
             discovery = await stack.enter_async_context(Discovery.opened(hub, scope))

@@ -97,18 +97,35 @@ _SERVICE = vol.Schema(
     }
 )
 
-SERVER = vol.Schema(
+
+def satellites_need_a_name(value: dict[str, Any]) -> dict[str, Any]:
+    """Whoever runs a satellite hears the room: the owner has to say who may."""
+    if value["satellites"] and "allow" not in value:
+        raise vol.Invalid(
+            "expected allow: with the address of Home Assistant, because it will hear what is said to these devices",
+            path=["satellites"],
+        )
+    return {"allow": list(PRIVATE), **value}
+
+
+_SERVER = vol.Schema(
     {
         vol.Optional("port", default=PORT, description="TCP port of the hub's own engines"): port,
-        vol.Optional("allow", default=list(PRIVATE), description="Addresses and networks that may connect"): [network],
+        vol.Optional("allow", description="Addresses and networks that may connect; private ones if left out"): [
+            network
+        ],
         vol.Optional(
             "offer",
             default=["asr", "tts", "wake"],
             description="What is offered; handle lets whoever connects command the house",
         ): [vol.In(ROLES)],
         vol.Optional("announce", description="Tell the network of it; as the hub itself when left out"): bool,
+        vol.Optional("satellites", default=dict, description="Devices that others answer for, each with a TCP port"): {
+            vol.All(str, vol.Lower): port
+        },
     }
 )
+SERVER = vol.All(_SERVER, satellites_need_a_name)
 
 SCHEMA = vol.Schema(
     {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -23,10 +23,12 @@ from xiaozhi_hub.core.events import (
 from xiaozhi_hub.core.flow import (
     Channel,
     Completeness,
+    Emotion,
     Outcome,
     Packet,
     PcmChunk,
     Samples,
+    Sentence,
     TextDelta,
     ToolCall,
     Transcript,
@@ -62,6 +64,7 @@ from xiaozhi_hub.engines.base import (
     Wake,
     WakeStream,
 )
+from xiaozhi_hub.engines.brains import Brain, Brains
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.base import Domain, Entity, Service, State
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -146,6 +149,8 @@ class HubApi:
     ask: Callable[[str, str, str], AsyncGenerator[str | TurnRecord, None]]
     """``ask(text, language, device_id)`` answers a written question as a device would be answered: yields the sentences and,
     last, the record of the turn. Nobody else is asked whether they may: whoever calls this commands the house."""
+    brains: Brains = field(default_factory=Brains)
+    """Where an integration gives devices to somebody else, who hears, answers and speaks for them."""
 
 
 __all__ = [
@@ -154,6 +159,8 @@ __all__ = [
     "Asr",
     "AsrRequest",
     "AsrStream",
+    "Brain",
+    "Brains",
     "Bus",
     "Channel",
     "ChatRequest",
@@ -167,6 +174,7 @@ __all__ = [
     "DeviceMessage",
     "Domain",
     "Due",
+    "Emotion",
     "Engine",
     "EngineInfo",
     "EngineRegistry",
@@ -206,6 +214,7 @@ __all__ = [
     "Role",
     "Samples",
     "Schedule",
+    "Sentence",
     "SentenceGraph",
     "Service",
     "SpeechRequest",
