@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -18,9 +18,10 @@ from house import CHINESE, ENGLISH, House, Speakers, integration
 
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.events import DeviceConnected
-from xiaozhi_hub.core.flow import TurnInfo
+from xiaozhi_hub.core.flow import TurnInfo, TurnRecord
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import MissingSlot, StoreError, ToolError
 from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.plugins.api import Due, HubApi, Transports
@@ -624,6 +625,12 @@ async def test_what_cannot_be_read_any_more_is_forgotten(database: Database, cap
     assert "cannot be read any more" in caplog.text
 
 
+async def answers_nothing(text: str, language: str, device_id: str) -> AsyncGenerator[str | TurnRecord, None]:
+    """Stands where the hub answers; the clock asks nothing."""
+    for piece in ():
+        yield piece
+
+
 async def test_the_integration_joins_the_hub_and_leaves_it_clean(database: Database, tmp_path: Path) -> None:
     """Its hooks, as the hub calls them: start, tools, a device that connects, stop."""
     clock = import_integration(builtin("integrations") / "clock")
@@ -648,6 +655,8 @@ async def test_the_integration_joins_the_hub_and_leaves_it_clean(database: Datab
         transports=Transports(),
         serve_link=lambda link: link.close("nobody talks here"),
         admits=lambda device: False,
+        engines=EngineRegistry(),
+        ask=answers_nothing,
     )
     entry = Entry("clock", importlib.import_module(f"{clock.__name__}.config").SCHEMA({}))
     async with clock.entry_context(hub, entry):

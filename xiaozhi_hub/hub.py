@@ -54,6 +54,7 @@ from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
 from xiaozhi_hub.display.lettering import Lettering
+from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -124,6 +125,7 @@ class Hub:
         self.bus = Bus()
         self.texts = Texts()
         self.engines = EngineRegistry()
+        self.brains = Brains()
         self.entities = EntityRegistry(self.bus)
         self.tools = ToolRegistry(self.texts)
         self.device_tools = DeviceTools(config.devices, self.entities, self.texts)
@@ -226,6 +228,9 @@ class Hub:
             transports=self.transports,
             serve_link=self.serve_link,
             admits=self.admits,
+            engines=self.engines,
+            ask=self.ask_stream,
+            brains=self.brains,
         )
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         assistants = Assistants(self.config.voice, self.config.assistants, self.config.devices)
@@ -240,6 +245,7 @@ class Hub:
                 self._scope,
                 self.services.eyes,
                 assistants,
+                brains=self.brains,
             ),
             speaker=self.speaker,
             voice=self.config.voice,
@@ -247,6 +253,7 @@ class Hub:
             judge=self.intents.completeness,
             remember=self._remember,
             ready=self.ready,
+            brains=self.brains,
         )
         self.devices = DeviceRegistry(
             self.config,

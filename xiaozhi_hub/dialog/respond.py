@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnInfo
@@ -18,6 +18,7 @@ from xiaozhi_hub.dialog.commands import ENDS
 from xiaozhi_hub.dialog.intents import Intents, Pending
 from xiaozhi_hub.dialog.look import Eyes
 from xiaozhi_hub.dialog.sentences import sentences
+from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import MissingSlot, ToolError
 from xiaozhi_hub.tools.base import ToolResult
@@ -60,6 +61,8 @@ class Responder:
     """Owns tool calls: one that has begun goes on although the person interrupts."""
     eyes: Eyes
     assistants: Assistants
+    brains: Brains = field(default_factory=Brains)
+    """Devices that others answer for."""
 
     async def respond(
         self, turn: TurnInfo, text: str, conversation: Conversation, watcher: Watcher
@@ -69,6 +72,12 @@ class Responder:
             conversation.pending = None
             seen = await self.eyes.answer(turn, text, picture)
             async with aclosing(self._said(seen, turn.language)) as pieces:
+                async for piece in pieces:
+                    yield piece
+            return
+        brain = self.brains.of(turn.device_id)
+        if brain is not None and (theirs := brain.answer(turn, text)) is not None:
+            async with aclosing(theirs) as pieces:
                 async for piece in pieces:
                     yield piece
             return

@@ -40,6 +40,7 @@ from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood, Responder
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
 from xiaozhi_hub.engines.base import Asr, AsrRequest, Role, SpeechRequest, Tts
+from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.protocol.link import Link
@@ -75,6 +76,8 @@ class TurnParts:
     """Takes the record of a finished turn; must not block."""
     ready: Callable[[], Awaitable[None]]
     """Returns when the engines have started."""
+    brains: Brains = field(default_factory=Brains)
+    """Devices that others answer for."""
 
     @property
     def patience(self) -> Patience:
@@ -238,6 +241,9 @@ class Turn:
         self._stamp("listen")
         await self._parts.ready()
         recognisers, fitting = self._parts.recognisers(self.info.language, self._assistant)
+        brain = self._parts.brains.of(self.info.device_id)
+        if brain is not None and not self._takes_dictation:
+            recognisers, fitting = (brain.asr, *recognisers), True
         if not recognisers:
             raise no_engine(Role.ASR)
         self._hearing = Hearing(
@@ -371,7 +377,11 @@ class Turn:
                     continue
                 who = self._assistant
                 request = SpeechRequest(piece.text, piece.language, who.voice, who.speed, who.volume)
-                yield piece, self._parts.speaker.render(self._parts.voices(piece.language, who), request)
+                voices = self._parts.voices(piece.language, who)
+                brain = self._parts.brains.of(self.info.device_id)
+                if brain is not None and (theirs := brain.voice(piece.text)) is not None:
+                    voices = (theirs, *voices)
+                yield piece, self._parts.speaker.render(voices, request)
 
     async def _face(self, name: str) -> None:
         self._mouth.emotion, self._mouth.faced = name, True

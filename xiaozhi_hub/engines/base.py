@@ -193,6 +193,9 @@ class WakeStream(ABC):
     async def feed(self, chunk: PcmChunk) -> str | None:
         """Return the wake word that *chunk* (16 kHz) completed, if any."""
 
+    async def aclose(self) -> None:  # noqa: B027 (most streams hold nothing)
+        """Let go of everything; safe to call at any time, more than once."""
+
 
 class Wake(Engine):
     """Wake-word detection on streamed audio."""

@@ -25,6 +25,10 @@ class EngineRegistry:
         """Take back what an integration contributed."""
         self._engines = {key: value for key, value in self._engines.items() if value[1] != source}
 
+    def remove(self, engine: Engine) -> None:
+        """Take back one engine, wherever it is from; nothing happens when it is not there."""
+        self._engines = {key: value for key, value in self._engines.items() if value[0] is not engine}
+
     def all(self) -> tuple[EngineInfo, ...]:
         return tuple(engine.info for engine, _ in self._engines.values())
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from xiaozhi_hub.audio.opus import packet_ms
-from xiaozhi_hub.audio.pcm import resample
+from xiaozhi_hub.audio.pcm import Resampler, resample
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import (
@@ -23,10 +23,12 @@ from xiaozhi_hub.core.events import (
 from xiaozhi_hub.core.flow import (
     Channel,
     Completeness,
+    Emotion,
     Outcome,
     Packet,
     PcmChunk,
     Samples,
+    Sentence,
     TextDelta,
     ToolCall,
     Transcript,
@@ -34,7 +36,7 @@ from xiaozhi_hub.core.flow import (
     TurnRecord,
 )
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
-from xiaozhi_hub.core.rate import RateLimit
+from xiaozhi_hub.core.rate import RateLimit, RateLimits
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerBusy, WorkerLost
 from xiaozhi_hub.engines.base import (
@@ -62,6 +64,8 @@ from xiaozhi_hub.engines.base import (
     Wake,
     WakeStream,
 )
+from xiaozhi_hub.engines.brains import Brain, Brains
+from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.base import Domain, Entity, Service, State
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.errors import (
@@ -140,6 +144,13 @@ class HubApi:
     """Holds the conversation of a link whose hellos have been exchanged; returns when it has ended."""
     admits: Callable[[DeviceIdentity], bool]
     """May this device, which has proven to a transport who it is, talk to the hub? The answer may change at any time."""
+    engines: EngineRegistry
+    """The engines that are ready now, of all integrations. One whose own come and go registers them here, under its domain."""
+    ask: Callable[[str, str, str], AsyncGenerator[str | TurnRecord, None]]
+    """``ask(text, language, device_id)`` answers a written question as a device would be answered: yields the sentences and,
+    last, the record of the turn. Nobody else is asked whether they may: whoever calls this commands the house."""
+    brains: Brains = field(default_factory=Brains)
+    """Where an integration gives devices to somebody else, who hears, answers and speaks for them."""
 
 
 __all__ = [
@@ -148,6 +159,8 @@ __all__ = [
     "Asr",
     "AsrRequest",
     "AsrStream",
+    "Brain",
+    "Brains",
     "Bus",
     "Channel",
     "ChatRequest",
@@ -161,8 +174,10 @@ __all__ = [
     "DeviceMessage",
     "Domain",
     "Due",
+    "Emotion",
     "Engine",
     "EngineInfo",
+    "EngineRegistry",
     "Entity",
     "EntityRegistry",
     "Entry",
@@ -194,9 +209,12 @@ __all__ = [
     "ProcessWorker",
     "ProtocolError",
     "RateLimit",
+    "RateLimits",
+    "Resampler",
     "Role",
     "Samples",
     "Schedule",
+    "Sentence",
     "SentenceGraph",
     "Service",
     "SpeechRequest",
