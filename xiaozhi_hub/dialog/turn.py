@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
@@ -371,7 +372,8 @@ class Turn:
                     continue
                 who = self._assistant
                 request = SpeechRequest(piece.text, piece.language, who.voice, who.speed, who.volume)
-                yield piece, self._parts.speaker.render(self._parts.voices(piece.language, who), request)
+                voices = partial(self._parts.voices, assistant=who)
+                yield piece, self._parts.speaker.render(voices(piece.language), request, voices)
 
     async def _face(self, name: str) -> None:
         self._mouth.emotion, self._mouth.faced = name, True
