@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,10 @@ from tiny_piper import RATE, SOUND_MS, write_voice
 
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import level
+from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.dialog.prewarm import PHRASES, Prewarm
 from xiaozhi_hub.engines.base import Role, SpeechRequest, Tts
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.hub import Hub
@@ -434,6 +437,111 @@ async def test_who_fails_in_the_middle_of_a_sentence_is_replaced_for_the_next(hu
     assert broken.packets  # half of it, and then the apology
     assert whole.said == "Turned off the Bed Light."
     assert hub.speaker.cache_hits == 0
+
+
+# -- what is kept -------------------------------------------------------------------------------------------------
+
+
+def count_said(hub: Hub) -> list[str]:
+    """The texts that Piper computes from now on."""
+    studio: Any = piper_of(hub)._studio  # type: ignore[attr-defined]
+    said: list[str] = []
+    say = studio.say
+
+    def counting(voice: Any, text: str, *more: Any) -> Any:
+        said.append(text)
+        return say(voice, text, *more)
+
+    studio.say = counting
+    return said
+
+
+async def test_a_phrase_is_computed_once_and_after_a_restart_not_again(hub_with: HubMaker, voices: Path) -> None:
+    write_voice(voices, "en_US-hum-low")
+    async with hub_with(voice="phrase_cache_mb: 1") as hub, device(hub) as speaker:
+        said = count_said(hub)
+        first = await speaker.ask_text("turn on the bed light")
+        await speaker.ask_text("turn on the bed light")
+        assert said == ["Turned on the Bed Light."]
+    async with hub_with(voice="phrase_cache_mb: 1") as hub, device(hub) as speaker:
+        said = count_said(hub)
+        again = await speaker.ask_text("turn on the bed light")
+        assert said == []
+    assert [packet.data for packet in again.packets] == [packet.data for packet in first.packets]
+    write_voice(voices, "en_US-hum-low", inference={"length_scale": 1.3})
+    async with hub_with(voice="phrase_cache_mb: 1") as hub, device(hub) as speaker:
+        said = count_said(hub)
+        await speaker.ask_text("turn on the bed light")
+        assert said == ["Turned on the Bed Light."], "another voice file is another voice"
+
+
+async def test_usual_phrases_are_ready_before_anybody_needs_them(
+    hub_with: HubMaker, voices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xiaozhi_hub.dialog.prewarm.START_SECONDS", 0.0)
+    write_voice(voices, "en_US-hum-low")
+    write_voice(voices, "zh_CN-hum-low", "zh")
+    async with hub_with(more="devices: {'02:00:00:00:00:02': {language: zh-Hans}}") as hub:
+        async with asyncio.timeout(20):
+            while hub.prewarm.done < 2 * len(PHRASES):
+                await asyncio.sleep(0.01)
+        said = count_said(hub)
+        async with device(hub, 1) as english, device(hub, 2) as chinese:
+            answers = [await each.ask_text("xyzzy") for each in (english, chinese)]
+        assert said == []
+    assert [answer.said for answer in answers] == [
+        hub.texts.text("spoken.not_known", language) for language in ("en", "zh-Hans")
+    ]
+
+
+async def test_usual_phrases_wait_while_somebody_talks(
+    hub_with: HubMaker, voices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xiaozhi_hub.dialog.prewarm.QUIET_LOOK_SECONDS", 0.01)
+    write_voice(voices, "en_US-hum-low")
+    async with hub_with() as hub, TaskScope("test") as scope:
+        prewarm = Prewarm(hub.parts, lambda: {"en"}, hub.devices.quiet, start_seconds=0)
+        async with device(hub) as speaker:
+            await speaker.ask_text("turn on the bed light")
+            scope.start(prewarm.run(), name="prewarm")
+            await asyncio.sleep(0.3)
+            assert prewarm.done == 0
+        async with asyncio.timeout(20):
+            while prewarm.done < len(PHRASES):
+                await asyncio.sleep(0.01)
+
+
+async def test_a_usual_phrase_is_given_up_when_somebody_speaks(
+    hub_with: HubMaker, voices: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xiaozhi_hub.dialog.prewarm.QUIET_LOOK_SECONDS", 0.01)
+    write_voice(voices, "en_US-hum-low")
+    async with hub_with() as hub, TaskScope("test") as scope:
+        quiet, begun, left = True, asyncio.Event(), asyncio.Event()
+        speak = piper_of(hub).speak
+
+        async def slow(request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
+            begun.set()
+            try:
+                await asyncio.sleep(20)
+            finally:
+                left.set()
+            yield await anext(speak(request))
+
+        monkeypatch.setattr(piper_of(hub), "speak", slow)
+        prewarm = Prewarm(hub.parts, lambda: {"en"}, lambda: quiet, start_seconds=0)
+        scope.start(prewarm.run(), name="prewarm")
+        async with asyncio.timeout(5):
+            await begun.wait()
+            quiet = False
+            await left.wait()
+        assert prewarm.done == 0
+
+
+async def test_a_quick_voice_makes_nothing_in_advance(hub_with: HubMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi_hub.dialog.prewarm.START_SECONDS", 0.0)
+    async with hub_with() as hub:
+        assert hub.prewarm._requests() == []
 
 
 # -- one eSpeak for each ------------------------------------------------------------------------------------------

@@ -150,8 +150,11 @@ async def running(options: Mapping[str, Any]) -> AsyncIterator[EspeakTts]:
                 )
             yield ProgramTts(voices, path)
         else:
-            async with TaskScope("espeak") as scope:
-                yield LibraryTts(voices, library, worker, scope)
+            try:
+                async with TaskScope("espeak") as scope:
+                    yield LibraryTts(voices, library, worker, scope)
+            finally:
+                worker.post(library.close)
     finally:
         await worker.close()
 

@@ -7,6 +7,7 @@ same file of the package piper-tts, and another hub in the same process.
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import importlib.util
 import logging
@@ -93,6 +94,7 @@ class Library:
         self._lock = threading.Lock()
         self._take: Take | None = None
         self._stopped = False
+        self._closed = False
         try:
             self._api = _load_own_copy(place.library)
             self._declare()
@@ -124,6 +126,8 @@ class Library:
         `StageError` when there is no such voice.
         """
         with self._lock:
+            if self._closed:
+                raise StageError("tts", "eSpeak NG has been let go")
             self._choose(speaking.voice)
             self._api.espeak_SetParameter(_RATE, speaking.rate, 0)
             self._api.espeak_SetParameter(_PITCH, speaking.pitch, 0)
@@ -145,6 +149,15 @@ class Library:
             while rest.value:  # it moves on by one clause, and becomes null after the last
                 clauses.append(self._api.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode())
         return " ".join(clause for clause in clauses if clause)
+
+    def close(self) -> None:
+        """Give its memory back; afterwards it speaks no more. Safe to call more than once."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._api.espeak_Terminate()
+            _ctypes.dlclose(self._api._handle)
 
     def _choose(self, voice: str) -> None:
         if self._api.espeak_SetVoiceByName(voice.encode()) != 0:

@@ -10,6 +10,8 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from xiaozhi_hub.core.flow import Packet, PcmChunk, Samples
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.dialog import reading
+from xiaozhi_hub.dialog.phrase_files import Key, PhraseFiles
 from xiaozhi_hub.dialog.voicing import Attempt, Others, Voicing, nobody
 from xiaozhi_hub.engines.base import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
@@ -105,6 +108,19 @@ class Rendering:
         news.set()
 
     @property
+    def complete(self) -> bool:
+        """No more packets will come."""
+        return self._complete
+
+    async def wait(self, seconds: float) -> None:
+        """Return when there is news, at the latest after *seconds*."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    @property
     def finished(self) -> tuple[Packet, ...] | None:
         """All packets, once they are known and nothing failed."""
         return tuple(self._packets) if self._complete and self._error is None else None
@@ -136,11 +152,19 @@ class Speaker:
         self.voicing = Voicing()
         self._worker = Worker("opus")
         self._scope = TaskScope("speaker")
-        self._cache: Cache[tuple[str, str], tuple[Packet, ...]] = Cache(
+        self._cache: Cache[Key, tuple[Packet, ...]] = Cache(
             CACHE_BYTES, lambda packets: sum(len(p.data) + 64 for p in packets)
         )
-        self._under_way: dict[tuple[str, str], Rendering] = {}
+        self._under_way: dict[Key, Rendering] = {}
         self._sounds: dict[str, tuple[Packet, ...]] = {}
+        self._files: PhraseFiles | None = None
+        self._disk = Worker("phrases")
+
+    async def keep_in(self, folder: Path, limit: int) -> None:
+        """Keep phrases that are said again in *folder*, too: at most *limit* bytes of them."""
+        files = PhraseFiles(folder, limit)
+        await self._disk.run(files.open)
+        self._files = files
 
     @property
     def cache_hits(self) -> int:
@@ -155,6 +179,7 @@ class Speaker:
     async def close(self) -> None:
         await self._scope.close()
         await self._worker.close()
+        await self._disk.close()
 
     def sound(self, name: str) -> Rendering:
         """One of the hub's own sounds: ``chime`` or ``sorrow``."""
@@ -162,26 +187,41 @@ class Speaker:
         rendering.readers = 1
         return rendering
 
-    def render(self, voices: Sequence[Tts], request: SpeechRequest, others: Others = nobody) -> Rendering:
+    def render(
+        self, voices: Sequence[Tts], request: SpeechRequest, others: Others = nobody, *, usual: bool = False
+    ) -> Rendering:
         """Begin to render a sentence with the first of *voices* that can. The caller reads it and then calls `leave`.
 
-        Words in another language than the sentence are said by *others*, where the voice does not speak it.
+        Words in another language than the sentence are said by *others*, where the voice does not speak it. What is *usual*
+        is kept on the disk at once, other phrases when they are said a second time.
         """
         if not voices:
             raise StageError("tts", f"no voice speaks {request.language}", code="no-tts")
         key = self._key(voices, request, others)
         if (known := self._cache.get(key)) is not None:
             rendering = Rendering(known, complete=True)
+            self._write_down(key, known)
         elif key in self._under_way:
             rendering = self._under_way[key]
         else:
             rendering = self._under_way[key] = Rendering()
-            rendering.task = self._scope.start(self._render(rendering, voices, request, others, key), name="render")
+            rendering.task = self._scope.start(
+                self._render(rendering, voices, request, others, key, usual), name="render"
+            )
         rendering.readers += 1
         return rendering
 
-    def _key(self, voices: Sequence[Tts], request: SpeechRequest, others: Others) -> tuple[str, str]:
+    def _key(self, voices: Sequence[Tts], request: SpeechRequest, others: Others) -> Key:
         return self.voicing.key(self.voicing.attempts(voices, request)[0], others), request.text
+
+    async def _read(self, key: Key) -> tuple[Packet, ...] | None:
+        files = self._files
+        return await self._disk.run(files.load, key) if files is not None and files.has(key) else None
+
+    def _write_down(self, key: Key, packets: tuple[Packet, ...]) -> None:
+        files = self._files
+        if files is not None and not files.has(key):
+            self._disk.post(partial(files.store, key, packets))
 
     async def _render(
         self,
@@ -189,11 +229,17 @@ class Speaker:
         voices: Sequence[Tts],
         request: SpeechRequest,
         others: Others,
-        key: tuple[str, str],
+        key: Key,
+        usual: bool,
     ) -> None:
         encoding: _Encoding | None = None
         speaking: Attempt | None = None
         try:
+            if (kept := await self._read(key)) is not None:
+                self._cache.put(key, kept)
+                rendering.add(kept)
+                rendering.end()
+                return
             async with aclosing(self.voicing.say(voices, request, others)) as pieces:
                 async for speaking, chunk in pieces:  # noqa: B007 (looked at afterwards)
                     if encoding is None:
@@ -204,7 +250,10 @@ class Speaker:
             rendering.end()
             best = self.voicing.attempts(voices, request)[0]  # known by now: who has the voice that was asked for
             if speaking == best and (finished := rendering.finished):
-                self._cache.put(self._key(voices, request, others), finished)
+                key_now = self._key(voices, request, others)
+                self._cache.put(key_now, finished)
+                if usual:
+                    self._write_down(key_now, finished)
         except HubError as error:
             rendering.end(error)
         except asyncio.CancelledError:
