@@ -467,6 +467,7 @@ class Hub:
             self._problem("start", f"The start is not complete: {type(error).__name__}: {error}.", "See the log.")
         finally:
             self._ready.set()
+        self._scope.start(self.speaker.learn_to_read(self._languages()), name="reading")
         log.info("ready after %.1f s", time.monotonic() - began)
 
     async def _warm_speaker(self, data_dir: Path) -> None:

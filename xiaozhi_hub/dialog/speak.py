@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -160,6 +160,11 @@ class Speaker:
         self._files: PhraseFiles | None = None
         self._disk = Worker("phrases")
 
+    async def learn_to_read(self, languages: Collection[str]) -> None:
+        """Get ready to read aloud, so that the first sentence does not wait for it."""
+        for language in languages:
+            await self._worker.run(reading.warm, language)
+
     async def keep_in(self, folder: Path, limit: int) -> None:
         """Keep phrases that are said again in *folder*, too: at most *limit* bytes of them."""
         files = PhraseFiles(folder, limit)
@@ -171,8 +176,7 @@ class Speaker:
         return self._cache.hits
 
     async def warm(self) -> None:
-        """Make the hub's own sounds, and get ready to read aloud."""
-        await self._worker.run(reading.warm)
+        """Make the hub's own sounds."""
         self._sounds["chime"] = await self._worker.run(encode_all, chime())
         self._sounds["sorrow"] = await self._worker.run(encode_all, sorrow())
 

@@ -11,30 +11,28 @@ import re
 from collections.abc import Callable
 from functools import cache
 
-from xiaozhi_hub.dialog.reading import numbers
 from xiaozhi_hub.dialog.reading.scripts import foreign_languages, runs
 
 _ROOMS = {"en": "english", "zh-Hans": "chinese"}
-_MARKS = frozenset("@&%％°℃℉$€£¥￥½¼¾⅓⅔#+=×.")
-"""Without a digit or one of these there is nothing to do."""
+_WORTH = re.compile(r"[\d@&%％$€£¥￥½¼¾⅓⅔#+=×]|\w\.\w|\bw/|\b(?:etc|approx|Dr|Mr|Mrs|Ms|Prof|St|vs?)\.")
+"""Without any of this there is nothing to do, as in most sentences: one look instead of fifty."""
 _Rule = tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]
 
 
 def spoken(text: str, language: str) -> str:
     """Return *text* as a person would read it aloud. Other languages than the hub's are left as they are."""
     text = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    if not any(char.isdigit() or char in _MARKS for char in text):
+    if not _WORTH.search(text):
         return text
     for pattern, said in _rules(language):
         text = pattern.sub(said, text)
     return " ".join(text.split())
 
 
-def warm() -> None:
-    """Get ready for the first sentence: takes some 50 ms."""
-    numbers.warm()
-    for language in _ROOMS:
-        _rules(language)
+def warm(language: str) -> None:
+    """Get ready for the first sentence: takes some 20 ms."""
+    if language in _ROOMS:
+        spoken("21, 1st", language)
 
 
 @cache

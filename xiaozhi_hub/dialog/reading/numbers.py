@@ -54,11 +54,4 @@ def number(family: str, text: str) -> str:
     return f"{said}点{spelled('zh', part)}" if family == "zh" else f"{said} point {spelled('en', part)}"
 
 
-def warm() -> None:
-    """Read the rules, so that the first sentence does not wait for them."""
-    for family in _DIGITS:
-        cardinal(family, "21")
-    ordinal("21")
-
-
-__all__ = ["cardinal", "number", "ordinal", "spelled", "warm", "year"]
+__all__ = ["cardinal", "number", "ordinal", "spelled", "year"]
