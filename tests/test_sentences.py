@@ -54,6 +54,80 @@ def test_endless_text_is_cut_at_a_comma() -> None:
     assert "".join(pieces).replace(" ", "") == "word," * 200
 
 
+def clauses(text: str, *, letter_by_letter: bool = False) -> list[str]:
+    splitter = Splitter("en", clause_first=True)
+    out = [item for piece in (text if letter_by_letter else [text]) for item in splitter.feed(piece)]
+    out += splitter.flush()
+    return [item.text for item in out if isinstance(item, Sentence)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "a long sentence begins with its clause",
+            "The light in the kitchen is on, and the one in the hall is off. It is late.",
+            ["The light in the kitchen is on,", "and the one in the hall is off.", "It is late."],
+        ),
+        ("a short sentence stays whole", "Yes, the light is on. It is late.", ["Yes, the light is on.", "It is late."]),
+        (
+            "a short clause stays with the next",
+            "Well, the light in the kitchen is on, and the one in the hall is off.",
+            ["Well, the light in the kitchen is on,", "and the one in the hall is off."],
+        ),
+        (
+            "no stub is left over",
+            "The light in the kitchen is on, isn't it? Yes.",
+            ["The light in the kitchen is on, isn't it?", "Yes."],
+        ),
+        (
+            "only the first sentence is cut",
+            "It is late. The light in the kitchen is on, and the one in the hall is off.",
+            ["It is late.", "The light in the kitchen is on, and the one in the hall is off."],
+        ),
+        (
+            "a number is not cut",
+            "There are very many of them: about 1,000,000 lights in this house of ours.",
+            ["There are very many of them:", "about 1,000,000 lights in this house of ours."],
+        ),
+        (
+            "brackets and quotes stay whole",
+            'The lights (kitchen, living room, hall and bath, too) are on and "off, on, off, on, off" in turn.',
+            ['The lights (kitchen, living room, hall and bath, too) are on and "off, on, off, on, off" in turn.'],
+        ),
+        (
+            "Chinese commas",
+            "厨房和客厅的灯已经打开了，卧室的灯还是关着的。好的。",
+            ["厨房和客厅的灯已经打开了，", "卧室的灯还是关着的。", "好的。"],
+        ),
+        ("a short Chinese sentence", "好的，灯开了。", ["好的，灯开了。"]),
+        (
+            "without any mark a conjunction will do",
+            "The weather in the whole of the north will be warm and dry until the evening comes around and rain will follow in the night.",
+            [
+                "The weather in the whole of the north will be warm and dry until the evening comes around",
+                "and rain will follow in the night.",
+            ],
+        ),
+    ],
+)
+def test_a_late_voice_gets_a_short_beginning(name: str, text: str, expected: list[str]) -> None:
+    assert clauses(text) == expected, name
+    assert clauses(text, letter_by_letter=True) == expected, f"{name}, letter by letter"
+    assert "".join(cut(text)).replace(" ", "") == "".join(expected).replace(" ", "")
+
+
+@given(st.text(alphabet='ab ,.;，。、(")\n', max_size=160), st.lists(st.integers(1, 9), max_size=40))
+def test_the_first_clause_does_not_depend_on_how_the_text_arrives(text: str, sizes: list[int]) -> None:
+    splitter, rest, out = Splitter("en", clause_first=True), text, []
+    for size in sizes:
+        out += splitter.feed(rest[:size])
+        rest = rest[size:]
+    out += [*splitter.feed(rest), *splitter.flush()]
+    first = [item.text for item in out if isinstance(item, Sentence)][:1]
+    assert first == clauses(text)[:1]
+
+
 def test_emotion_is_one_the_device_knows() -> None:
     assert list(Splitter("en").feed("\U0001f634.\n")) == [Emotion("sleepy")]
 

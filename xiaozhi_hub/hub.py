@@ -50,6 +50,7 @@ from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.commands import conversation_tools
 from xiaozhi_hub.dialog.intents import Intents
 from xiaozhi_hub.dialog.learning import Learning
+from xiaozhi_hub.dialog.prewarm import Prewarm
 from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
@@ -175,6 +176,7 @@ class Hub:
         self.plugins: PluginManager
         self.devices: DeviceRegistry
         self.parts: TurnParts
+        self.prewarm: Prewarm
 
     async def __aenter__(self) -> Hub:
         try:
@@ -264,6 +266,7 @@ class Hub:
             self._acquaintance.area,
         )
         self.announcer.attach(self.devices)
+        self.prewarm = Prewarm(self.parts, self._languages, self.devices.quiet)
         enter(self.speaker.close)
         enter(self.lettering.close)
         self._stack.callback(self.bus.watch(NamesChanged, self._names_changed))
@@ -277,8 +280,9 @@ class Hub:
         await self.messenger.open(self.announcements, self.bus)
         enter(self._hang_up)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
-        self._scope.start(self._warm_up(), name="warm-up")
+        self._scope.start(self._warm_up(data_dir), name="warm-up")
         self._scope.start(self._retention(), name="retention")
+        self._scope.start(self.prewarm.run(), name="prewarm")
         self._built.set()
 
     async def _listen(self) -> None:
@@ -460,19 +464,22 @@ class Hub:
             self._name_device(device.id, device.name, device.area)
         return folder
 
-    async def _warm_up(self) -> None:
+    async def _warm_up(self, data_dir: Path) -> None:
         began = time.monotonic()
         try:
-            await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker())
+            await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker(data_dir))
             await self._learning.learn()
         except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
             log.exception("the start is not complete")
             self._problem("start", f"The start is not complete: {type(error).__name__}: {error}.", "See the log.")
         finally:
             self._ready.set()
+        self._scope.start(self.speaker.learn_to_read(self._languages()), name="reading")
         log.info("ready after %.1f s", time.monotonic() - began)
 
-    async def _warm_speaker(self) -> None:
+    async def _warm_speaker(self, data_dir: Path) -> None:
+        if (megabytes := self.config.voice.phrase_cache_mb) > 0:
+            await self.speaker.keep_in(data_dir / "phrases", megabytes * 2**20)
         try:
             await self.speaker.warm()
         except HubError as error:  # without Opus there is no voice, but there are pages that can say why
@@ -484,6 +491,13 @@ class Hub:
             self._problem(f"integration-{entry.domain}", f"{entry.name or entry.domain}: {entry.reason}", entry.hint)
         else:
             self.problems.pop(f"integration-{event.domain}", None)
+            if self._ready.is_set():
+                self.prewarm.again()
+
+    def _languages(self) -> set[str]:
+        """Those that people speak with this hub."""
+        devices = {*self.config.devices, *self._acquaintance.known()}
+        return {language_of(self.config.hub.language), *(self.devices.profile(device).language for device in devices)}
 
     def _names_changed(self, _: NamesChanged) -> None:
         if self._ready.is_set():  # the warm-up learns at its end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
@@ -25,6 +26,8 @@ from xiaozhi_hub.plugins.api import (
 from . import program
 from .library import CURE, Library, find_library
 from .voices import Speaking, Voices
+
+log = logging.getLogger(__name__)
 
 GROWTH = 2
 """Each piece that is handed over holds this many times as many blocks as the one before: the first comes at once, and a
@@ -147,12 +150,23 @@ async def running(options: Mapping[str, Any]) -> AsyncIterator[EspeakTts]:
                 )
             yield ProgramTts(voices, path)
         else:
-            async with TaskScope("espeak") as scope:
-                yield LibraryTts(voices, library, worker, scope)
+            try:
+                async with TaskScope("espeak") as scope:
+                    yield LibraryTts(voices, library, worker, scope)
+            finally:
+                worker.post(library.close)
     finally:
         await worker.close()
 
 
 def _load(folder: str | None) -> Library | None:
     place = find_library(folder)
-    return Library(place) if place is not None else None
+    if place is None:
+        return None
+    try:
+        return Library(place)
+    except NeedsAttention as error:
+        if folder is not None or program.find_program() is None:
+            raise
+        log.warning("the program %s speaks instead of the library: %s", program.NAME, error)
+        return None

@@ -1,17 +1,19 @@
 """The eSpeak NG library, called directly: no process, no file, first sound after half a millisecond.
 
 eSpeak keeps all its state in global variables. `Library` therefore lets one text through at a time, and loads a copy of its
-own where somebody else may load the same file (piper-tts keeps eSpeak in its phonemiser's module): two users of the same
-globals would spoil each other's speech.
+own: two users of the same globals would spoil each other's speech, or crash. Others are Piper's phonemiser, which is in the
+same file of the package piper-tts, and another hub in the same process.
 """
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import importlib.util
 import logging
 import os
-import sys
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +52,6 @@ class Place:
 
     library: Path
     data: Path
-    shared: bool = False
-    """Others in this process may load the same file."""
 
 
 def find_library(folder: str | None = None) -> Place | None:
@@ -67,22 +67,22 @@ def find_library(folder: str | None = None) -> Place | None:
                 hint=f"Correct 'library' of espeak, or remove it. {CURE}",
             )
         return place
-    for package, shared in (("piper", True), ("espeakng_loader", False)):
+    for package in ("piper", "espeakng_loader"):
         spec = importlib.util.find_spec(package)
         for location in (spec.submodule_search_locations or ()) if spec is not None else ():
-            place = _in_folder(Path(location), shared=shared)
+            place = _in_folder(Path(location))
             if place is not None:
                 return place
     return None
 
 
-def _in_folder(folder: Path, *, shared: bool = False) -> Place | None:
+def _in_folder(folder: Path) -> Place | None:
     data = folder / DATA
     if not (data / "phontab").is_file():
         return None
     for pattern in ("espeakbridge*.so", "libespeak-ng.so*", "libespeak-ng*.dylib", "espeak-ng.dll", "libespeak-ng.dll"):
         for path in sorted(folder.glob(pattern)):
-            return Place(path, data, shared)
+            return Place(path, data)
     return None
 
 
@@ -94,8 +94,9 @@ class Library:
         self._lock = threading.Lock()
         self._take: Take | None = None
         self._stopped = False
+        self._closed = False
         try:
-            self._api = _load_own_copy(place.library) if place.shared else ctypes.CDLL(str(place.library))
+            self._api = _load_own_copy(place.library)
             self._declare()
         except (OSError, AttributeError) as error:
             raise NeedsAttention(
@@ -125,6 +126,8 @@ class Library:
         `StageError` when there is no such voice.
         """
         with self._lock:
+            if self._closed:
+                raise StageError("tts", "eSpeak NG has been let go")
             self._choose(speaking.voice)
             self._api.espeak_SetParameter(_RATE, speaking.rate, 0)
             self._api.espeak_SetParameter(_PITCH, speaking.pitch, 0)
@@ -147,6 +150,15 @@ class Library:
                 clauses.append(self._api.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA).decode())
         return " ".join(clause for clause in clauses if clause)
 
+    def close(self) -> None:
+        """Give its memory back; afterwards it speaks no more. Safe to call more than once."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._api.espeak_Terminate()
+            _ctypes.dlclose(self._api._handle)
+
     def _choose(self, voice: str) -> None:
         if self._api.espeak_SetVoiceByName(voice.encode()) != 0:
             raise StageError("tts", f"eSpeak NG has no voice {voice!r}", code="voice-unknown", permanent=True)
@@ -163,16 +175,27 @@ class Library:
 
 
 def _load_own_copy(path: Path) -> ctypes.CDLL:
-    """Load *path* so that nobody else gets the same globals: as a file that exists in memory only."""
-    if not hasattr(os, "memfd_create"):  # not Linux
-        return ctypes.CDLL(str(path))
-    memory = os.memfd_create(f"{path.stem}-{sys.implementation.name}", os.MFD_CLOEXEC)
+    """Load *path* so that nobody else gets the same globals; `OSError` where the system runs no copies of programs."""
+    # Each copy has a name of its own: the loader takes files of the same name for one, even if the first is long closed.
+    with tempfile.TemporaryDirectory(prefix="xiaozhi-hub-") as folder:  # once loaded, it needs its name no more
+        copy = Path(folder) / path.name
+        try:
+            return _load_from_memory(path, copy)
+        except OSError as error:  # not Linux, or a kernel that runs nothing that is in memory only
+            log.debug("no copy of %s in memory: %s", path, error)
+        copy.unlink(missing_ok=True)
+        shutil.copyfile(path, copy)
+        return ctypes.CDLL(str(copy))
+
+
+def _load_from_memory(path: Path, name: Path) -> ctypes.CDLL:
+    if not hasattr(os, "memfd_create"):
+        raise OSError("this system has no files in memory")
+    memory = os.memfd_create(path.stem, os.MFD_CLOEXEC)
     try:
         with open(memory, "wb", closefd=False) as copy:
             copy.write(path.read_bytes())
-        return ctypes.CDLL(f"/proc/self/fd/{memory}")
-    except OSError as error:  # a kernel that lets no such file be executed
-        log.warning("%s is shared with Piper's phonemiser, because a copy cannot be loaded: %s", path, error)
-        return ctypes.CDLL(str(path))
+        name.symlink_to(f"/proc/self/fd/{memory}")
+        return ctypes.CDLL(str(name))
     finally:
         os.close(memory)

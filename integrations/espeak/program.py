@@ -45,7 +45,10 @@ async def speak(program: str, speaking: Speaking) -> AsyncGenerator[PcmChunk, No
             process.stdin.close()
             late = isinstance(error, TimeoutError)
             said = "no answer" if late else (await process.stderr.read(500)).decode(errors="replace").strip()
-            raise StageError("tts", f"{program} failed: {said or 'no sound'}") from error
+            unknown = "voice" in said and "does not exist" in said
+            raise StageError(
+                "tts", f"{program} failed: {said or 'no sound'}", code="voice-unknown" if unknown else None
+            ) from error
         rate = int.from_bytes(header[RATE_AT], "little")
         rest = b""
         while data := await process.stdout.read(BLOCK):

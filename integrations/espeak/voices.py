@@ -8,8 +8,6 @@ from typing import Any
 
 from xiaozhi_hub.plugins.api import SpeechRequest
 
-from .reading import readable
-
 SLOWEST, FASTEST = 80, 450
 """Words per minute; eSpeak's own limits."""
 MOST_CHARACTERS = 5000
@@ -44,8 +42,8 @@ class Voices:
 
     def speaking(self, request: SpeechRequest) -> Speaking:
         rate = min(FASTEST, max(SLOWEST, round(self.rate * request.speed)))
-        text = readable(request.text[:MOST_CHARACTERS], request.language)
-        return Speaking(text, self._voice(request), rate, self.pitch)
+        text = "".join(char if char.isprintable() else " " for char in request.text[:MOST_CHARACTERS])
+        return Speaking(" ".join(text.split()), self._voice(request), rate, self.pitch)
 
     def _voice(self, request: SpeechRequest) -> str:
         name = request.voice or self._of_language(request.language)

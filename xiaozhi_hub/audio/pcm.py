@@ -78,6 +78,22 @@ def trim_start(chunk: PcmChunk, *, below_dbfs: float = -55.0, keep_ms: float = 1
     return PcmChunk(chunk.samples[max(0, first - int(chunk.rate * keep_ms / 1000)) :], chunk.rate)
 
 
+KNEE = 0.75
+"""Up to this part of full scale, amplified sound is left as it is; above, it is bent so that it never clips."""
+
+
+def amplify(samples: Samples, factor: float) -> Samples:
+    """Return *samples* *factor* times as loud. What would go beyond full scale is rounded off instead of cut."""
+    if factor == 1 or not len(samples):
+        return samples
+    wave = _to_float(samples) * np.float32(factor / 32768)
+    if factor > 1:
+        size = np.abs(wave)
+        bent = KNEE + (1 - KNEE) * np.tanh((size - KNEE) / (1 - KNEE))
+        wave = np.where(size > KNEE, np.copysign(bent, wave), wave)
+    return _to_int16(wave * np.float32(32768))
+
+
 def write_wav(chunk: PcmChunk) -> bytes:
     """Return a 16-bit mono WAV file."""
     data = chunk.samples.astype("<i2").tobytes()
@@ -165,6 +181,7 @@ __all__ = [
     "SILENT_DBFS",
     "BadAudio",
     "Resampler",
+    "amplify",
     "level",
     "read_wav",
     "resample",

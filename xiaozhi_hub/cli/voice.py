@@ -11,6 +11,7 @@ from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.dialog.reading import spoken
 from xiaozhi_hub.engines.base import Engine, SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.plugins.entries import Entry
@@ -30,7 +31,8 @@ async def say(text: str, locale: str) -> PcmChunk:
         await stack.enter_async_context(module.entry_context(entry=entry))
         module.register_engines(register=engines.append, entry=entry)
         voice = next(engine for engine in engines if isinstance(engine, Tts))
-        pieces = [chunk async for chunk in voice.speak(SpeechRequest(text, language_of(locale)))]
+        language = language_of(locale)
+        pieces = [chunk async for chunk in voice.speak(SpeechRequest(spoken(text, language), language))]
     if not pieces:
         raise HubError(f"The voice makes no sound of {text!r}.")
     sound = PcmChunk(np.concatenate([piece.samples for piece in pieces]), pieces[0].rate)

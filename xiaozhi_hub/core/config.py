@@ -94,6 +94,8 @@ class VoiceConfig:
     speed: float = 1.0
     lead_ms: int = 300
     """How far ahead of what is heard the device is supplied with speech."""
+    phrase_cache_mb: int = 0
+    """How much speech that was said more than once is kept on the disk; 0 is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -364,6 +364,7 @@ CONFIGURATION = vol.Schema(
                     ),
                     "speed": amount("a factor", 0.5, 2),
                     "lead_ms": milliseconds(60, 2000),
+                    "phrase_cache_mb": whole("a number of megabytes", 0, 10_000),
                 }
             ),
             "conversation": group({"idle_s": amount("a number of seconds", 5, 109), "farewell": switch}),

@@ -49,6 +49,10 @@ class Acquaintance:
         """The locale that a device's firmware speaks; empty when it has not said so."""
         return self._locales.get(device_id, "")
 
+    def known(self) -> tuple[str, ...]:
+        """Ids of the devices whose language is known."""
+        return tuple(self._locales)
+
     def area(self, device_id: str) -> str:
         """The room that the owner has put a device into; empty when there is none."""
         return self._areas.get(device_id, "")

@@ -20,6 +20,8 @@ from xiaozhi_hub.protocol.link import Link
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 5.0
+QUIET_SECONDS = 5.0
+"""Without a word after which a conversation is taken to rest."""
 
 
 class DeviceRegistry:
@@ -50,6 +52,11 @@ class DeviceRegistry:
     def sessions(self) -> Mapping[str, Session]:
         """The connected devices by id."""
         return self._sessions
+
+    def quiet(self) -> bool:
+        """Nobody talks with the hub, nor has for some seconds."""
+        now = asyncio.get_running_loop().time()
+        return not any(session.busy or now - session.active_at < QUIET_SECONDS for session in self._sessions.values())
 
     @property
     def conversations(self) -> int:

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
 from xiaozhi_hub.audio.ogg import OggWriter
-from xiaozhi_hub.audio.pcm import Resampler, wav_header
-from xiaozhi_hub.core.flow import PcmChunk, Sentence
+from xiaozhi_hub.audio.pcm import Resampler, amplify, wav_header
+from xiaozhi_hub.core.flow import Sentence
 from xiaozhi_hub.dialog.sentences import Splitter
 from xiaozhi_hub.dialog.speak import RATE
 from xiaozhi_hub.dialog.turn import TurnParts
-from xiaozhi_hub.engines.base import Role, SpeechRequest, Tts
-from xiaozhi_hub.engines.registry import no_engine
-from xiaozhi_hub.errors import HubError
-
-log = logging.getLogger(__name__)
+from xiaozhi_hub.engines.base import SpeechRequest
 
 PAGE_MS = 240
 """How much of an Ogg file is sent at a time: less than `ogg.PAGE_MS`, because somebody waits for it."""
@@ -29,7 +24,7 @@ async def ogg_of(parts: TurnParts, request: SpeechRequest) -> AsyncGenerator[byt
     await parts.ready()
     writer: OggWriter | None = None
     for sentence in _sentences(request):
-        rendering = parts.speaker.render(parts.voices(request.language), sentence)
+        rendering = parts.speaker.render(parts.voices(request.language), sentence, parts.voices)
         try:
             async with aclosing(rendering.packets()) as packets:
                 async for packet in packets:
@@ -50,14 +45,21 @@ async def wav_of(parts: TurnParts, request: SpeechRequest) -> AsyncGenerator[byt
     rate = 0
     for sentence in _sentences(request):
         resampler: Resampler | None = None
-        async with aclosing(_speak(parts.voices(request.language), sentence)) as chunks:
-            async for chunk in chunks:
+        said_at = rate
+        async with aclosing(
+            parts.speaker.voicing.say(parts.voices(request.language), sentence, parts.voices)
+        ) as chunks:
+            async for _, chunk in chunks:
                 if not rate:
                     rate = chunk.rate
                     yield wav_header(rate)
-                if resampler is None:
-                    resampler = Resampler(chunk.rate, rate)
-                if data := (await asyncio.to_thread(resampler.feed, chunk.samples)).astype("<i2").tobytes():
+                if resampler is None or chunk.rate != said_at:
+                    tail = resampler.flush() if resampler is not None else chunk.samples[:0]
+                    resampler, said_at = Resampler(chunk.rate, rate), chunk.rate
+                    if len(tail):
+                        yield tail.astype("<i2").tobytes()
+                loud = amplify(chunk.samples, request.volume)
+                if data := (await asyncio.to_thread(resampler.feed, loud)).astype("<i2").tobytes():
                     yield data
         if resampler is not None and (data := resampler.flush().astype("<i2").tobytes()):
             yield data
@@ -67,25 +69,6 @@ def _sentences(request: SpeechRequest) -> list[SpeechRequest]:
     splitter = Splitter(request.language)
     pieces = [*splitter.feed(request.text), *splitter.flush()]
     return [replace(request, text=piece.text) for piece in pieces if isinstance(piece, Sentence)]
-
-
-async def _speak(voices: Sequence[Tts], request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
-    """The sound of one sentence from the first voice that can."""
-    problem: HubError = no_engine(Role.TTS, request.language)
-    for voice in voices:
-        begun = False
-        try:
-            async with aclosing(voice.speak(request)) as chunks:
-                async for chunk in chunks:
-                    begun = True
-                    yield chunk
-            return
-        except HubError as error:
-            log.warning("voice %s failed: %s", voice.info.id, error)
-            problem = error
-            if begun:  # half a sentence was said: another voice would begin it again
-                break
-    raise problem
 
 
 __all__ = ["ogg_of", "wav_of"]

@@ -71,7 +71,7 @@ class Responder:
         if (picture := self.eyes.take(turn)) is not None:
             conversation.pending = None
             seen = await self.eyes.answer(turn, text, picture)
-            async with aclosing(self._said(seen, turn.language)) as pieces:
+            async with aclosing(self._said(seen, turn)) as pieces:
                 async for piece in pieces:
                     yield piece
             return
@@ -85,7 +85,7 @@ class Responder:
         if result is not None:
             if result.emotion != "neutral":
                 yield Emotion(result.emotion)
-            async with aclosing(self._said(result.text, turn.language)) as pieces:
+            async with aclosing(self._said(result.text, turn)) as pieces:
                 async for piece in pieces:
                     yield piece
             return
@@ -100,7 +100,8 @@ class Responder:
         persona = assistant.persona or self.texts.text("spoken.persona", turn.language)
         tools = tuple(tool for tool in self.tools.all_for(turn) if assistant.may_use(tool.name))
         reply = ask_model(models, turn, persona, text, tools, call)
-        async with aclosing(reply), aclosing(sentences(reply, turn.language)) as pieces:
+        cut = sentences(reply, turn.language, clause_first=self._voice_is_late(turn))
+        async with aclosing(reply), aclosing(cut) as pieces:
             async for piece in pieces:
                 yield piece
 
@@ -147,10 +148,16 @@ class Responder:
             raise answer
         return answer
 
-    async def _said(self, text: str, language: str) -> AsyncGenerator[Sentence | Emotion, None]:
+    def _voice_is_late(self, turn: TurnInfo) -> bool:
+        """Does the voice compute a whole piece before its first sound? Then the first piece is better short."""
+        voices = self.engines.ttss(self.assistants.of(turn.device_id, turn.area).tts, turn.language)
+        return bool(turn.device_id and voices) and not voices[0].info.streams_output
+
+    async def _said(self, text: str, turn: TurnInfo) -> AsyncGenerator[Sentence | Emotion, None]:
         async def whole() -> AsyncGenerator[TextDelta, None]:
             yield TextDelta(text)
 
-        async with aclosing(sentences(whole(), language)) as pieces:
+        cut = sentences(whole(), turn.language, clause_first=self._voice_is_late(turn))
+        async with aclosing(cut) as pieces:
             async for piece in pieces:
                 yield piece

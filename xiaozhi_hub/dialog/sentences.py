@@ -40,6 +40,16 @@ FACES = {
 LONGEST = 240
 """Characters after which a sentence is cut at its last comma or space: a device shows and speaks piece by piece."""
 
+LEAST, FOLLOWS = 28, 16
+"""A first clause is spoken alone when it is at least so long, and at least so much follows it; in Western letters, of which a
+Chinese character weighs `CHARACTER`."""
+LONG_CLAUSE = 80
+"""From here on a clause without any mark ends before a conjunction."""
+CHARACTER = 3
+
+_CONJUNCTION = re.compile(r" (?:and|but|because|so|while|which|where|although) ")
+_OPENERS, _CLOSING = "(（“「『[【", ")）”」』]】"
+
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 _CHINESE_END = "。！？；…"
 _ABBREVIATION = re.compile(
@@ -52,10 +62,15 @@ _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 
 
 class Splitter:
-    """Feed it text, take sentences and faces out. One for each reply."""
+    """Feed it text, take sentences and faces out. One for each reply.
 
-    def __init__(self, language: str) -> None:
+    With *clause_first* the first sentence, if it is long, is cut after its first clause: a voice that computes a whole piece
+    before it gives a sound begins so much sooner.
+    """
+
+    def __init__(self, language: str, *, clause_first: bool = False) -> None:
         self._language = language
+        self._clause_due = clause_first
         self._raw = ""
         self._text = ""
         self._thinking = False
@@ -64,7 +79,7 @@ class Splitter:
         """Take the next piece of the reply; yield what is complete."""
         self._raw += text
         self._take_thoughts()
-        while (end := self._end_of_sentence()) is not None:
+        while (end := self._end_of_clause() or self._end_of_sentence()) is not None:
             piece, self._text = self._text[:end], self._text[end:]
             yield from self._spoken(piece)
 
@@ -74,6 +89,24 @@ class Splitter:
             self._text += self._raw
         piece, self._raw, self._text = self._text, "", ""
         yield from self._spoken(piece)
+
+    def _end_of_clause(self) -> int | None:
+        """Where the first clause ends. Looks no further ahead than `FOLLOWS`, so that it does not matter how the text arrives."""
+        if not self._clause_due:
+            return None
+        text, weight, opened = self._text, 0, 0
+        for index, char in enumerate(text):
+            if char in _CHINESE_END or char == "\n" or (char in ".!?" and text[index + 1 : index + 2].isspace()):
+                return None
+            weight += CHARACTER if "\u2e80" < char < "\uffef" else 1
+            opened += (char in _OPENERS) - (char in _CLOSING)
+            if weight < LEAST or opened > 0 or text[: index + 1].count('"') % 2:
+                continue
+            marked = char in "，；：、" or (char in ",;:—–" and text[index + 1 : index + 2].isspace())
+            joined = char == " " and weight > LONG_CLAUSE and _CONJUNCTION.match(text, index) is not None
+            if (marked or joined) and _enough(text[index + 1 :]):
+                return index + 1
+        return None
 
     def _take_thoughts(self) -> None:
         while True:
@@ -116,7 +149,20 @@ class Splitter:
                 yield Emotion(FACES[char])
         text = speakable(piece)
         if any(char.isalnum() for char in text):
+            self._clause_due = False
             yield Sentence(text, self._language)
+
+
+def _enough(text: str) -> bool:
+    """Does the sentence go on long enough to be spoken by itself?"""
+    weight = 0
+    for char in text:
+        if char in _CHINESE_END + ".!?\n":
+            return False
+        weight += CHARACTER if "\u2e80" < char < "\uffef" else 1
+        if weight >= FOLLOWS:
+            return True
+    return False
 
 
 def _tag_beginning(text: str, tag: str) -> int:
@@ -140,9 +186,11 @@ def _is_picture(char: str) -> bool:
     return unicodedata.category(char) in ("So", "Cc", "Cs", "Co", "Cn", "Sk") and char not in "°©®™^`"
 
 
-async def sentences(deltas: AsyncIterator[TextDelta], language: str) -> AsyncGenerator[Sentence | Emotion, None]:
-    """Cut running text into sentences and faces."""
-    splitter = Splitter(language)
+async def sentences(
+    deltas: AsyncIterator[TextDelta], language: str, *, clause_first: bool = False
+) -> AsyncGenerator[Sentence | Emotion, None]:
+    """Cut running text into sentences and faces; *clause_first* as for `Splitter`."""
+    splitter = Splitter(language, clause_first=clause_first)
     async for delta in deltas:
         for piece in splitter.feed(delta.text):
             yield piece

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from xiaozhi_hub.audio.opus import OpusEncoder, encode_all
-from xiaozhi_hub.audio.pcm import Resampler, trim_start
+from xiaozhi_hub.audio.pcm import Resampler, amplify, trim_start
 from xiaozhi_hub.audio.tones import chime, sorrow
 from xiaozhi_hub.core.cache import Cache
 from xiaozhi_hub.core.flow import Packet, PcmChunk, Samples
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.core.workers import Worker
+from xiaozhi_hub.dialog import reading
+from xiaozhi_hub.dialog.phrase_files import Key, PhraseFiles
+from xiaozhi_hub.dialog.voicing import Attempt, Others, Voicing, nobody
 from xiaozhi_hub.engines.base import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
 
@@ -34,8 +39,9 @@ CACHE_BYTES = 16 * 2**20
 class _Encoding:
     """Turns one sentence's PCM into packets; its methods run in the encoder's thread."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, volume: float = 1.0) -> None:
         self._rate = rate
+        self._volume = volume
         self._resampler = Resampler(rate, RATE)
         self._encoder = OpusEncoder(RATE, FRAME_MS)
         self._frame = RATE * FRAME_MS // 1000
@@ -49,7 +55,11 @@ class _Encoding:
             if not len(chunk.samples):
                 return []
             self._begun = True
-        return self._encode(self._resampler.feed(chunk.samples))
+        packets: list[Packet] = []
+        if chunk.rate != self._rate:  # another voice speaks on
+            packets = self._encode(self._resampler.flush())
+            self._rate, self._resampler = chunk.rate, Resampler(chunk.rate, RATE)
+        return packets + self._encode(self._resampler.feed(amplify(chunk.samples, self._volume)))
 
     def flush(self) -> list[Packet]:
         packets = self._encode(self._resampler.flush())
@@ -98,6 +108,19 @@ class Rendering:
         news.set()
 
     @property
+    def complete(self) -> bool:
+        """No more packets will come."""
+        return self._complete
+
+    async def wait(self, seconds: float) -> None:
+        """Return when there is news, at the latest after *seconds*."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    @property
     def finished(self) -> tuple[Packet, ...] | None:
         """All packets, once they are known and nothing failed."""
         return tuple(self._packets) if self._complete and self._error is None else None
@@ -126,13 +149,27 @@ class Speaker:
     """The hub's mouth, shared by all devices."""
 
     def __init__(self) -> None:
+        self.voicing = Voicing()
         self._worker = Worker("opus")
         self._scope = TaskScope("speaker")
-        self._cache: Cache[tuple[str, str], tuple[Packet, ...]] = Cache(
+        self._cache: Cache[Key, tuple[Packet, ...]] = Cache(
             CACHE_BYTES, lambda packets: sum(len(p.data) + 64 for p in packets)
         )
-        self._under_way: dict[tuple[str, str], Rendering] = {}
+        self._under_way: dict[Key, Rendering] = {}
         self._sounds: dict[str, tuple[Packet, ...]] = {}
+        self._files: PhraseFiles | None = None
+        self._disk = Worker("phrases")
+
+    async def learn_to_read(self, languages: Collection[str]) -> None:
+        """Get ready to read aloud, so that the first sentence does not wait for it."""
+        for language in languages:
+            await self._worker.run(reading.warm, language)
+
+    async def keep_in(self, folder: Path, limit: int) -> None:
+        """Keep phrases that are said again in *folder*, too: at most *limit* bytes of them."""
+        files = PhraseFiles(folder, limit)
+        await self._disk.run(files.open)
+        self._files = files
 
     @property
     def cache_hits(self) -> int:
@@ -146,6 +183,7 @@ class Speaker:
     async def close(self) -> None:
         await self._scope.close()
         await self._worker.close()
+        await self._disk.close()
 
     def sound(self, name: str) -> Rendering:
         """One of the hub's own sounds: ``chime`` or ``sorrow``."""
@@ -153,47 +191,75 @@ class Speaker:
         rendering.readers = 1
         return rendering
 
-    def render(self, voices: Sequence[Tts], request: SpeechRequest) -> Rendering:
-        """Begin to render a sentence with the first of *voices* that can. The caller reads it and then calls `leave`."""
+    def render(
+        self, voices: Sequence[Tts], request: SpeechRequest, others: Others = nobody, *, usual: bool = False
+    ) -> Rendering:
+        """Begin to render a sentence with the first of *voices* that can. The caller reads it and then calls `leave`.
+
+        Words in another language than the sentence are said by *others*, where the voice does not speak it. What is *usual*
+        is kept on the disk at once, other phrases when they are said a second time.
+        """
         if not voices:
             raise StageError("tts", f"no voice speaks {request.language}", code="no-tts")
-        key = (voices[0].voice_key(request), request.text)
+        key = self._key(voices, request, others)
         if (known := self._cache.get(key)) is not None:
             rendering = Rendering(known, complete=True)
+            self._write_down(key, known)
         elif key in self._under_way:
             rendering = self._under_way[key]
         else:
             rendering = self._under_way[key] = Rendering()
-            rendering.task = self._scope.start(self._render(rendering, voices, request, key), name="render")
+            rendering.task = self._scope.start(
+                self._render(rendering, voices, request, others, key, usual), name="render"
+            )
         rendering.readers += 1
         return rendering
 
+    def _key(self, voices: Sequence[Tts], request: SpeechRequest, others: Others) -> Key:
+        return self.voicing.key(self.voicing.attempts(voices, request)[0], others), request.text
+
+    async def _read(self, key: Key) -> tuple[Packet, ...] | None:
+        files = self._files
+        return await self._disk.run(files.load, key) if files is not None and files.has(key) else None
+
+    def _write_down(self, key: Key, packets: tuple[Packet, ...]) -> None:
+        files = self._files
+        if files is not None and not files.has(key):
+            self._disk.post(partial(files.store, key, packets))
+
     async def _render(
-        self, rendering: Rendering, voices: Sequence[Tts], request: SpeechRequest, key: tuple[str, str]
+        self,
+        rendering: Rendering,
+        voices: Sequence[Tts],
+        request: SpeechRequest,
+        others: Others,
+        key: Key,
+        usual: bool,
     ) -> None:
-        problem: HubError = StageError("tts", "the voice failed")
+        encoding: _Encoding | None = None
+        speaking: Attempt | None = None
         try:
-            for voice in voices:
-                begun = False
-                try:
-                    async with aclosing(self._voice(voice, request)) as pieces:
-                        async for packets in pieces:
-                            begun = begun or bool(packets)
-                            rendering.add(packets)
-                except HubError as error:
-                    problem = error
-                    log.warning("voice %s failed: %s", voice.info.id, error)
-                    if begun:  # half a sentence was said: another voice would begin it again
-                        break
-                else:
-                    rendering.end()
-                    finished = rendering.finished
-                    if voice is voices[0] and finished:
-                        self._cache.put(key, finished)
-                    return
-            if not isinstance(problem, StageError):
-                problem = StageError("tts", f"the voice failed: {problem}")
-            rendering.end(problem)
+            if (kept := await self._read(key)) is not None:
+                self._cache.put(key, kept)
+                rendering.add(kept)
+                rendering.end()
+                return
+            async with aclosing(self.voicing.say(voices, request, others)) as pieces:
+                async for speaking, chunk in pieces:  # noqa: B007 (looked at afterwards)
+                    if encoding is None:
+                        encoding = await self._worker.run(_Encoding, chunk.rate, request.volume)
+                    rendering.add(await self._worker.run(encoding.feed, chunk))
+            if encoding is not None:
+                rendering.add(await self._worker.run(encoding.flush))
+            rendering.end()
+            best = self.voicing.attempts(voices, request)[0]  # known by now: who has the voice that was asked for
+            if speaking == best and (finished := rendering.finished):
+                key_now = self._key(voices, request, others)
+                self._cache.put(key_now, finished)
+                if usual:
+                    self._write_down(key_now, finished)
+        except HubError as error:
+            rendering.end(error)
         except asyncio.CancelledError:
             rendering.end(StageError("tts", "the hub is stopping", code="stopping"))
             raise
@@ -201,19 +267,7 @@ class Speaker:
             log.exception("a voice failed")
             rendering.end(StageError("tts", f"the voice failed: {type(error).__name__}"))
         finally:
-            if self._under_way.get(key) is rendering:
-                del self._under_way[key]
-
-    async def _voice(self, voice: Tts, request: SpeechRequest) -> AsyncGenerator[list[Packet], None]:
-        encoding: _Encoding | None = None
-        try:
-            async with aclosing(voice.speak(request)) as chunks:
-                async for chunk in chunks:
-                    if encoding is None:
-                        encoding = await self._worker.run(_Encoding, chunk.rate)
-                    yield await self._worker.run(encoding.feed, chunk)
-            if encoding is not None:
-                yield await self._worker.run(encoding.flush)
-        finally:
             if encoding is not None:
                 self._worker.post(encoding.close)  # its thread may still be encoding
+            if self._under_way.get(key) is rendering:
+                del self._under_way[key]

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
@@ -377,11 +378,12 @@ class Turn:
                     continue
                 who = self._assistant
                 request = SpeechRequest(piece.text, piece.language, who.voice, who.speed, who.volume)
-                voices = self._parts.voices(piece.language, who)
+                others = partial(self._parts.voices, assistant=who)
+                voices = others(piece.language)
                 brain = self._parts.brains.of(self.info.device_id)
                 if brain is not None and (theirs := brain.voice(piece.text)) is not None:
                     voices = (theirs, *voices)
-                yield piece, self._parts.speaker.render(voices, request)
+                yield piece, self._parts.speaker.render(voices, request, others)
 
     async def _face(self, name: str) -> None:
         self._mouth.emotion, self._mouth.faced = name, True

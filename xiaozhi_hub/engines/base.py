@@ -43,7 +43,8 @@ class EngineInfo:
     streams_input: bool = False
     """It works while the person still speaks."""
     streams_output: bool = False
-    """Its first result is usable before the last one is known."""
+    """Its first result is usable before the last one is known. A voice that does not stream has work done ahead for it: a long
+    answer begins with its first clause, and usual phrases are rendered while nobody speaks."""
     offline: bool = True
     licence: str = ""
     detail: str = ""
@@ -262,6 +263,7 @@ class SpeechRequest:
     """What a voice is asked to say."""
 
     text: str
+    """As it is said when it reaches an engine: numbers, units, dates and addresses are words by then."""
     language: str
     voice: str = ""
     """Empty: the engine's own choice for the language."""
@@ -275,11 +277,19 @@ class Tts(Engine):
 
     @abstractmethod
     def speak(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
-        """Yield the sound of one sentence piece by piece, at any rate that stays the same throughout."""
+        """Yield the sound of one sentence piece by piece, at any rate that stays the same throughout.
+
+        A voice that the engine does not have is a `StageError` with the code ``voice-unknown``: then others are asked for it,
+        and if nobody has it the engine is asked again without.
+        """
 
     def voice_key(self, request: SpeechRequest) -> str:
         """Name the voice that `speak` would use: equal keys and texts sound the same, so they are encoded once."""
         return f"{self.info.id}/{request.voice or request.language}/{request.speed:g}"
+
+    def speaks(self, request: SpeechRequest) -> tuple[str, ...]:
+        """The languages that this voice can mix in one sentence; empty for all. Words in others are given to other voices."""
+        return self.info.languages
 
 
 @dataclass(frozen=True, slots=True)
