@@ -14,8 +14,10 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from xiaozhi_hub import __version__
 from xiaozhi_hub.audio import ogg
@@ -46,14 +48,19 @@ from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.dialog.ask import ask
+from xiaozhi_hub.dialog.assistant_tools import assistant_tools
 from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.commands import conversation_tools
-from xiaozhi_hub.dialog.intents import Intents
+from xiaozhi_hub.dialog.intents import SENTENCES, Intents
 from xiaozhi_hub.dialog.learning import Learning
+from xiaozhi_hub.dialog.memories import Memories
+from xiaozhi_hub.dialog.memory_tools import memory_tools
 from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
+from xiaozhi_hub.dialog.switching import Switching
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
 from xiaozhi_hub.display.lettering import Lettering
+from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -75,6 +82,7 @@ from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.grants import Grants
 from xiaozhi_hub.store.history import History
+from xiaozhi_hub.store.memory import Facts
 from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
 from xiaozhi_hub.web.announcements import AnnouncementsApi
@@ -121,6 +129,7 @@ class Hub:
         self.config = config
         self._patience = patience
         self.started_at = time.time()
+        self.problems: dict[str, Problem] = {}
         self.bus = Bus()
         self.texts = Texts()
         self.engines = EngineRegistry()
@@ -136,7 +145,10 @@ class Hub:
         ):
             self.tools.add(tool, CORE)
         self.tools.add_for_turns(self.device_tools.for_turn, CORE)
-        self.intents = Intents(self.texts, self.entities, self.tools)
+        self.assistants = Assistants(config.voice, config.assistants, config.devices)
+        self.switching = Switching(self.assistants, lambda: self.known_devices, self._problem, self._solved)
+        self.intents = Intents(self.texts, self.entities, self.tools, self.assistants.spoken_names())
+        self.memories = Memories(self.engines, config.memory, self.assistants)
         self.speaker = Speaker()
         self.lettering = Lettering(config.display)
         self.transports = Transports()
@@ -151,9 +163,21 @@ class Hub:
         self.messenger = Messenger(self.texts, self.transports, audience, lambda: self.devices, time.time)
         for tool in announce_tools(self.messenger, self.texts, Phrasing(self.texts, self.entities)):
             self.tools.add(tool, CORE)
-        for language in LANGUAGES:
-            self.intents.add_sentences(CORE, PACKAGE / "devices" / "sentences" / f"{language}.yaml")
-        self.problems: dict[str, Problem] = {}
+        sentences = [PACKAGE / "devices" / "sentences"]
+        if config.assistants:
+            for tool in assistant_tools(
+                self.assistants, self.texts, self.switching.switch, lambda id: self.devices.profile(id).language
+            ):
+                self.tools.add(tool, CORE)
+            sentences.append(SENTENCES / "assistants")
+        if config.memory.enabled:
+            zone = ZoneInfo(config.hub.time_zone) if config.hub.time_zone else None
+            for tool in memory_tools(self.memories, self.texts, time.time, lambda at: datetime.fromtimestamp(at, zone)):
+                self.tools.add(tool, CORE)
+            sentences.append(SENTENCES / "memory")
+        for folder in sentences:
+            for language in LANGUAGES:
+                self.intents.add_sentences(CORE, folder / f"{language}.yaml")
         self._built = asyncio.Event()
         self._ready = asyncio.Event()
         self._ports: tuple[int, ...] = ()
@@ -211,6 +235,10 @@ class Hub:
             await self.pairing.load(Grants(self.database))
         except StoreError as error:  # then nobody comes in
             self._problem("pairing", f"Which devices may come in is not known: {error.message}.", error.hint)
+        try:
+            await self.switching.load()
+        except StoreError as error:
+            self._problem("assistant-choice", f"Who answers on which device is not known: {error.message}", error.hint)
         await self.services.open(self.database, data_dir)
         api = HubApi(
             config=self.config,
@@ -228,7 +256,8 @@ class Hub:
             admits=self.admits,
         )
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
-        assistants = Assistants(self.config.voice, self.config.assistants, self.config.devices)
+        if self.config.memory.enabled:
+            self.engines.add(Household(Facts(self.database)), CORE)
         self.parts = TurnParts(
             texts=self.texts,
             engines=self.engines,
@@ -239,11 +268,11 @@ class Hub:
                 self.engines,
                 self._scope,
                 self.services.eyes,
-                assistants,
+                self.assistants,
             ),
             speaker=self.speaker,
             voice=self.config.voice,
-            assistants=assistants,
+            assistants=self.assistants,
             judge=self.intents.completeness,
             remember=self._remember,
             ready=self.ready,
@@ -264,6 +293,7 @@ class Hub:
         self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
         self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
         self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self._acquaintance.forget(event.device_id)))
+        self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self.assistants.forget(event.device_id)))
         enter(self.plugins.stop)
         enter(self.messenger.close)
         self.announcements = Announcements(self.database, keep_days=self.config.history.keep_days)
@@ -458,6 +488,7 @@ class Hub:
         try:
             await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker())
             await self._learning.learn()
+            self._check_assistants()
         except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
             log.exception("the start is not complete")
             self._problem("start", f"The start is not complete: {type(error).__name__}: {error}.", "See the log.")
@@ -477,6 +508,16 @@ class Hub:
             self._problem(f"integration-{entry.domain}", f"{entry.name or entry.domain}: {entry.reason}", entry.hint)
         else:
             self.problems.pop(f"integration-{event.domain}", None)
+        if self._ready.is_set():
+            self._check_assistants()
+
+    def _check_assistants(self) -> None:
+        """Show which engines are missing that the owner has written for an assistant."""
+        lacking = self.assistants.lacking(self.engines.all())
+        for code in [code for code in self.problems if code.startswith("lacking-") and code not in lacking]:
+            del self.problems[code]
+        for code, (message, hint) in lacking.items():
+            self._problem(code, message, hint)
 
     def _names_changed(self, _: NamesChanged) -> None:
         if self._ready.is_set():  # the warm-up learns at its end

@@ -19,7 +19,7 @@ from xiaozhi_hub.dialog.intents import Intents, Pending
 from xiaozhi_hub.dialog.look import Eyes
 from xiaozhi_hub.dialog.sentences import sentences
 from xiaozhi_hub.engines.registry import EngineRegistry
-from xiaozhi_hub.errors import MissingSlot, ToolError
+from xiaozhi_hub.errors import MissingSlot, NotForMe, ToolError
 from xiaozhi_hub.tools.base import ToolResult
 from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry
 
@@ -76,7 +76,7 @@ class Responder:
         if result is not None:
             if result.emotion != "neutral":
                 yield Emotion(result.emotion)
-            async with aclosing(self._said(result.text, turn.language)) as pieces:
+            async with aclosing(self._said(result.text, result.language or turn.language)) as pieces:
                 async for piece in pieces:
                     yield piece
             return
@@ -108,6 +108,8 @@ class Responder:
             result = await self._call(intent.tool, arguments, turn, watcher, confirmed=confirmed)
             conversation.over = bool(result.data.get(ENDS))
             return result
+        except NotForMe:
+            return None
         except MissingSlot as question:
             arguments = {**intent.arguments, **question.arguments}
             conversation.pending = Pending(intent.tool, arguments, question.slot)
@@ -129,7 +131,7 @@ class Responder:
 
         async def work() -> ToolResult | ToolError:
             call, answer = await self.tools.attempt(name, arguments, turn, confirmed=confirmed, by_model=by_model)
-            if not isinstance(answer, MissingSlot):
+            if not isinstance(answer, (MissingSlot, NotForMe)):
                 watcher.tool_called(call)
             return answer
 

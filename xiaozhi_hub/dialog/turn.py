@@ -369,7 +369,7 @@ class Turn:
                 if isinstance(piece, Emotion):
                     await self._face(piece.name)
                     continue
-                who = self._assistant
+                who = self._parts.assistants.of(self.info.device_id, self.info.area)  # it may just have been changed
                 request = SpeechRequest(piece.text, piece.language, who.voice, who.speed, who.volume)
                 yield piece, self._parts.speaker.render(self._parts.voices(piece.language, who), request)
 
