@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import statistics
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientSession
 from house import CHINESE, ENGLISH
 
+from xiaozhi_hub.cli import main
+from xiaozhi_hub.cli.memory import PAGE
 from xiaozhi_hub.core.config import MemoryConfig, VoiceConfig
 from xiaozhi_hub.core.flow import Completeness, Sentence, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
@@ -413,12 +417,16 @@ async def test_everything_is_forgotten_only_after_a_yes(hub: Hub) -> None:
     assert await ask("what do you remember") == "You have not asked me to remember anything yet."
 
 
-@pytest.mark.parametrize(
-    "said", ["where is the north pole", "who is the king of Spain", "月亮在哪里", "when is easter"]
-)
-async def test_a_question_of_which_nothing_is_known_is_left_to_others(hub: Hub, said: str) -> None:
-    record = await hub.ask(said, "en", KITCHEN)
-    assert record.outcome == "not_understood" and record.tool_calls == ()
+async def test_a_question_of_which_nothing_is_known_is_left_to_others(hub: Hub) -> None:
+    for said in (
+        "where is the north pole",
+        "who is the king of Spain",
+        "月亮在哪里",
+        "when is easter",
+        "forget me not",
+    ):
+        record = await hub.ask(said, "en", KITCHEN)
+        assert record.outcome == "not_understood" and record.tool_calls == (), said
 
 
 async def test_questions_about_the_house_stay_with_the_house(hub: Hub) -> None:
@@ -581,6 +589,85 @@ async def test_a_model_may_note_and_recall_and_not_forget(tmp_path: Path) -> Non
             record = await hub.ask(attack, "en", KITCHEN)
             assert [(call.name, call.error) for call in record.tool_calls] == [(tool, "tool-unknown")]
         assert await engine.listed() == [fact]
+
+
+# -- from programs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(hub: Hub, tmp_path: Path) -> Callable[..., Awaitable[int]]:
+    async def run(*arguments: str) -> int:
+        return await asyncio.to_thread(main, ["memory", "-c", str(tmp_path), "--port", str(hub.port), *arguments])
+
+    return run
+
+
+async def test_the_owner_lists_exports_and_deletes(
+    hub: Hub, tmp_path: Path, command: Callable[..., Awaitable[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await command() == 0
+    assert "Nothing is remembered yet." in capsys.readouterr().out
+    kept = await hub.ask("remember that the spare key is under the flower pot", "en", KITCHEN)
+    gone = await hub.ask("记住周五倒垃圾", "zh-Hans", OFFICE)
+    async with asyncio.timeout(5):
+        while len(await hub.history.turns()) < 2:
+            await asyncio.sleep(0.01)
+    await hub.history.forget_device(OFFICE)
+    assert await command("list") == 0
+    shown = capsys.readouterr().out
+    assert "    2  周五倒垃圾" in shown and f"{OFFICE}: the turn is gone" in shown
+    assert f"{KITCHEN}: “remember that the spare key is under the flower pot”" in shown
+    assert await command("list", "flower") == 0
+    shown = capsys.readouterr().out
+    assert "spare key" in shown and "垃圾" not in shown and "(1 of 2)" in shown
+    assert await command("export", str(tmp_path / "facts.jsonl")) == 0
+    assert "2 facts in" in capsys.readouterr().out
+    newest, oldest = (json.loads(line) for line in (tmp_path / "facts.jsonl").read_text("utf-8").splitlines())
+    assert newest["turn"] == {"id": gone.id, "heard": None} and newest["language"] == "zh-Hans"
+    assert oldest["turn"] == {"id": kept.id, "heard": "remember that the spare key is under the flower pot"}
+    assert (oldest["text"], oldest["device"], oldest["noted_by"], oldest["person"]) == (
+        "the spare key is under the flower pot", KITCHEN, "person", "")  # fmt: skip
+    assert abs(oldest["noted_at"] - time.time()) < 60
+    assert await command("forget", newest["id"]) == 0
+    assert "Deleted 1 fact." in capsys.readouterr().out
+    assert await command("forget", newest["id"]) == 1
+    assert await command("forget", "--everything") == 0
+    assert await command("export") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "Deleted 1 fact."
+
+
+async def test_long_memories_are_exported_page_by_page(
+    hub: Hub, command: Callable[..., Awaitable[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = hub.memories.engine
+    assert engine is not None
+    for number in range(PAGE + 5):
+        await engine.note(Fact(f"fact {number}", noted_at=float(number)))
+    assert await command("export") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["text"] for line in lines] == [f"fact {number}" for number in range(PAGE + 4, -1, -1)]
+
+
+async def test_wrong_requests_are_refused_and_delete_nothing(hub: Hub) -> None:
+    engine = hub.memories.engine
+    assert engine is not None
+    await engine.note(Fact("Anna likes tea"))
+    for (method, path, body), status, code in (
+        (("GET", "/api/memory?limit=0", None), 400, "FIELD_INVALID"),
+        (("GET", "/api/memory?limit=many", None), 400, "FIELD_INVALID"),
+        (("GET", f"/api/memory?about={'x' * 501}", None), 400, "FIELD_INVALID"),
+        (("POST", "/api/memory/forget", {}), 400, "FIELD_MISSING"),
+        (("POST", "/api/memory/forget", {"ids": ["1"], "everything": True}), 400, "FIELD_MISSING"),
+        (("POST", "/api/memory/forget", {"ids": "1"}), 400, "FIELD_INVALID"),
+        (("POST", "/api/memory/forget", {"ids": [1]}), 400, "FIELD_INVALID"),
+        (("POST", "/api/memory/forget", {"everything": "yes"}), 400, "FIELD_INVALID"),
+    ):
+        async with ClientSession() as http, http.request(method, f"{hub.local_url}{path}", json=body) as reply:
+            assert (reply.status, (await reply.json())["error_code"]) == (status, code), path
+    assert await engine.count() == 1
+
+
+# -- what is listened for -----------------------------------------------------------------------------------------
 
 
 def test_a_free_text_may_go_on(sentences: Any) -> None:

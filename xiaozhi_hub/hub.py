@@ -88,11 +88,13 @@ from xiaozhi_hub.tools.registry import ToolRegistry
 from xiaozhi_hub.web.announcements import AnnouncementsApi
 from xiaozhi_hub.web.api import Api, ApiParts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
+from xiaozhi_hub.web.assistants import AssistantsApi
 from xiaozhi_hub.web.client_link import ClientParts
 from xiaozhi_hub.web.clients import ClientRules, Clients
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
+from xiaozhi_hub.web.memory import MemoryApi
 from xiaozhi_hub.web.ota import clock, framing
 from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.sharing import Sharing
@@ -387,6 +389,8 @@ class Hub:
                     *desk.routes(),
                     *DevicesApi(self._management).routes(),
                     *AnnouncementsApi(self._open_messenger).routes(),
+                    *AssistantsApi(self.assistants, self.switching, self._management).routes(),
+                    *MemoryApi(self._open_memories, lambda ids: Facts(self.database).words_behind(ids)).routes(),
                     *Health(health, __version__).routes(),
                     *self.services.routes(),
                 ),
@@ -638,6 +642,10 @@ class Hub:
     async def _management(self) -> DeviceManagement:
         await self._built.wait()
         return self.device_management
+
+    async def _open_memories(self) -> Memories:
+        await self._built.wait()
+        return self.memories
 
     async def _open_messenger(self) -> Messenger:
         await self._built.wait()
