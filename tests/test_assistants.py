@@ -191,6 +191,18 @@ async def test_the_choice_survives_a_restart_and_a_vanished_assistant_does_not_m
         assert hub.assistants.of(OFFICE, "Office").id == "quiz_master"
 
 
+async def test_the_history_says_which_assistant_was_asked(hub: Hub) -> None:
+    for said in ("what time is it", "be the storyteller", "what time is it"):
+        await hub.ask(said, "en", KITCHEN)
+    async with asyncio.timeout(5):
+        while len(turns := await hub.history.turns()) < 3:
+            await asyncio.sleep(0.01)
+    assert [turn.assistant for turn in turns] == ["storyteller", "default", "default"]
+    chats = await hub.history.chat_history(KITCHEN)
+    assert [session.agent_id for session in chats.sessions] == ["storyteller", "default", "default"]
+    assert {message.agent_id for message in chats.sessions[0].messages} == {"storyteller"}
+
+
 async def test_a_device_that_is_forgotten_takes_its_choice_with_it(hub: Hub) -> None:
     await hub.ask("be the storyteller", "en", KITCHEN)
     assert dict(hub.assistants.chosen) == {KITCHEN: "storyteller"}
@@ -258,6 +270,7 @@ async def test_engines_that_are_not_there_are_shown(tmp_path: Path) -> None:
         assistants:
           storyteller: {llm: [echos, none], tts: echo}
           chef: {asr: [ears]}
+        memory: {engine: [elephant]}
         integrations: {silero_vad: false, phrases: false, espeak: false, echo: }
     """
     async with running_hub(tmp_path, config) as hub:
@@ -265,6 +278,7 @@ async def test_engines_that_are_not_there_are_shown(tmp_path: Path) -> None:
         assert told == {
             "lacking-storyteller-llm": "The assistant storyteller is to use llm: echos, which is not here. Did you mean echo?",
             "lacking-chef-asr": "The assistant chef is to use asr: ears, which is not here. There are: echo.",
+            "lacking-memory": "The memory is to be elephant, which is not here. There are: household.",
         }
         assert (await hub.ask("what time is it", "en", KITCHEN)).outcome == "answered", "others do the work"
 

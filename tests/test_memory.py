@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import statistics
 import time
@@ -11,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from aiohttp import ClientSession
 from house import CHINESE, ENGLISH
@@ -18,8 +20,9 @@ from house import CHINESE, ENGLISH
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.memory import PAGE
 from xiaozhi_hub.core.config import MemoryConfig, VoiceConfig
-from xiaozhi_hub.core.flow import Completeness, Sentence, ToolCall, TurnInfo
+from xiaozhi_hub.core.flow import Completeness, PcmChunk, Sentence, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
+from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.confidential import is_confidential
 from xiaozhi_hub.dialog.memories import Memories
@@ -30,10 +33,11 @@ from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import HubError, StoreError, ToolError
 from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.fact_words import all_of, any_of, indexed
 from xiaozhi_hub.store.memory import FactRow, Facts
-from xiaozhi_hub.testing import FakeDevice, running_hub
+from xiaozhi_hub.testing import FakeDevice, Utterance, running_hub
 from xiaozhi_hub.tools.registry import ToolRegistry
 
 KITCHEN, OFFICE, NURSERY = (f"02:00:00:00:00:0{number}" for number in (1, 2, 3))
@@ -76,6 +80,12 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 def device(hub: Hub, device_id: str = KITCHEN) -> FakeDevice:
     return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=device_id, listens=False)
+
+
+def tones(text: str) -> Utterance:
+    import_integration(builtin("integrations") / "echo")
+    sound: PcmChunk = importlib.import_module("xiaozhi_hub_integrations.echo.tones").write_text(text)
+    return Utterance.of(PcmChunk(np.concatenate([np.zeros(4800, np.int16), sound.samples]), 16000))
 
 
 async def told(facts: Facts, *texts: str, at: float = 1000.0) -> list[FactRow]:
@@ -443,8 +453,8 @@ async def test_questions_about_the_house_stay_with_the_house(hub: Hub) -> None:
 
 async def test_a_device_is_answered_from_memory_after_a_restart(tmp_path: Path) -> None:
     async with running_hub(tmp_path, CONFIG) as hub, device(hub) as kitchen:
-        answer = await kitchen.ask_text("remember that the key is here")
-        assert answer.said == "I will remember that."
+        answer = await kitchen.ask(tones("remember that the key is here"))  # by voice, with an open recogniser
+        assert (answer.heard, answer.said) == ("remember that the key is here", "I will remember that.")
     async with running_hub(tmp_path, CONFIG) as hub, device(hub) as kitchen:
         answer = await kitchen.ask_text("where is the key")
         assert answer.said == "Today you told me: the key is here."

@@ -34,6 +34,15 @@ class Memories:
         engines = self.engines.memories(self.config.engine) if self.config.enabled else ()
         return engines[0] if engines else None
 
+    def lacking(self) -> dict[str, tuple[str, str]]:
+        """The engines that the owner has written and that are not there: message and hint, by a code."""
+        known = [engine.info.id for engine in self.engines.memories()]
+        missing = [id for id in self.config.engine if id not in known] if self.config.enabled else []
+        if not missing:
+            return {}
+        message = f"The memory is to be {', '.join(missing)}, which is not here."
+        return {"lacking-memory": (message, f"There are: {', '.join(known)}.")}
+
     def of(self, turn: TurnInfo) -> Memory | None:
         """What remembers for the assistant of this turn; None when it may not."""
         return self.engine if self.assistants.of(turn.device_id, turn.area).memory else None

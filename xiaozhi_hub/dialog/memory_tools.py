@@ -168,7 +168,7 @@ class MemoryTools:
             count = await memory.forget([fact.id for fact in facts])
         except HubError as error:
             raise self._failed(turn, error) from error
-        self._mentioned.pop(turn.device_id, None)
+        self._mentioned.pop(_where(turn), None)
         if len(facts) == 1:
             return ToolResult(self._text("forgot", turn, said=self._end(facts[0])), {"forgotten": count})
         return ToolResult(self._text("forgot_some", turn, count=count), {"forgotten": count})
@@ -191,13 +191,13 @@ class MemoryTools:
         return ToolError(self._text("failed", turn), code=error.code)
 
     def _mention(self, turn: TurnInfo, facts: Sequence[Fact]) -> None:
-        self._mentioned.pop(turn.device_id, None)
-        self._mentioned[turn.device_id] = _Mentioned(tuple(facts), self._now())
+        self._mentioned.pop(_where(turn), None)
+        self._mentioned[_where(turn)] = _Mentioned(tuple(facts), self._now())
         while len(self._mentioned) > _MOST_DEVICES:
             del self._mentioned[next(iter(self._mentioned))]
 
     def _mentioned_on(self, turn: TurnInfo) -> tuple[Fact, ...]:
-        last = self._mentioned.get(turn.device_id)
+        last = self._mentioned.get(_where(turn))
         return last.facts if last is not None and self._now() - last.at <= MENTION_SECONDS else ()
 
     def _said(self, facts: Sequence[Fact], turn: TurnInfo) -> str:
@@ -231,6 +231,11 @@ def _ago(days: int) -> tuple[str, int]:
 
 def _joined(sentences: Sequence[str], turn: TurnInfo) -> str:
     return ("" if turn.language.startswith("zh") else " ").join(sentences)
+
+
+def _where(turn: TurnInfo) -> str:
+    """What "that" belongs to: the device, or where there is none the conversation."""
+    return turn.device_id or turn.session_id
 
 
 def _chosen(facts: tuple[Fact, ...], which: str) -> tuple[Fact, ...]:

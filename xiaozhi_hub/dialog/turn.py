@@ -223,6 +223,7 @@ class Turn:
             tool_calls=tuple(self._calls),
             audio_in=tuple(self._hearing.packets) if self._hearing is not None and self._hearing.speaking else (),
             audio_out=tuple(self._mouth.packets),
+            assistant=self._assistant.id,
         )
 
     def _stamp(self, name: str, at: float | None = None) -> None:
