@@ -10,6 +10,7 @@ HubError                     code, message, hint, permanent
 ├── StageError               a turn: ``stage`` says which part of it
 ├── ToolError                told to the model and to the person
 │   ├── UnknownTool          no tool has that name
+│   ├── NotForMe             the tool was asked by mistake
 │   └── MissingSlot          the person has to be asked for one more thing
 ├── StoreError               the database or its disk
 └── ProtocolError            the other side broke the rules of the protocol
@@ -136,6 +137,12 @@ class UnknownTool(ToolError):
     """No tool has that name."""
 
     code = "tool-unknown"
+
+
+class NotForMe(ToolError):
+    """A sentence led to a tool that turns out to know nothing of the matter: whoever comes next in the turn answers instead."""
+
+    code = "tool-not-for-me"
 
 
 class MissingSlot(ToolError):

@@ -14,8 +14,10 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from xiaozhi_hub import __version__
 from xiaozhi_hub.audio import ogg
@@ -46,16 +48,21 @@ from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.dialog.ask import ask
+from xiaozhi_hub.dialog.assistant_tools import assistant_tools
 from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.commands import conversation_tools
-from xiaozhi_hub.dialog.intents import Intents
+from xiaozhi_hub.dialog.intents import SENTENCES, Intents
 from xiaozhi_hub.dialog.learning import Learning
 from xiaozhi_hub.dialog.prewarm import Prewarm
+from xiaozhi_hub.dialog.memories import Memories
+from xiaozhi_hub.dialog.memory_tools import memory_tools
 from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
+from xiaozhi_hub.dialog.switching import Switching
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
 from xiaozhi_hub.display.lettering import Lettering
 from xiaozhi_hub.engines.brains import Brains
+from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -77,16 +84,19 @@ from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.grants import Grants
 from xiaozhi_hub.store.history import History
+from xiaozhi_hub.store.memory import Facts
 from xiaozhi_hub.store.schedule import Schedule
 from xiaozhi_hub.tools.registry import ToolRegistry
 from xiaozhi_hub.web.announcements import AnnouncementsApi
 from xiaozhi_hub.web.api import Api, ApiParts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
+from xiaozhi_hub.web.assistants import AssistantsApi
 from xiaozhi_hub.web.client_link import ClientParts
 from xiaozhi_hub.web.clients import ClientRules, Clients
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
+from xiaozhi_hub.web.memory import MemoryApi
 from xiaozhi_hub.web.ota import clock, framing
 from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.sharing import Sharing
@@ -123,6 +133,7 @@ class Hub:
         self.config = config
         self._patience = patience
         self.started_at = time.time()
+        self.problems: dict[str, Problem] = {}
         self.bus = Bus()
         self.texts = Texts()
         self.engines = EngineRegistry()
@@ -139,7 +150,10 @@ class Hub:
         ):
             self.tools.add(tool, CORE)
         self.tools.add_for_turns(self.device_tools.for_turn, CORE)
-        self.intents = Intents(self.texts, self.entities, self.tools)
+        self.assistants = Assistants(config.voice, config.assistants, config.devices)
+        self.switching = Switching(self.assistants, lambda: self.known_devices, self._problem, self._solved)
+        self.intents = Intents(self.texts, self.entities, self.tools, self.assistants.spoken_names())
+        self.memories = Memories(self.engines, config.memory, self.assistants)
         self.speaker = Speaker()
         self.lettering = Lettering(config.display)
         self.transports = Transports()
@@ -154,9 +168,21 @@ class Hub:
         self.messenger = Messenger(self.texts, self.transports, audience, lambda: self.devices, time.time)
         for tool in announce_tools(self.messenger, self.texts, Phrasing(self.texts, self.entities)):
             self.tools.add(tool, CORE)
-        for language in LANGUAGES:
-            self.intents.add_sentences(CORE, PACKAGE / "devices" / "sentences" / f"{language}.yaml")
-        self.problems: dict[str, Problem] = {}
+        sentences = [PACKAGE / "devices" / "sentences"]
+        if config.assistants:
+            for tool in assistant_tools(
+                self.assistants, self.texts, self.switching.switch, lambda id: self.devices.profile(id).language
+            ):
+                self.tools.add(tool, CORE)
+            sentences.append(SENTENCES / "assistants")
+        if config.memory.enabled:
+            zone = ZoneInfo(config.hub.time_zone) if config.hub.time_zone else None
+            for tool in memory_tools(self.memories, self.texts, time.time, lambda at: datetime.fromtimestamp(at, zone)):
+                self.tools.add(tool, CORE)
+            sentences.append(SENTENCES / "memory")
+        for folder in sentences:
+            for language in LANGUAGES:
+                self.intents.add_sentences(CORE, folder / f"{language}.yaml")
         self._built = asyncio.Event()
         self._ready = asyncio.Event()
         self._ports: tuple[int, ...] = ()
@@ -215,6 +241,10 @@ class Hub:
             await self.pairing.load(Grants(self.database))
         except StoreError as error:  # then nobody comes in
             self._problem("pairing", f"Which devices may come in is not known: {error.message}.", error.hint)
+        try:
+            await self.switching.load()
+        except StoreError as error:
+            self._problem("assistant-choice", f"Who answers on which device is not known: {error.message}", error.hint)
         await self.services.open(self.database, data_dir)
         api = HubApi(
             config=self.config,
@@ -235,7 +265,8 @@ class Hub:
             brains=self.brains,
         )
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
-        assistants = Assistants(self.config.voice, self.config.assistants, self.config.devices)
+        if self.config.memory.enabled:
+            self.engines.add(Household(Facts(self.database)), CORE)
         self.parts = TurnParts(
             texts=self.texts,
             engines=self.engines,
@@ -246,12 +277,12 @@ class Hub:
                 self.engines,
                 self._scope,
                 self.services.eyes,
-                assistants,
+                self.assistants,
                 brains=self.brains,
             ),
             speaker=self.speaker,
             voice=self.config.voice,
-            assistants=assistants,
+            assistants=self.assistants,
             judge=self.intents.completeness,
             remember=self._remember,
             ready=self.ready,
@@ -274,6 +305,7 @@ class Hub:
         self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
         self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
         self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self._acquaintance.forget(event.device_id)))
+        self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self.assistants.forget(event.device_id)))
         enter(self.plugins.stop)
         enter(self.messenger.close)
         self.announcements = Announcements(self.database, keep_days=self.config.history.keep_days)
@@ -368,6 +400,8 @@ class Hub:
                     *desk.routes(),
                     *DevicesApi(self._management).routes(),
                     *AnnouncementsApi(self._open_messenger).routes(),
+                    *AssistantsApi(self.assistants, self.switching, self._management).routes(),
+                    *MemoryApi(self._open_memories, lambda ids: Facts(self.database).words_behind(ids)).routes(),
                     *Health(health, __version__).routes(),
                     *self.services.routes(),
                 ),
@@ -469,6 +503,7 @@ class Hub:
         try:
             await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker(data_dir))
             await self._learning.learn()
+            self._check_assistants()
         except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
             log.exception("the start is not complete")
             self._problem("start", f"The start is not complete: {type(error).__name__}: {error}.", "See the log.")
@@ -493,6 +528,16 @@ class Hub:
             self.problems.pop(f"integration-{event.domain}", None)
             if self._ready.is_set():
                 self.prewarm.again()
+        if self._ready.is_set():
+            self._check_assistants()
+
+    def _check_assistants(self) -> None:
+        """Show which engines are missing that the owner has written for an assistant."""
+        lacking = self.assistants.lacking(self.engines.all()) | self.memories.lacking()
+        for code in [code for code in self.problems if code.startswith("lacking-") and code not in lacking]:
+            del self.problems[code]
+        for code, (message, hint) in lacking.items():
+            self._problem(code, message, hint)
 
     def _languages(self) -> set[str]:
         """Those that people speak with this hub."""
@@ -618,6 +663,10 @@ class Hub:
     async def _management(self) -> DeviceManagement:
         await self._built.wait()
         return self.device_management
+
+    async def _open_memories(self) -> Memories:
+        await self._built.wait()
+        return self.memories
 
     async def _open_messenger(self) -> Messenger:
         await self._built.wait()

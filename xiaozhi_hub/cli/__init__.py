@@ -16,6 +16,8 @@ COMMANDS = {
     "check-config": "say whether the configuration is right, and what is wrong with it",
     "device": "be a device: ask the hub something and hear its answer",
     "devices": "list the devices, approve new ones, shut out others",
+    "assistants": "show who answers on which device, and change it",
+    "memory": "show, export or delete what the hub was asked to remember",
     "say": "say something on devices, now or at their next wake-up, and see who has heard it",
     "turns": "list what was asked and answered, or look closely at one turn",
     "doctor": "look at the hub as a device does, and say what is wrong and what to do",

@@ -123,6 +123,7 @@ def facts(record: TurnRecord) -> dict[str, Any]:
         "started_at": record.started_at,
         "channel": record.channel.value,
         "mode": record.mode,
+        "assistant": record.assistant,
         "language": record.language,
         "heard": record.heard,
         "said": record.said,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,6 +21,8 @@ from xiaozhi_hub.core.yaml_files import Document, KeyPath, Reader, is_there, pla
 from xiaozhi_hub.errors import ConfigError, ConfigErrors, Place
 
 MAIN_FILE = "configuration.yaml"
+USUAL_ASSISTANT = "default"
+"""The key of the assistant of those who have chosen none; there without being written."""
 OVERRIDE_FILE = "data/.config.yaml"
 """Merged over the main file. Other servers of the family keep the owner's settings there, so theirs may be copied."""
 
@@ -167,6 +170,15 @@ class HistoryConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """What people ask the hub to remember."""
+
+    enabled: bool = True
+    engine: tuple[str, ...] = ()
+    """By id, the preferred one first; none means the first available."""
+
+
+@dataclass(frozen=True, slots=True)
 class LogConfig:
     """What is written down about the hub's own work."""
 
@@ -206,6 +218,7 @@ class Config:
     """Written as ``devices: pairing:``: ``open``, ``approve``, or None for a first day that is open."""
     display: DisplayConfig = DisplayConfig()
     history: HistoryConfig = HistoryConfig()
+    memory: MemoryConfig = MemoryConfig()
     log: LogConfig = LogConfig()
     limits: LimitsConfig = LimitsConfig()
     integrations: Mapping[str, Mapping[str, Any] | bool | None] = field(default_factory=dict)
@@ -254,8 +267,40 @@ def load_config(folder: Path, environment: Mapping[str, str] | None = None) -> C
     values, wrong = check(CONFIGURATION, document.value, document.place)
     errors = [*reader.errors, *wrong]
     if errors:
-        raise ConfigErrors(sorted(errors, key=lambda error: (error.place.file, error.place.line or 0)))
-    return _build(folder, values, document)
+        raise ConfigErrors(_in_order(errors))
+    config = _build(folder, values, document)
+    if wrong := _wrong_assistants(config):
+        raise ConfigErrors(_in_order(wrong))
+    return config
+
+
+def _in_order(errors: list[ConfigError]) -> list[ConfigError]:
+    return sorted(errors, key=lambda error: (error.place.file, error.place.line or 0))
+
+
+def _wrong_assistants(config: Config) -> list[ConfigError]:
+    """Devices whose assistant does not exist, and assistants that nobody could tell apart."""
+    errors: list[ConfigError] = []
+    known = (*config.assistants, *(() if USUAL_ASSISTANT in config.assistants else (USUAL_ASSISTANT,)))
+    for device_id, device in config.devices.items():
+        if device.assistant is not None and device.assistant not in known:
+            near = get_close_matches(device.assistant, known, 1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+            place = config.place(("devices", device_id, "assistant"))
+            errors.append(ConfigError(f'there is no assistant "{device.assistant}".', place, hint=hint))
+    called: dict[str, str] = {}
+    rooms: dict[str, str] = {}
+    for key, assistant in config.assistants.items():
+        for what, names, taken in (
+            ("name", [assistant.name] if assistant.name else [], called),
+            ("rooms", assistant.rooms, rooms),
+        ):
+            for name in names:
+                other = taken.setdefault(name.casefold(), key)
+                if other != key:
+                    place = config.place(("assistants", key, what))
+                    errors.append(ConfigError(f'"{name}" is taken.', place, hint=f"The assistant {other} has it."))
+    return errors
 
 
 def _display(folder: Path, values: Mapping[str, Any]) -> DisplayConfig:
@@ -292,6 +337,7 @@ def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Confi
         pairing=pairing,
         display=_display(folder, values.get("display", {})),
         history=HistoryConfig(**values.get("history", {})),
+        memory=MemoryConfig(**values.get("memory", {})),
         log=LogConfig(**log),
         limits=LimitsConfig(**values.get("limits", {})),
         integrations=MappingProxyType(dict(values.get("integrations", {}))),

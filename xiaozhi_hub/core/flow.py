@@ -190,3 +190,5 @@ class TurnRecord:
     """The device's packets as they came; 16 kHz."""
     audio_out: tuple[Packet, ...] = ()
     """The packets that were sent; 24 kHz."""
+    assistant: str = "default"
+    """The id of the assistant that was asked."""

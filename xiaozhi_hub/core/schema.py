@@ -411,6 +411,7 @@ CONFIGURATION = vol.Schema(
             "history": group(
                 {"enabled": switch, "audio": switch, "photos": switch, "keep_days": whole("a number of days", 1, 36500)}
             ),
+            "memory": group({"enabled": switch, "engine": engine_ids}),
             "log": group({"level": log_level, "folder": folder, "json": switch}),
             "limits": group(
                 {

@@ -161,6 +161,10 @@ class DeviceManagement:
         """Let nobody in without approval."""
         self._pairing.close_door()
 
+    async def find(self, device: str) -> ManagedDevice:
+        """The device with this id or name."""
+        return await self._find(device)
+
     async def _find(self, text: str) -> ManagedDevice:
         wanted = text.strip().lower()
         devices = (await self.overview()).devices

@@ -87,7 +87,7 @@ class DeviceRegistry:
         session = Session(
             link,
             self._parts,
-            self.profile(device_id),
+            lambda: self.profile(device_id),
             conversation,
             toolset,
             idle_seconds=self._config.conversation.idle_s,

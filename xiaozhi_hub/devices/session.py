@@ -73,7 +73,7 @@ class Session:
         self,
         link: Link,
         parts: TurnParts,
-        profile: DeviceProfile,
+        profile: Callable[[], DeviceProfile],
         conversation: Conversation,
         toolset: DeviceToolset,
         *,
@@ -188,12 +188,13 @@ class Session:
     # -- turns ----------------------------------------------------------------------------------------------------
 
     def _info(self, channel: Channel, language: str | None = None) -> TurnInfo:
+        profile = self._profile()  # asked for each turn: another assistant may speak another language
         return TurnInfo(
             id=new_id(),
             session_id=self.link.session_id,
             device_id=self.device_id,
-            language=language or self._profile.language,
-            area=self._profile.area,
+            language=language or profile.language,
+            area=profile.area,
             channel=channel,
         )
 

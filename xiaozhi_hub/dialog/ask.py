@@ -29,6 +29,7 @@ class _Calls:
 async def ask(parts: TurnParts, info: TurnInfo, text: str) -> AsyncGenerator[str | TurnRecord, None]:
     """Yield the sentences of the answer and, last, the record of the turn, which is remembered as any other."""
     began, started_at = asyncio.get_running_loop().time(), time.time()
+    assistant = parts.assistants.of(info.device_id, info.area)
     said: list[str] = []
     stamps: dict[str, float] = {}
     calls, outcome, emotion, error = _Calls(), Outcome.ANSWERED, "neutral", ""
@@ -70,6 +71,7 @@ async def ask(parts: TurnParts, info: TurnInfo, text: str) -> AsyncGenerator[str
         error=error,
         stamps=stamps,
         tool_calls=tuple(calls.calls),
+        assistant=assistant.id,
     )
     parts.remember(record)
     yield record

@@ -241,7 +241,9 @@ class Grammar:
             said_in_vain = sum(share for word in idle for _, share in node.words.get(word, ())) if over else 0.0
             more += place.share * max(0.0, 1 - node.end - said_in_vain)
         for (tree, _), place in front.inside.items():
-            if tree.mass:
+            if tree is ANYTHING.tree:
+                more += place.share  # nobody knows where a free text ends
+            elif tree.mass:
                 in_vain = sum(tree.next[word].mass for word in idle if word in tree.next) if over else 0.0
                 more += place.share * max(0.0, tree.mass - tree.end - in_vain) / tree.mass
         if over:

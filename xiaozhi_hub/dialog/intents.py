@@ -74,6 +74,8 @@ class Intents:
     texts: Texts
     entities: EntityRegistry
     tools: ToolRegistry
+    assistants: tuple[tuple[str, str], ...] = ()
+    """What people may call each assistant, and its id."""
     problems: tuple[ConfigError, ...] = ()
     """Sentence files that cannot be used."""
     _files: list[tuple[str, Path]] = field(init=False)
@@ -172,7 +174,7 @@ class Intents:
             wanted = _Wanted(tuple(self._files), self.entities.version, tuple(tool.name for tool in tools), with_books)
             if wanted == self._built:
                 return
-            house = {language: house_in(language, self.entities) for language in LANGUAGES}
+            house = {language: house_in(language, self.entities, self.assistants) for language in LANGUAGES}
             parameters = {tool.name: tuple(tool.parameters.get("properties", ())) for tool in tools}
 
             def work() -> None:

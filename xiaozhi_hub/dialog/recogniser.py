@@ -31,6 +31,7 @@ OFTEN_WEIGHT, OWN_WEIGHT, FIRST_WEIGHT, OFFICIAL_WEIGHT, ANSWER_WEIGHT = 4.0, 1.
 first, the official data (phrasings that our own do not know), bare answers ("in the kitchen")."""
 _AROUND_CHINESE = re.compile(r"(?<=[\u3400-\u9fff])\s+|\s+(?=[\u3400-\u9fff])")
 _ROUND_TIME = re.compile(r"\b(\d{1,2}):0(\d)\b")
+_AROUND_TEXT = " .,;:!?。，；：！？、"
 KEPT = 500
 """Texts whose meaning is kept at hand: at home the same things are said day after day, and a guess in the silence after a
 sentence is mostly what is found at its end."""
@@ -64,6 +65,7 @@ class Recogniser:
         self._lists: dict[str, SlotList] = {
             "name": _text_list("name", house.names),
             "area": _text_list("area", ((said, area, None) for said, area in house.areas)),
+            "assistant": _text_list("assistant", ((said, id, None) for said, id in house.assistants)),
         }
         self._skip_words = [word for file in files for word in file.skip_words]
         self._no_spaces = language.startswith("zh")
@@ -138,14 +140,19 @@ class Recogniser:
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _match(self, text: str, templates: Templates) -> RecognizeResult | None:
-        return recognize_best(
-            _AROUND_CHINESE.sub("", text) if self._no_spaces else _ROUND_TIME.sub(_said_time, text),
+        text = _AROUND_CHINESE.sub("", text) if self._no_spaces else _ROUND_TIME.sub(_said_time, text)
+        found = recognize_best(
+            text,
             templates,
             slot_lists=self._lists,
             skip_words=self._skip_words,
             intent_context=_HERE,
             best_slot_name="name",
         )
+        for entity in found.entities_list if found is not None else ():
+            if entity.is_wildcard:
+                entity.text = _as_written(entity, text)
+        return found
 
     def _arguments(self, result: RecognizeResult, rule: OfficialRule | None = None) -> dict[str, Any]:
         slots = rule.slots if rule is not None else {}
@@ -182,14 +189,20 @@ def _official_data(language: str) -> Mapping[str, Any]:
 
 
 def _sources_of(file: SentenceFile, skip_words: list[str]) -> tuple[GrammarSource, ...]:
-    often = {name: intent for name, intent in file.templates.intents.items() if name in file.often}
-    others = {name: intent for name, intent in file.templates.intents.items() if name not in file.often}
+    intents = file.templates.intents
+    unheard = {name: intent for name, intent in intents.items() if name in file.unheard}
+    often = {name: intent for name, intent in intents.items() if name in file.often and name not in unheard}
+    others = {name: intent for name, intent in intents.items() if name not in often and name not in unheard}
     parts = [
         (replace(file.templates, intents=often), OFTEN_WEIGHT, Heard.ALWAYS),
         (replace(file.templates, intents=others), OWN_WEIGHT, Heard.ALWAYS),
         (file.first, FIRST_WEIGHT, Heard.ALWAYS),
+        (replace(file.templates, intents=unheard), OWN_WEIGHT, Heard.NEVER),
     ]
-    parts += [(_without_free_text(answers), ANSWER_WEIGHT, Heard.ANSWERING) for answers in file.answers.values()]
+    parts += [
+        (_without_free_text(answers), ANSWER_WEIGHT, Heard.NEVER if slot in file.unheard else Heard.ANSWERING)
+        for slot, answers in file.answers.items()
+    ]
     return tuple(
         GrammarSource(replace(part, skip_words=skip_words), weight * len(part.intents), heard=heard)
         for part, weight, heard in parts
@@ -238,7 +251,18 @@ def _plain(entity: MatchEntity) -> Any:
     """hassil gives 50.0 for "50 percent", and a free text with whatever was around it."""
     if isinstance(entity.value, float) and entity.value.is_integer():
         return int(entity.value)
-    return entity.text_clean if entity.is_wildcard else entity.value
+    return entity.text.strip(_AROUND_TEXT) if entity.is_wildcard else entity.value
+
+
+def _as_written(entity: MatchEntity, text: str) -> str:
+    """hassil takes the commas out of a free text; take it from where it stood, if the words there are the same."""
+    start, end = getattr(entity, "text_span", None) or (0, 0)  # older versions do not say where
+    written = text[start:end]
+    return written if _bare(written) == _bare(entity.text) else entity.text_clean
+
+
+def _bare(text: str) -> str:
+    return "".join(char for char in text if char.isalnum())
 
 
 __all__ = ["Found", "Recogniser"]

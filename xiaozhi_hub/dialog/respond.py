@@ -20,7 +20,7 @@ from xiaozhi_hub.dialog.look import Eyes
 from xiaozhi_hub.dialog.sentences import sentences
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.registry import EngineRegistry
-from xiaozhi_hub.errors import MissingSlot, ToolError
+from xiaozhi_hub.errors import MissingSlot, NotForMe, ToolError
 from xiaozhi_hub.tools.base import ToolResult
 from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry
 
@@ -85,7 +85,7 @@ class Responder:
         if result is not None:
             if result.emotion != "neutral":
                 yield Emotion(result.emotion)
-            async with aclosing(self._said(result.text, turn)) as pieces:
+            async with aclosing(self._said(result.text, turn, result.language)) as pieces:
                 async for piece in pieces:
                     yield piece
             return
@@ -118,6 +118,8 @@ class Responder:
             result = await self._call(intent.tool, arguments, turn, watcher, confirmed=confirmed)
             conversation.over = bool(result.data.get(ENDS))
             return result
+        except NotForMe:
+            return None
         except MissingSlot as question:
             arguments = {**intent.arguments, **question.arguments}
             conversation.pending = Pending(intent.tool, arguments, question.slot)
@@ -139,7 +141,7 @@ class Responder:
 
         async def work() -> ToolResult | ToolError:
             call, answer = await self.tools.attempt(name, arguments, turn, confirmed=confirmed, by_model=by_model)
-            if not isinstance(answer, MissingSlot):
+            if not isinstance(answer, (MissingSlot, NotForMe)):
                 watcher.tool_called(call)
             return answer
 
@@ -153,11 +155,11 @@ class Responder:
         voices = self.engines.ttss(self.assistants.of(turn.device_id, turn.area).tts, turn.language)
         return bool(turn.device_id and voices) and not voices[0].info.streams_output
 
-    async def _said(self, text: str, turn: TurnInfo) -> AsyncGenerator[Sentence | Emotion, None]:
+    async def _said(self, text: str, turn: TurnInfo, language: str = "") -> AsyncGenerator[Sentence | Emotion, None]:
         async def whole() -> AsyncGenerator[TextDelta, None]:
             yield TextDelta(text)
 
-        cut = sentences(whole(), turn.language, clause_first=self._voice_is_late(turn))
+        cut = sentences(whole(), language or turn.language, clause_first=self._voice_is_late(turn))
         async with aclosing(cut) as pieces:
             async for piece in pieces:
                 yield piece

@@ -14,8 +14,9 @@ more keys of ours:
       area: [{sentences: ["[in] [the] {area}"]}]
     first: [Stop]                 # intents that go before everything else
     often: [StartTimer]           # intents that people use more than the others: recognisers expect them
+    unheard: [Forget, which]      # intents and answers that closed recognisers do not listen for: they are written, or heard by others
 
-The lists ``name`` and ``area`` exist everywhere; the values of ``name`` bring ``domain`` and ``device_class`` as
+The lists ``name``, ``area`` and ``assistant`` exist everywhere; the values of ``name`` bring ``domain`` and ``device_class`` as
 context.
 """
 
@@ -37,9 +38,9 @@ from hassil.parser import ParseError
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.errors import ConfigError, Place
 
-SHARED_LISTS = ("name", "area")
+SHARED_LISTS = ("name", "area", "assistant")
 _HASSIL_KEYS = ("language", "settings", "intents", "lists", "expansion_rules", "skip_words")
-_KEYS = (*_HASSIL_KEYS, "tools", "official", "answers", "first", "often")
+_KEYS = (*_HASSIL_KEYS, "tools", "official", "answers", "first", "often", "unheard")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one where PyYAML was built with it
 
 
@@ -79,6 +80,8 @@ class SentenceFile:
     """Templates by the slot they answer; the one intent in them is called like the slot."""
     often: frozenset[str]
     """Intents that people use more than the others."""
+    unheard: frozenset[str]
+    """Intents, and slots of `answers`, that recognisers which know only the hub's sentences do not listen for."""
     skip_words: tuple[str, ...]
 
 
@@ -110,11 +113,18 @@ def _read(path: Path, data: dict[str, Any], digest: str) -> SentenceFile:
     tools: dict[str, str] = data.get("tools") or {}
     first_names = set(data.get("first") or ())
     often = frozenset(data.get("often") or ())
+    unheard = frozenset(data.get("unheard") or ())
     for name in intents:
         if name not in tools:
             hint = f"Add {name}: <tool> below tools."
             raise ConfigError(f"the intent {name} calls no tool", Place(str(path), key=f"intents → {name}"), hint=hint)
-    for key, names in (("first", first_names), ("often", often), ("tools", set(tools))):
+    answered = set(data.get("answers") or ())
+    for key, names in (
+        ("first", first_names),
+        ("often", often),
+        ("unheard", unheard - answered),
+        ("tools", set(tools)),
+    ):
         if unknown := sorted(names - set(intents)):
             raise ConfigError(f"there is no intent {unknown[0]}", Place(str(path), key=key))
     base = {
@@ -143,6 +153,7 @@ def _read(path: Path, data: dict[str, Any], digest: str) -> SentenceFile:
         official=official,
         answers=answers,
         often=often,
+        unheard=unheard,
         skip_words=tuple(base["skip_words"]),
     )
 

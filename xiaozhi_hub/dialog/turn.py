@@ -227,6 +227,7 @@ class Turn:
             tool_calls=tuple(self._calls),
             audio_in=tuple(self._hearing.packets) if self._hearing is not None and self._hearing.speaking else (),
             audio_out=tuple(self._mouth.packets),
+            assistant=self._assistant.id,
         )
 
     def _stamp(self, name: str, at: float | None = None) -> None:
@@ -376,7 +377,7 @@ class Turn:
                 if isinstance(piece, Emotion):
                     await self._face(piece.name)
                     continue
-                who = self._assistant
+                who = self._parts.assistants.of(self.info.device_id, self.info.area)  # it may just have been changed
                 request = SpeechRequest(piece.text, piece.language, who.voice, who.speed, who.volume)
                 others = partial(self._parts.voices, assistant=who)
                 voices = others(piece.language)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xiaozhi_hub.engines.base import Asr, Engine, EngineInfo, Llm, Role, Tts, Vad, Vision
+from xiaozhi_hub.engines.base import Asr, Engine, EngineInfo, Llm, Memory, Role, Tts, Vad, Vision
 from xiaozhi_hub.errors import StageError
 
 
@@ -68,6 +68,9 @@ class EngineRegistry:
 
     def visions(self, names: Sequence[str] = ()) -> tuple[Vision, ...]:
         return tuple(engine for engine in self.chain(Role.VISION, names) if isinstance(engine, Vision))
+
+    def memories(self, names: Sequence[str] = ()) -> tuple[Memory, ...]:
+        return tuple(engine for engine in self.chain(Role.MEMORY, names) if isinstance(engine, Memory))
 
 
 def no_engine(role: Role, language: str | None = None) -> StageError:

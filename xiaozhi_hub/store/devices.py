@@ -109,6 +109,19 @@ class Devices:
 
         return await self._db.write(note)
 
+    async def choose_assistant(self, id: str, assistant: str, at: float) -> None:
+        """Remember which assistant people have chosen on a device; ``default`` for none."""
+        query = (
+            "INSERT INTO device (id, agent_id, first_seen_at, last_seen_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET agent_id = excluded.agent_id"
+        )
+        await self._db.write(lambda db: db.execute(query, (id, assistant, at, at)).rowcount)
+
+    async def chosen_assistants(self) -> dict[str, str]:
+        """Return what `choose_assistant` was told, by device, without those that have none."""
+        query = "SELECT id, agent_id FROM device WHERE agent_id NOT IN ('', 'default')"
+        return await self._db.read(lambda db: dict(db.execute(query).fetchall()))
+
 
 def _get(db: sqlite_utils.Database, id: str) -> Device | None:
     rows = list(db.query(f"SELECT {_COLUMNS} FROM device WHERE id = ?", (id,)))

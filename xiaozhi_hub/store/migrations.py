@@ -274,6 +274,28 @@ def m004_announcements(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m005_memory(db: sqlite_utils.Database) -> None:
+    """What people have asked the hub to remember, and its words for the search."""
+    db.executescript(
+        """
+        CREATE TABLE fact (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            text TEXT NOT NULL,
+            person TEXT NOT NULL,
+            language TEXT NOT NULL,
+            turn_id TEXT NOT NULL,
+            device_id TEXT NOT NULL,
+            noted_by TEXT NOT NULL,
+            noted_at REAL NOT NULL
+        ) STRICT;
+        CREATE INDEX fact_text ON fact (text COLLATE NOCASE, person);
+
+        CREATE VIRTUAL TABLE fact_words USING fts5 (words, tokenize = 'porter unicode61 remove_diacritics 2');
+        """
+    )
+
+
 def known() -> frozenset[str]:
     """The names of all steps."""
     empty = sqlite_utils.Database(memory=True, execute_plugins=False)

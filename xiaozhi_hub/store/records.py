@@ -54,7 +54,8 @@ def messages_of(record: TurnRecord, audio_in: str | None, audio_out: str | None)
     answered_at = max(asked_at, record.started_at + record.stamps.get("reply", 0.0) / 1000)
 
     def message(kind: ChatType, content: str, at: float, audio: str | None = None) -> Message:
-        return Message(record.id, record.session_id, record.device_id, kind, content, at, audio)
+        who = (record.id, record.session_id, record.device_id)
+        return Message(*who, kind, content, at, audio, agent_id=record.assistant)
 
     told: list[Message] = []
     if record.heard or audio_in:
@@ -82,8 +83,9 @@ def put_turn(
             (record.device_id, record.started_at, record.started_at),
         )
     db.execute(
-        "INSERT INTO session (id, device_id, started_at, ended_at) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-        (record.session_id, record.device_id, record.started_at, record.started_at),
+        "INSERT INTO session (id, device_id, agent_id, started_at, ended_at) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO NOTHING",
+        (record.session_id, record.device_id, record.assistant, record.started_at, record.started_at),
     )
     db.execute("DELETE FROM turn WHERE id = ?", (record.id,))
     for recording in (audio_in, audio_out):
@@ -95,12 +97,14 @@ def put_turn(
     heard_in = audio_in.id if audio_in else None
     heard_out = audio_out.id if audio_out else None
     db.execute(
-        "INSERT INTO turn (id, session_id, device_id, started_at, channel, mode, language, heard, said, outcome, emotion,"
-        " confidence, error, stamps, audio_in, audio_out) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO turn (id, session_id, device_id, agent_id, started_at, channel, mode, language, heard, said, outcome,"
+        " emotion, confidence, error, stamps, audio_in, audio_out)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
             record.session_id,
             record.device_id,
+            record.assistant,
             record.started_at,
             str(record.channel),
             record.mode,
@@ -124,10 +128,10 @@ def put_turn(
         ],
     )
     db.conn.executemany(
-        "INSERT INTO message (turn_id, session_id, device_id, chat_type, content, audio_id, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO message (turn_id, session_id, device_id, agent_id, chat_type, content, audio_id, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         [
-            (m.turn_id, m.session_id, m.device_id, int(m.chat_type), m.content, m.audio_id, m.created_at)
+            (m.turn_id, m.session_id, m.device_id, m.agent_id, int(m.chat_type), m.content, m.audio_id, m.created_at)
             for m in messages_of(record, heard_in, heard_out)
         ],
     )
@@ -187,6 +191,7 @@ def read_turns(db: sqlite_utils.Database, where: str, parameters: Sequence[Any])
             error=row["error"],
             stamps=json.loads(row["stamps"]),
             tool_calls=tuple(calls.get(row["id"], ())),
+            assistant=row["agent_id"],
         )
         for row in rows
     ]

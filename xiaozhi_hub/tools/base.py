@@ -31,6 +31,8 @@ class ToolResult:
     data: Mapping[str, Any] = field(default_factory=dict)
     """For programs: JSON values only."""
     emotion: str = "neutral"
+    language: str = ""
+    """Of the text; empty: that of the turn."""
 
 
 @dataclass(frozen=True, slots=True)
