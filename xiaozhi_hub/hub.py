@@ -62,7 +62,7 @@ from xiaozhi_hub.errors import HubError, StoreError
 from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.plugins.api import HubApi
-from xiaozhi_hub.plugins.entries import EntryState
+from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.link import Link
@@ -85,6 +85,7 @@ from xiaozhi_hub.web.clients import ClientRules, Clients
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
+from xiaozhi_hub.web.integrations_api import IntegrationsApi
 from xiaozhi_hub.web.ota import clock, framing
 from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.sharing import Sharing
@@ -101,6 +102,8 @@ CORE = "core"
 SELF_TEST = "self-test"
 """The device id under which the hub talks with itself; nothing of it is remembered."""
 RETENTION_SECONDS = 6 * 3600.0
+RELOAD_SECONDS = 10.0
+"""A large model may take longer to load: whoever asked for it learns that it is starting."""
 REMEMBER_SECONDS = 1.0
 """For turns to end, and for what is then still to be written, when the hub stops."""
 
@@ -358,6 +361,7 @@ class Hub:
                     *DevicesApi(self._management).routes(),
                     *AnnouncementsApi(self._open_messenger).routes(),
                     *Health(health, __version__).routes(),
+                    *IntegrationsApi(self.reload_integration).routes(),
                     *self.services.routes(),
                 ),
             )
@@ -464,6 +468,23 @@ class Hub:
         finally:
             self._ready.set()
         log.info("ready after %.1f s", time.monotonic() - began)
+
+    async def reload_integration(self, domain: str) -> Entry | None:
+        """Have an integration look again at its packages, models and files; return its entry as it is after a few seconds.
+
+        None when there is no such integration, or it is not set up.
+        """
+        await self.ready()
+        entry = next((entry for entry in self.plugins.entries if entry.domain == domain), None)
+        if entry is None:
+            return None
+
+        async def reload() -> None:
+            await self.plugins.reload(domain)
+            self._learning.soon()  # a recogniser that is new here has learned nothing yet
+
+        await asyncio.wait([self._scope.start(reload(), name=f"reload-{domain}")], timeout=RELOAD_SECONDS)
+        return entry
 
     async def _warm_speaker(self) -> None:
         try:
