@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import sys
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 from model_mirror import GGUF, PATH, Deed, Mirror, mirror, sha256
 
 from xiaozhi_hub.cli import main
+from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.testing import running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,3 +198,38 @@ async def test_a_hub_that_runs_looks_at_its_models_at_once(house: House, tmp_pat
         assert entry.state == "ready"
         told = await house.command("--port", str(hub.port), "remove", "tiny")
         assert "failed: There is no model for llama_cpp yet." in told.out
+
+
+async def test_an_unknown_integration_is_told_and_nobody_else_may_ask(house: House) -> None:
+    quiet = "integrations: {clock: false, demo: false, espeak: false, phrases: false, silero_vad: false}\n"
+    async with running_hub(house.folder, quiet) as hub, ClientSession() as http:
+        async with http.post(f"{hub.local_url}/api/integrations/nobody/reload", json={}) as answer:
+            assert answer.status == 404 and "no integration nobody" in (await answer.json())["error"]
+        stranger = {"Origin": "http://elsewhere.example"}
+        async with http.post(f"{hub.local_url}/api/integrations/clock/reload", json={}, headers=stranger) as answer:
+            assert answer.status == 403
+
+
+def test_a_terminal_sees_how_far_it_is_and_how_long_it_takes() -> None:
+    screen, clock = io.StringIO(), iter([0.0, 0.0, 1.0, 2.0, 2.05, 4.0])
+    bar = TerminalProgress(screen, count=lambda amount: f"{amount} B", now=lambda: next(clock), terminal=True)
+    bar.begin("model.bin", 400)
+    bar.advance(100)
+    bar.advance(200)
+    bar.advance(210)  # too soon after the last one to be drawn
+    bar.advance(400)
+    bar.end()
+    drawn = [line.rstrip() for line in screen.getvalue().split("\r") if line.strip()]
+    assert drawn[1] == "  model.bin  [######------------------]   25 %  of 400 B  100 B/s  3 s"
+    assert "50 %" in drawn[2] and "100 %" in drawn[3] and len(drawn) == 4
+    assert screen.getvalue().endswith("\r"), "the line is cleared for what comes next"
+
+
+def test_where_nobody_looks_only_what_happened_is_written() -> None:
+    screen = io.StringIO()
+    bar = TerminalProgress(screen, count=str)
+    bar.begin("model.bin", 400)
+    bar.advance(200)
+    bar.note("the connection broke; trying again in 1 s")
+    bar.end()
+    assert screen.getvalue() == "  the connection broke; trying again in 1 s\n"

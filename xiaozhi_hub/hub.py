@@ -69,6 +69,7 @@ from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
 from xiaozhi_hub.services import DeviceServices, Surroundings
+from xiaozhi_hub.stepping import Stepping
 from xiaozhi_hub.store.announcements import Announcements
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
@@ -174,6 +175,7 @@ class Hub:
         self.known_devices: Devices
         self.announcements: Announcements
         self.plugins: PluginManager
+        self.stepping: Stepping
         self.devices: DeviceRegistry
         self.parts: TurnParts
 
@@ -215,10 +217,13 @@ class Hub:
         except StoreError as error:  # then nobody comes in
             self._problem("pairing", f"Which devices may come in is not known: {error.message}.", error.hint)
         await self.services.open(self.database, data_dir)
+        models = ModelShelf(data_dir / "models")
+        self.stepping = Stepping(self.config, models, self._reload, self._scope, self._problem, self._solved)
+        self.engines.asked = self.stepping.asked
         api = HubApi(
             config=self.config,
             data_dir=data_dir,
-            models=ModelShelf(data_dir / "models"),
+            models=models,
             texts=self.texts,
             bus=self.bus,
             entities=self.entities,
@@ -264,6 +269,7 @@ class Hub:
         enter(self.lettering.close)
         self._stack.callback(self.bus.watch(NamesChanged, self._names_changed))
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
+        self._stack.callback(self.bus.watch(TurnFinished, self.stepping.turn_finished))
         self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
         self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
         self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self._acquaintance.forget(event.device_id)))
@@ -275,6 +281,7 @@ class Hub:
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._scope.start(self._warm_up(), name="warm-up")
         self._scope.start(self._retention(), name="retention")
+        self._scope.start(self.stepping.watch(), name="stepping")
         self._built.set()
 
     async def _listen(self) -> None:
@@ -460,7 +467,7 @@ class Hub:
     async def _warm_up(self) -> None:
         began = time.monotonic()
         try:
-            await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker())
+            await asyncio.gather(self._start_plugins(), self.intents.warm(), self._warm_speaker())
             await self._learning.learn()
         except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
             log.exception("the start is not complete")
@@ -479,12 +486,18 @@ class Hub:
         if entry is None:
             return None
 
-        async def reload() -> None:
+        await self.stepping.choose()
+        await asyncio.wait([self._scope.start(self._reload(domain), name=f"reload-{domain}")], timeout=RELOAD_SECONDS)
+        return entry
+
+    async def _reload(self, domain: str) -> None:
+        if any(entry.domain == domain for entry in self.plugins.entries):
             await self.plugins.reload(domain)
             self._learning.soon()  # a recogniser that is new here has learned nothing yet
 
-        await asyncio.wait([self._scope.start(reload(), name=f"reload-{domain}")], timeout=RELOAD_SECONDS)
-        return entry
+    async def _start_plugins(self) -> None:
+        await self.stepping.choose()
+        await self.plugins.start()
 
     async def _warm_speaker(self) -> None:
         try:

@@ -7,7 +7,7 @@ import logging
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +15,15 @@ from pathlib import Path
 from xiaozhi_hub.cli.self_test import synthesise
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
-from xiaozhi_hub.engines.base import Asr, AsrRequest, ChatRequest, Engine, Llm, Message, SpeechRequest, Tts
+from xiaozhi_hub.engines.base import Asr, AsrRequest, ChatRequest, Llm, Message, SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.models.catalogue import RUNNERS
 from xiaozhi_hub.models.fit import SENTENCE_TOKENS
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
+from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.plugins.loader import find_integrations
+from xiaozhi_hub.stepping import STAGES
 
 COMMAND = "turn on the light in the kitchen please"
 PERSONA = "You are a helpful assistant in a home. Answer in one short sentence."
@@ -56,38 +58,54 @@ async def _time(
             except TimeoutError:
                 print(f"The models did not load within {READY_SECONDS:.0f} s.", file=sys.stderr)
                 return timed
-            for entry in hub.plugins.entries:
-                if entry.domain in installed and entry.state != "ready":
-                    print(f"{entry.domain} was not run: {entry.reason} {entry.hint}".rstrip(), file=sys.stderr)
             voices = hub.engines.ttss((VOICE,))
             spoken = await synthesise(voices[0], COMMAND) if voices else None
-            models = [model for known in installed.values() for model in known]
-            for engine in (*hub.engines.asrs(), *hub.engines.llms(), *hub.engines.ttss()):
-                model = model_of(engine, models)
-                if model is None or (isinstance(engine, Asr) and spoken is None):
-                    continue
-                try:
-                    async with asyncio.timeout(RUN_SECONDS):
-                        timed[model.name] = await _run(engine, spoken)
-                except (HubError, TimeoutError) as error:
-                    print(
-                        f"{model.name} was not timed: {error or f'no end within {RUN_SECONDS:.0f} s'}", file=sys.stderr
-                    )
+            for domain, models in installed.items():
+                for model in models:
+                    try:
+                        async with asyncio.timeout(RUN_SECONDS):
+                            seconds = await _time_one(hub, domain, model, spoken)
+                    except (HubError, TimeoutError) as error:
+                        print(
+                            f"{model.name} was not run: {error or f'no end within {RUN_SECONDS:.0f} s'}",
+                            file=sys.stderr,
+                        )
+                    else:
+                        if seconds is not None:
+                            timed[model.name] = seconds
     return timed
 
 
-def model_of(engine: Engine, models: list[InstalledModel]) -> InstalledModel | None:
-    """The model that *engine* says it runs."""
-    told = f"{engine.info.id} {engine.info.detail}"
-    named = [model for model in models if model.name in told]
-    return max(named, key=lambda model: len(model.name), default=None)
+async def _time_one(hub: Hub, domain: str, model: InstalledModel, spoken: PcmChunk | None) -> float | None:
+    """Have *domain* load *model*, and time it. None where there is no such stage to time."""
+    if domain in STAGES:
+        await hub.stepping.use(domain, model.name)
+    entry = next((entry for entry in hub.plugins.entries if entry.domain == domain), None)
+    if entry is None:
+        return None
+    if entry.state is not EntryState.READY:
+        raise HubError(entry.reason, hint=entry.hint)
+    asr, llm, tts = hub.engines.asrs((domain,)), hub.engines.llms((domain,)), hub.engines.ttss((domain,))
+    if asr and spoken is not None:
+        return await _quickest(lambda: _hear(asr[0], spoken))
+    if llm:
+        return await _quickest(lambda: _think(llm[0]))
+    if tts:
+        return await _quickest(lambda: _speak(tts[0], model.name))
+    return None
 
 
 def _quiet(config: Config, data: Path, domains: set[str]) -> Config:
     """The configuration of a hub that does nothing but run these integrations."""
     found, _ = find_integrations(config.config_dir / "integrations")
-    written = config.integrations
     wanted = domains | {VOICE}
+    # Which of its models an engine runs is said below, one after the other.
+    written = {
+        domain: {key: value for key, value in options.items() if key != "model"}
+        if isinstance(options, Mapping)
+        else options
+        for domain, options in config.integrations.items()
+    }
     return replace(
         config,
         hub=replace(config.hub, data_dir=data),
@@ -96,16 +114,6 @@ def _quiet(config: Config, data: Path, domains: set[str]) -> Config:
         history=replace(config.history, enabled=False),
         integrations={domain: written.get(domain) if domain in wanted else False for domain in {*found, *written}},
     )
-
-
-async def _run(engine: Engine, spoken: PcmChunk | None) -> float:
-    if isinstance(engine, Asr):
-        assert spoken is not None
-        return await _quickest(lambda: _hear(engine, spoken))
-    if isinstance(engine, Llm):
-        return await _quickest(lambda: _think(engine))
-    assert isinstance(engine, Tts)
-    return await _quickest(lambda: _speak(engine))
 
 
 async def _quickest(once: Callable[[], Awaitable[float]]) -> float:
@@ -138,14 +146,13 @@ async def _think(engine: Llm) -> float:
     return time.perf_counter() - began
 
 
-async def _speak(engine: Tts) -> float:
-    language = (engine.info.languages or ("en",))[0]
-    text = "现在是三点。" if language.startswith("zh") else "It is three o'clock."
+async def _speak(engine: Tts, voice: str) -> float:
+    language, text = ("zh-Hans", "现在是三点。") if voice.startswith("zh") else ("en", "It is three o'clock.")
     began = time.perf_counter()
-    async with aclosing(engine.speak(SpeechRequest(text, language))) as sound:
+    async with aclosing(engine.speak(SpeechRequest(text, language, voice))) as sound:
         async for _ in sound:
             break
     return time.perf_counter() - began
 
 
-__all__ = ["model_of", "time_installed"]
+__all__ = ["time_installed"]

@@ -23,11 +23,14 @@ def recommend(config: Config, shelf: ModelShelf, known: Catalogue, *, as_json: b
     """Print what would be what on this board; the models to take are marked with an arrow."""
     from xiaozhi_hub.cli.model_runs import time_installed
     from xiaozhi_hub.core.i18n import LANGUAGES
-    from xiaozhi_hub.models.board import measure
+    from xiaozhi_hub.models.board import keep, measure
+    from xiaozhi_hub.models.catalogue import RUNNERS
     from xiaozhi_hub.models.fit import fits
 
     board = measure()
     timed = time_installed(config, shelf) if run else {}
+    if any(shelf.installed(engine) for engine in RUNNERS):
+        keep(shelf.folder, board, timed)  # the hub chooses by it at its next start
     judged = fits(board, known.models, tuple(LANGUAGES), timed)
     if as_json:
         print(json.dumps(_facts(board, judged), ensure_ascii=False, indent=1))

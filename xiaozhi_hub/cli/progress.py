@@ -37,7 +37,7 @@ class TerminalProgress:
     def begin(self, what: str, total: int | None, done: int = 0) -> None:
         self._what, self._total, self._first = what, total, done
         self._began = self._now()
-        self._drawn = 0.0
+        self._drawn = float("-inf")
         self.advance(done)
 
     def advance(self, done: int) -> None:

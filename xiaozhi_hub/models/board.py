@@ -7,16 +7,20 @@ own numpy is not asked to change its ways.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xiaozhi_hub.errors import HubError
 
+log = logging.getLogger(__name__)
+
+FILE = "board.json"
 SIDE = 256
 """Of the matrices: what a layer of a small model works on, and in the cache of every core that is meant."""
 PRODUCT_SECONDS = 0.25
@@ -73,6 +77,36 @@ def memory_mib(meminfo: Path = Path("/proc/meminfo")) -> tuple[int, int]:
     return found["MemTotal"], found["MemAvailable"]
 
 
+def keep(folder: Path, board: Board, timed: Mapping[str, float]) -> None:
+    """Remember in *folder*, with the models, what was measured; where that cannot be written it is measured again some day."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"board": asdict(board), "timed": dict(timed)}, indent=1)
+        (folder / FILE).write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        log.info("%s cannot be written: %s", folder / FILE, error.strerror)
+
+
+def kept(folder: Path) -> tuple[Board, Mapping[str, float]]:
+    """This machine, and what was timed on it, as it was measured before; measured now if it never was, or is another machine.
+
+    Blocks, for about a second the first time; `HubError` as `measure`.
+    """
+    board: Board | None
+    try:
+        facts = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        board = Board(**facts["board"])
+        timed = {str(name): float(seconds) for name, seconds in facts["timed"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        board, timed = None, dict[str, float]()
+    total, _ = memory_mib()
+    if board is not None and board.cores == (os.cpu_count() or 1) and abs(board.memory_mib - total) <= total // 50:
+        return board, timed
+    fresh = measure()
+    keep(folder, fresh, {})
+    return fresh, {}
+
+
 @dataclass(frozen=True, slots=True)
 class _Figures:
     gflops: float
@@ -104,4 +138,4 @@ def _figures(now: Callable[[], float] = time.perf_counter) -> _Figures:
 if __name__ == "__main__":
     print(json.dumps(asdict(_figures())))
 
-__all__ = ["Board", "measure", "memory_mib"]
+__all__ = ["FILE", "Board", "keep", "kept", "measure", "memory_mib"]

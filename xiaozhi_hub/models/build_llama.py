@@ -22,6 +22,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -150,7 +151,8 @@ def _build(pip: list[str], folder: Path, log: Path, out: IO[str]) -> None:
                     tail = [*tail[1 - TAIL_LINES :], line.rstrip()]
                     bar.see(line)
             except BaseException:  # also when the person presses Ctrl-C: compilers must not go on alone
-                os.killpg(work.pid, signal.SIGTERM)
+                with suppress(ProcessLookupError):
+                    os.killpg(work.pid, signal.SIGTERM)
                 raise
             finally:
                 bar.close()
