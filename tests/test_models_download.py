@@ -14,9 +14,9 @@ import yaml
 from aiohttp import web
 from model_mirror import GGUF, PATH, Deed, Mirror, a_model, mirror
 
-from xiaozhi_hub.core.config import ModelsConfig
+from xiaozhi_hub.core.config import ModelsConfig, load_config
 from xiaozhi_hub.core.secret import Secret
-from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.errors import ConfigErrors, HubError
 from xiaozhi_hub.models.catalogue import CatalogueModel, ModelFile, Source
 from xiaozhi_hub.models.checks import digests_of
 from xiaozhi_hub.models.download import download
@@ -371,6 +371,34 @@ def test_models_of_a_release_come_from_the_address_for_releases_if_there_is_one(
     with pytest.raises(HubError, match="not set") as caught:
         address_of(ModelsConfig(), model, model.files[0])
     assert "releases:" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("mirror: models.example", "Did you mean https://models.example?"),
+        ("mirror: ftp://models.example", "an address such as https://models.example"),
+        ("mirror: 'https://me:hunter2@models.example'", "without user and password"),
+        ("mirror: 'https://models.example/{repo}/{path}'", "{repository}, {revision} and {path}"),
+        ("mirror: 'https://models.example/{repository}'", "{path} among them"),
+        ("proxy: 192.168.1.2:3128", "the address of a proxy"),
+        ("miror: https://models.example", "mirror"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_told(tmp_path: Path, written: str, told: str) -> None:
+    (tmp_path / "configuration.yaml").write_text(f"models:\n  {written}\n")
+    with pytest.raises(ConfigErrors) as caught:
+        load_config(tmp_path)
+    assert told in str(caught.value) and "configuration.yaml:2" in str(caught.value)
+
+
+def test_the_settings_are_read(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text(
+        "models: {mirror: 'https://models.example/', proxy: 'http://me:hunter2@192.168.1.2:3128'}\n"
+    )
+    settings = load_config(tmp_path).models
+    assert settings.mirror == "https://models.example"
+    assert settings.proxy.reveal().startswith("http://me:") and "hunter2" not in repr(settings)
 
 
 def test_digests_are_those_of_the_bytes(tmp_path: Path) -> None:

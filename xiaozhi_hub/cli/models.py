@@ -208,7 +208,11 @@ def _download(config: Config, shelf: ModelShelf, known: Catalogue, args: argpars
             print(f"  No checksum is known of: {', '.join(unchecked)}")
     _agree([model for model in missing if model.ask], yes=args.yes)
     for model in missing:
-        installed = asyncio.run(download(model, shelf, config.models, _progress()))
+        try:
+            installed = asyncio.run(download(model, shelf, config.models, _progress()))
+        except KeyboardInterrupt:
+            print("Stopped. What has come so far is kept: the same command goes on from there.", file=sys.stderr)
+            raise
         print(f"{model.name} is in {installed.folder}")
     for model in wanted:
         _offer_runner(model.engine)

@@ -32,10 +32,13 @@ def recommend(config: Config, shelf: ModelShelf, known: Catalogue, *, as_json: b
     if any(shelf.installed(engine) for engine in RUNNERS):
         keep(shelf.folder, board, timed)  # the hub chooses by it at its next start
     judged = fits(board, known.models, tuple(LANGUAGES), timed)
+    own = {name: seconds for name, seconds in timed.items() if known.get(name) is None}
     if as_json:
-        print(json.dumps(_facts(board, judged), ensure_ascii=False, indent=1))
+        print(json.dumps({**_facts(board, judged), "own": own}, ensure_ascii=False, indent=1))
         return 0
     _print(board, judged, shelf)
+    for name, seconds in own.items():
+        print(f"Your own {name} ran here: {seconds:.2f} s")
     return 0
 
 
