@@ -28,6 +28,7 @@ RANK = {
     "web": 7,
     "discovery": 7,
     "diagnostics": 7,
+    "stepping": 7,
     "overview": 8,
     "services": 8,
     "hub": 8,

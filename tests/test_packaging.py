@@ -132,7 +132,17 @@ def test_the_wheel_says_what_it_is_and_needs(wheel: Path) -> None:
         licences = {Path(name).name for name in archive.namelist() if ".dist-info/" in name}
     assert "Requires-Python: >=3.11" in facts
     assert {"LICENSE", "NOTICE"} <= licences
-    assert set(re.findall(r"Provides-Extra: (\w+)", facts)) == {"voice", "wyoming", "fast", "dev"}
+    assert set(re.findall(r"Provides-Extra: (\w+)", facts)) == {
+        "voice",
+        "asr",
+        "tts",
+        "wake",
+        "llm",
+        "all",
+        "wyoming",
+        "fast",
+        "dev",
+    }
 
 
 def test_the_installed_hub_works_far_from_any_checkout(installed: Path, tmp_path: Path) -> None:

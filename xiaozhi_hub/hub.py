@@ -53,9 +53,9 @@ from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.commands import conversation_tools
 from xiaozhi_hub.dialog.intents import SENTENCES, Intents
 from xiaozhi_hub.dialog.learning import Learning
-from xiaozhi_hub.dialog.prewarm import Prewarm
 from xiaozhi_hub.dialog.memories import Memories
 from xiaozhi_hub.dialog.memory_tools import memory_tools
+from xiaozhi_hub.dialog.prewarm import Prewarm
 from xiaozhi_hub.dialog.respond import Responder
 from xiaozhi_hub.dialog.speak import Speaker
 from xiaozhi_hub.dialog.switching import Switching
@@ -71,13 +71,14 @@ from xiaozhi_hub.errors import HubError, StoreError
 from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.plugins.api import HubApi
-from xiaozhi_hub.plugins.entries import EntryState
+from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
 from xiaozhi_hub.services import DeviceServices, Surroundings
+from xiaozhi_hub.stepping import Stepping
 from xiaozhi_hub.store.announcements import Announcements
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.database import Database
@@ -96,6 +97,7 @@ from xiaozhi_hub.web.clients import ClientRules, Clients
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
+from xiaozhi_hub.web.integrations_api import IntegrationsApi
 from xiaozhi_hub.web.memory import MemoryApi
 from xiaozhi_hub.web.ota import clock, framing
 from xiaozhi_hub.web.pairing import PairingDesk
@@ -113,6 +115,8 @@ CORE = "core"
 SELF_TEST = "self-test"
 """The device id under which the hub talks with itself; nothing of it is remembered."""
 RETENTION_SECONDS = 6 * 3600.0
+RELOAD_SECONDS = 10.0
+"""A large model may take longer to load: whoever asked for it learns that it is starting."""
 REMEMBER_SECONDS = 1.0
 """For turns to end, and for what is then still to be written, when the hub stops."""
 
@@ -200,6 +204,7 @@ class Hub:
         self.known_devices: Devices
         self.announcements: Announcements
         self.plugins: PluginManager
+        self.stepping: Stepping
         self.devices: DeviceRegistry
         self.parts: TurnParts
         self.prewarm: Prewarm
@@ -246,10 +251,13 @@ class Hub:
         except StoreError as error:
             self._problem("assistant-choice", f"Who answers on which device is not known: {error.message}", error.hint)
         await self.services.open(self.database, data_dir)
+        models = ModelShelf(data_dir / "models")
+        self.stepping = Stepping(self.config, models, self._reload, self._scope, self._problem, self._solved)
+        self.engines.asked = self.stepping.asked
         api = HubApi(
             config=self.config,
             data_dir=data_dir,
-            models=ModelShelf(data_dir / "models"),
+            models=models,
             texts=self.texts,
             bus=self.bus,
             entities=self.entities,
@@ -302,6 +310,7 @@ class Hub:
         enter(self.lettering.close)
         self._stack.callback(self.bus.watch(NamesChanged, self._names_changed))
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
+        self._stack.callback(self.bus.watch(TurnFinished, self.stepping.turn_finished))
         self._stack.callback(self.bus.watch(DeviceRevoked, self._device_revoked))
         self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
         self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self._acquaintance.forget(event.device_id)))
@@ -315,6 +324,7 @@ class Hub:
         self._scope.start(self._warm_up(data_dir), name="warm-up")
         self._scope.start(self._retention(), name="retention")
         self._scope.start(self.prewarm.run(), name="prewarm")
+        self._scope.start(self.stepping.watch(), name="stepping")
         self._built.set()
 
     async def _listen(self) -> None:
@@ -403,6 +413,7 @@ class Hub:
                     *AssistantsApi(self.assistants, self.switching, self._management).routes(),
                     *MemoryApi(self._open_memories, lambda ids: Facts(self.database).words_behind(ids)).routes(),
                     *Health(health, __version__).routes(),
+                    *IntegrationsApi(self.reload_integration).routes(),
                     *self.services.routes(),
                 ),
             )
@@ -501,7 +512,7 @@ class Hub:
     async def _warm_up(self, data_dir: Path) -> None:
         began = time.monotonic()
         try:
-            await asyncio.gather(self.plugins.start(), self.intents.warm(), self._warm_speaker(data_dir))
+            await asyncio.gather(self._start_plugins(), self.intents.warm(), self._warm_speaker(data_dir))
             await self._learning.learn()
             self._check_assistants()
         except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
@@ -511,6 +522,29 @@ class Hub:
             self._ready.set()
         self._scope.start(self.speaker.learn_to_read(self._languages()), name="reading")
         log.info("ready after %.1f s", time.monotonic() - began)
+
+    async def reload_integration(self, domain: str) -> Entry | None:
+        """Have an integration look again at its packages, models and files; return its entry as it is after a few seconds.
+
+        None when there is no such integration, or it is not set up.
+        """
+        await self.ready()
+        entry = next((entry for entry in self.plugins.entries if entry.domain == domain), None)
+        if entry is None:
+            return None
+
+        await self.stepping.choose()
+        await asyncio.wait([self._scope.start(self._reload(domain), name=f"reload-{domain}")], timeout=RELOAD_SECONDS)
+        return entry
+
+    async def _reload(self, domain: str) -> None:
+        if any(entry.domain == domain for entry in self.plugins.entries):
+            await self.plugins.reload(domain)
+            self._learning.soon()  # a recogniser that is new here has learned nothing yet
+
+    async def _start_plugins(self) -> None:
+        await self.stepping.choose()
+        await self.plugins.start()
 
     async def _warm_speaker(self, data_dir: Path) -> None:
         if (megabytes := self.config.voice.phrase_cache_mb) > 0:

@@ -23,6 +23,7 @@ COMMANDS = {
     "doctor": "look at the hub as a device does, and say what is wrong and what to do",
     "firmware": "list firmware images, release one to devices, stop it, or pin a device to a version",
     "conformance": "check a server against the device protocol",
+    "models": "list the models, see which fit this board, fetch them, bring them on a stick",
     "integrations": "list the integrations and whether they can run",
 }
 """What each command is for. Its module is imported only when it is called, so that help and checks come at once."""

@@ -32,7 +32,7 @@ def voice_line(hub: Hub) -> str:
         if chosen is not None:
             parts.append(f"{title} {chosen.id}{_languages(chosen) if role is Role.ASR else ''}")
         elif role is Role.LLM:
-            parts.append("no language model")
+            parts.append("no language model (see: xiaozhi-hub models)")
         else:
             parts.append(f"no {title}")
     parts.insert(2, "intents en, zh-Hans")

@@ -201,6 +201,18 @@ class LimitsConfig:
     """Firmware and assets that are sent at the same time."""
 
 
+@dataclass(frozen=True, slots=True)
+class ModelsConfig:
+    """Where models are downloaded from, when somebody asks for one."""
+
+    mirror: str = ""
+    """The address of a model hub or of a copy of it: ``https://…``, with or without ``{repository}``, ``{revision}`` and ``{path}``."""
+    releases: str = ""
+    """The same for models that are published as files of a release; empty for `mirror`."""
+    proxy: Secret = field(default_factory=Secret)
+    """The proxy to download through; empty for the one that the environment names."""
+
+
 @dataclass(frozen=True)
 class Config:
     """Everything the owner has set, with defaults for the rest."""
@@ -221,6 +233,7 @@ class Config:
     memory: MemoryConfig = MemoryConfig()
     log: LogConfig = LogConfig()
     limits: LimitsConfig = LimitsConfig()
+    models: ModelsConfig = field(default_factory=ModelsConfig)
     integrations: Mapping[str, Mapping[str, Any] | bool | None] = field(default_factory=dict)
     """Options by domain, unchecked: each integration checks its own. None is *on with its defaults*, False is *off*."""
     places: Mapping[KeyPath, Place] = field(default_factory=dict, compare=False, repr=False)
@@ -340,6 +353,7 @@ def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Confi
         memory=MemoryConfig(**values.get("memory", {})),
         log=LogConfig(**log),
         limits=LimitsConfig(**values.get("limits", {})),
+        models=ModelsConfig(**values.get("models", {})),
         integrations=MappingProxyType(dict(values.get("integrations", {}))),
         places=MappingProxyType(document.places),
     )

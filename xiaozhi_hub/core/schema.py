@@ -166,6 +166,29 @@ def page_origins(value: object) -> tuple[str, ...]:
     return origins
 
 
+def model_source(value: object) -> str:
+    """Where models come from: ``https://models.example``, or with the place of each part in it."""
+    given = text(value).rstrip("/")
+    match = re.fullmatch(r"https?://([^/?#\s]+)([^?#\s]*)", given)
+    if match is None:
+        near = f"Did you mean https://{given}?" if re.fullmatch(r"[a-z0-9.-]+(/[^\s?#]*)?", given) else ""
+        raise Wrong("an address such as https://models.example", near)
+    if "@" in match[1]:
+        raise Wrong("an address without user and password")
+    parts = re.findall(r"\{(.*?)\}", given)
+    if set(parts) - {"repository", "revision", "path"} or (parts and "path" not in parts):
+        raise Wrong("{repository}, {revision} and {path} for the parts of an address, {path} among them")
+    return given
+
+
+def proxy_address(value: object) -> Secret:
+    """A proxy: ``http://proxy.example:3128``, with user and password where it wants them."""
+    given = text(value).rstrip("/")
+    if not re.fullmatch(r"https?://[^/?#\s]+", given):
+        raise Wrong("the address of a proxy, such as http://192.168.1.2:3128")
+    return Secret(given)
+
+
 def hub_address(value: object) -> str:
     """The address of another hub: ``http://host:port``."""
     match = re.fullmatch(r"http://([^/:@?#\[\]]+)(?::([0-9]{1,5}))?/?", text(value).lower())
@@ -422,6 +445,7 @@ CONFIGURATION = vol.Schema(
                     "downloads": whole("a number of downloads", 1, 100),
                 }
             ),
+            "models": group({"mirror": model_source, "releases": model_source, "proxy": proxy_address}),
             "integrations": group({domain: integration_options}),
         }
     )

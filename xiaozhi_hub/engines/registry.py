@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xiaozhi_hub.engines.base import Asr, Engine, EngineInfo, Llm, Memory, Role, Tts, Vad, Vision
 from xiaozhi_hub.errors import StageError
@@ -13,6 +13,8 @@ class EngineRegistry:
 
     def __init__(self) -> None:
         self._engines: dict[tuple[Role, str], tuple[Engine, str]] = {}
+        self.asked: Callable[[Role], None] = lambda role: None
+        """Is told each time somebody asks for the engines of a role."""
 
     def add(self, engine: Engine, source: str) -> None:
         """Take an engine in; ValueError when its id is taken in its role."""
@@ -37,6 +39,7 @@ class EngineRegistry:
 
         With *language*, engines that speak it come before those that do not care; engines of other languages are left out.
         """
+        self.asked(role)
         engines = [engine for (kind, _), (engine, _) in self._engines.items() if kind is role]
         if names:
             by_id = {engine.info.id: engine for engine in engines}

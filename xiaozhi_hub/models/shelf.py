@@ -39,6 +39,11 @@ class ModelShelf:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._preferred: dict[str, str] = {}
+
+    def prefer(self, engine: str, name: str) -> None:
+        """From now on `find` gives *name* where nobody wants a certain model of *engine*."""
+        self._preferred[engine] = name
 
     def installed(self, engine: str) -> tuple[InstalledModel, ...]:
         """The models of *engine*, by name."""
@@ -53,7 +58,8 @@ class ModelShelf:
         )
 
     def find(self, engine: str, wanted: str = "") -> InstalledModel:
-        """The model *wanted*: the name of one on the shelf, or the path of a folder or file elsewhere; empty for the first.
+        """The model *wanted*: the name of one on the shelf, or the path of a folder or file elsewhere; empty for the one that is
+        preferred, else the first.
 
         `NotInstalled`, with the command that gets it, where it is not there.
         """
@@ -63,6 +69,8 @@ class ModelShelf:
                 raise NotInstalled(f"There is no model at {path}.", code="model-missing", hint="Is the path right?")
             return InstalledModel(engine, path.stem, path if path.is_dir() else path.parent)
         there = self.installed(engine)
+        if not wanted and any(model.name == self._preferred.get(engine) for model in there):
+            wanted = self._preferred[engine]
         for model in there:
             if not wanted or model.name == wanted:
                 return model

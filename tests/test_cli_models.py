@@ -1,0 +1,235 @@
+"""The command ``xiaozhi-hub models``, beside a mirror on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession
+from model_mirror import GGUF, PATH, Deed, Mirror, mirror, sha256
+
+from xiaozhi_hub.cli import main
+from xiaozhi_hub.cli.progress import TerminalProgress
+from xiaozhi_hub.testing import running_hub
+
+ROOT = Path(__file__).resolve().parent.parent
+OWN = """
+tiny:
+  engine: llama_cpp
+  role: llm
+  languages: [en]
+  about: made for tests
+  quality: 1
+  licence: {licence}
+  ask: {ask}
+  source: {{repository: people/tiny}}
+  memory: {{mib: 1, basis: measured}}
+  files: {{tiny.gguf: {{size: {size}, sha256: {sha256}}}}}
+"""
+
+
+@dataclass
+class Told:
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class House:
+    folder: Path
+    mirror: Mirror
+    screen: pytest.CaptureFixture[str]
+
+    def configure(self, text: str = "") -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "configuration.yaml").write_text(text or f"models: {{mirror: '{self.mirror.url}'}}\n")
+
+    def list_model(self, licence: str = "MIT", ask: str = "false") -> None:
+        own = OWN.format(licence=licence, ask=ask, size=len(GGUF), sha256=sha256(GGUF))
+        (self.folder / "models.yaml").write_text(own)
+
+    async def process(self, *arguments: str) -> Told:
+        """Run the command as people do."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "xiaozhi_hub", *self._words(arguments),
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+        return Told(process.returncode or 0, out.decode(), err.decode())
+
+    async def command(self, *arguments: str) -> Told:
+        """Run the command in a thread of this process, which is quicker, and cannot reach beyond this machine."""
+        self.screen.readouterr()
+        code = await asyncio.to_thread(main, self._words(arguments))
+        return Told(code, *self.screen.readouterr())
+
+    def _words(self, arguments: tuple[str, ...]) -> list[str]:
+        return ["models", "-c", str(self.folder), "--port", "1", *arguments]
+
+    @property
+    def model(self) -> Path:
+        return self.folder / "data" / "models" / "llama_cpp" / "tiny" / "tiny.gguf"
+
+
+@pytest.fixture
+async def house(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> AsyncIterator[House]:
+    async with mirror({PATH: GGUF}) as served:
+        house = House(tmp_path / "config", served, capsys)
+        house.configure()
+        house.list_model()
+        yield house
+
+
+async def test_a_model_is_downloaded_listed_verified_and_removed(house: House) -> None:
+    told = await house.process("download", "tiny")
+    assert told.code == 0, told.err
+    assert house.model.read_bytes() == GGUF
+    assert "Licence: MIT" in told.out and "next start" in told.out
+    assert "[#" not in told.out + told.err, "no bar where nobody looks"
+    listed = json.loads((await house.command("list", "--json")).out)["models"]
+    assert {model["name"]: model["state"] for model in listed}["tiny"] == "here"
+    assert len(house.mirror.asked) == 1
+    again = await house.command("download", "tiny")
+    assert again.code == 0 and "here already" in again.out and len(house.mirror.asked) == 1
+    assert (await house.command("verify", "tiny")).out == "tiny: good (tiny.gguf: sha256)\n"
+    house.model.write_bytes(GGUF[:-1] + b"?")
+    broken = await house.command("verify")
+    assert broken.code == 1 and "models remove tiny && xiaozhi-hub models download tiny" in broken.out
+    assert "MB are free again" in (await house.command("remove", "tiny")).out
+    assert not house.model.parent.exists()
+
+
+async def test_nothing_is_asked_of_anybody_without_download(house: House, tmp_path: Path) -> None:
+    (tmp_path / "mine.gguf").write_bytes(GGUF[:1000])
+    for arguments in (["list"], ["import", str(tmp_path / "mine.gguf")], ["verify"], ["recommend"], ["remove", "mine"]):
+        told = await house.command(*arguments)
+        assert told.code == 0, told.err
+    assert house.mirror.asked == []
+
+
+async def test_a_licence_that_asks_is_agreed_to_before_anything_is_fetched(house: House) -> None:
+    house.list_model("Strange Terms", "true")
+    told = await house.command("download", "tiny")
+    assert told.code == 1 and "Strange Terms" in told.err and "--yes" in told.err
+    assert house.mirror.asked == [] and not house.model.exists()
+    assert (await house.command("download", "tiny", "--yes")).code == 0
+    assert house.model.exists()
+
+
+async def test_without_a_mirror_the_setting_is_named(house: House) -> None:
+    house.configure("{}\n")
+    told = await house.command("download", "tiny")
+    assert told.code == 1
+    assert "models: mirror:" in told.err and "models import" in told.err and "Traceback" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("deed", "message"),
+    [
+        (Deed(body=GGUF[:-1] + b"?"), "What 127.0.0.1 sent is not tiny.gguf"),
+        (Deed(body=GGUF + b"x"), "has another tiny.gguf"),
+        (Deed(status=404), "127.0.0.1 has no /people/tiny"),
+    ],
+)
+async def test_what_goes_wrong_is_told_with_cause_and_cure(house: House, deed: Deed, message: str) -> None:
+    house.mirror.deeds = [deed]
+    told = await house.process("download", "tiny")
+    assert told.code == 1 and message in told.err and "Traceback" not in told.err
+    assert not house.model.parent.exists()
+
+
+async def test_an_unknown_name_gets_the_nearest(house: House) -> None:
+    told = await house.command("download", "tiney")
+    assert told.code == 1 and "Did you mean tiny" in told.err
+
+
+async def test_a_stick_is_imported_and_what_cannot_be_used_is_told(house: House, tmp_path: Path) -> None:
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    (stick / "model.gguf").write_bytes(GGUF)
+    (stick / "alone.onnx").write_bytes(b"\x08\x09" + bytes(100))
+    told = await house.command("import", str(stick))
+    assert told.code == 1, "one of the two was left out"
+    assert house.model.read_bytes() == GGUF
+    assert "alone is left out: melspectrogram.onnx" in told.err
+
+
+async def test_a_name_for_two_models_is_refused(house: House, tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(GGUF[:100])
+    told = await house.command("import", str(tmp_path / "a.gguf"), str(tmp_path / "b.gguf"), "--name", "c")
+    assert told.code == 1 and "there are 2" in told.err
+
+
+async def test_a_hub_that_runs_looks_at_its_models_at_once(house: House, tmp_path: Path) -> None:
+    own = house.folder / "integrations" / "llama_cpp"
+    own.mkdir(parents=True)
+    (own / "manifest.json").write_text(
+        '{"domain": "llama_cpp", "name": "Mine", "version": "1", "kinds": ["engines"], "online": false}'
+    )
+    (own / "__init__.py").write_text(
+        "from contextlib import asynccontextmanager\n"
+        "from xiaozhi_hub.plugins.api import hookimpl\n\n\n"
+        "@hookimpl\n"
+        "@asynccontextmanager\n"
+        "async def entry_context(hub):\n"
+        "    hub.models.find('llama_cpp')\n"
+        "    yield\n"
+    )
+    off = "clock: false, demo: false, espeak: false, phrases: false, silero_vad: false"
+    configuration = f"models: {{mirror: '{house.mirror.url}'}}\nintegrations: {{{off}, llama_cpp: {{}}}}\n"
+    async with running_hub(house.folder, configuration) as hub:
+        entry = next(entry for entry in hub.plugins.entries if entry.domain == "llama_cpp")
+        assert entry.state == "failed" and "models recommend" in entry.hint
+        told = await house.command("--port", str(hub.port), "download", "tiny")
+        assert told.code == 0, told.err
+        assert "looked at its llama_cpp models again: ready" in told.out
+        assert entry.state == "ready"
+        told = await house.command("--port", str(hub.port), "remove", "tiny")
+        assert "failed: There is no model for llama_cpp yet." in told.out
+
+
+async def test_an_unknown_integration_is_told_and_nobody_else_may_ask(house: House) -> None:
+    quiet = "integrations: {clock: false, demo: false, espeak: false, phrases: false, silero_vad: false}\n"
+    async with running_hub(house.folder, quiet) as hub, ClientSession() as http:
+        async with http.post(f"{hub.local_url}/api/integrations/nobody/reload", json={}) as answer:
+            assert answer.status == 404 and "no integration nobody" in (await answer.json())["error"]
+        stranger = {"Origin": "http://elsewhere.example"}
+        async with http.post(f"{hub.local_url}/api/integrations/clock/reload", json={}, headers=stranger) as answer:
+            assert answer.status == 403
+
+
+def test_a_terminal_sees_how_far_it_is_and_how_long_it_takes() -> None:
+    screen, clock = io.StringIO(), iter([0.0, 0.0, 1.0, 2.0, 2.05, 4.0])
+    bar = TerminalProgress(screen, count=lambda amount: f"{amount} B", now=lambda: next(clock), terminal=True)
+    bar.begin("model.bin", 400)
+    bar.advance(100)
+    bar.advance(200)
+    bar.advance(210)  # too soon after the last one to be drawn
+    bar.advance(400)
+    bar.end()
+    drawn = [line.rstrip() for line in screen.getvalue().split("\r") if line.strip()]
+    assert drawn[1] == "  model.bin  [######------------------]   25 %  of 400 B  100 B/s  3 s"
+    assert "50 %" in drawn[2] and "100 %" in drawn[3] and len(drawn) == 4
+    assert screen.getvalue().endswith("\r"), "the line is cleared for what comes next"
+
+
+def test_where_nobody_looks_only_what_happened_is_written() -> None:
+    screen = io.StringIO()
+    bar = TerminalProgress(screen, count=str)
+    bar.begin("model.bin", 400)
+    bar.advance(200)
+    bar.note("the connection broke; trying again in 1 s")
+    bar.end()
+    assert screen.getvalue() == "  the connection broke; trying again in 1 s\n"

@@ -1,0 +1,234 @@
+"""Models that people bring on a stick or in a folder: recognised by what is in the files, copied to the shelf. All of it blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.models.catalogue import EARS, Catalogue, CatalogueModel
+from xiaozhi_hub.models.checks import PIECE_BYTES, Digests
+from xiaozhi_hub.models.form import is_gguf, is_onnx, is_whisper, voice_settings
+from xiaozhi_hub.models.progress import Progress
+from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
+from xiaozhi_hub.models.stock import Origin, disk_trouble, ensure_room, growing, settle
+
+DEEPEST = 6
+MOST_FILES = 20_000
+LARGEST_WORD = 20 * 2**20
+"""A wake word is a small classifier; a larger ONNX file without settings is a voice that lost them, or something else."""
+_SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A model among the files of a person."""
+
+    engine: str
+    name: str
+    """What it will be called on the shelf."""
+    files: tuple[Path, ...]
+    listed: CatalogueModel | None = None
+    """What it should be according to the catalogue, by the size of its main file."""
+    sure: bool = False
+    """It also bears that name. Otherwise its bytes decide: models made from one another are often equally large."""
+    lacks: str = ""
+    """What it cannot be used without and is not there, for people."""
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+
+def recognise(path: Path, known: Catalogue, shelf: ModelShelf) -> tuple[Found, ...]:
+    """The models in *path*, a file or a folder with all below it. `HubError` when there is nothing there to use."""
+    if not path.exists():
+        raise HubError(f"There is nothing at {path}.", code="path-missing", hint="Is the stick mounted?")
+    try:
+        if path.is_file():
+            found = _in_folder(path.parent, [path], known, shelf)
+        else:
+            found = [each for folder, files in _folders(path) for each in _in_folder(folder, files, known, shelf)]
+    except OSError as error:
+        raise HubError(
+            f"{error.filename or path} cannot be read: {error.strerror}.",
+            code="path-unreadable",
+            hint="Is the stick in order?",
+        ) from error
+    if not found:
+        raise HubError(
+            f"There is no model in {path} that the hub can use.",
+            code="model-unknown",
+            hint="It takes GGUF files, folders with the model.bin of a Whisper model (CTranslate2), piper voices (.onnx with "
+            ".onnx.json), and wake words of openWakeWord (.onnx).",
+        )
+    unique: dict[tuple[str, str], Found] = {}
+    for each in found:
+        unique.setdefault((each.engine, each.name), each)
+    return tuple(unique.values())
+
+
+def bring(found: Found, shelf: ModelShelf, progress: Progress) -> InstalledModel:
+    """Copy a model to the shelf. `HubError` when it is not all there, or not what the catalogue knows under its name."""
+    if found.lacks:
+        raise HubError(f"{found.name} cannot be used: {found.lacks}.", code="model-incomplete")
+    ensure_room(shelf.folder, found.size)
+    with growing(shelf, found.engine, found.name) as part:
+        digests = {source.name: _copy(source, part / source.name, progress) for source in found.files}
+        listed = found.listed
+        if listed is not None and (wrong := _main_of(found, listed, digests).differs(listed.main_file)):
+            if found.sure:
+                for source in found.files:
+                    (part / source.name).unlink()
+                raise HubError(
+                    f"{listed.main_file.name} in {found.files[0].parent} is damaged: {wrong}.",
+                    code="model-damaged",
+                    hint="Copy it to the stick once more. If it is another model, give it a name: --name NAME",
+                )
+            listed = None
+        if listed is not None and listed.main_file.name not in digests:
+            given = _largest(found)
+            (part / given).rename(part / listed.main_file.name)
+            digests[listed.main_file.name] = digests.pop(given)
+        for file in listed.files if listed is not None else ():
+            if file.name in digests and (wrong := digests[file.name].differs(file)):
+                progress.note(f"{file.name} is not the one of the catalogue ({wrong}); taken as it is")
+        origin = Origin(
+            listed.name if listed is not None else "",
+            str(found.files[0].parent),
+            listed.licence if listed is not None else "unknown",
+            digests,
+        )
+        return settle(part, found.engine, origin, listed.name if listed is not None else found.name)
+
+
+def _main_of(found: Found, listed: CatalogueModel, digests: dict[str, Digests]) -> Digests:
+    """What the largest file adds up to, whatever it is called here."""
+    return digests.get(listed.main_file.name) or digests[_largest(found)]
+
+
+def _largest(found: Found) -> str:
+    return max(found.files, key=lambda path: path.stat().st_size).name
+
+
+def renamed(found: Found, name: str) -> Found:
+    """The same under a *name* of the person's choice, with no claim to be one of the catalogue."""
+    return replace(found, name=_plain(name), listed=None, sure=False)
+
+
+def _folders(top: Path) -> Iterator[tuple[Path, list[Path]]]:
+    count = 0
+    for folder, below, names in os.walk(top):
+        here = Path(folder)
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if len(here.relative_to(top).parts) >= DEEPEST:
+            below.clear()
+        count += len(names)
+        if count > MOST_FILES:
+            raise HubError(f"{top} holds too many files to look at.", hint="Name the folder of the model itself.")
+        yield here, [here / name for name in sorted(names) if not name.startswith(".")]
+
+
+def _in_folder(folder: Path, files: list[Path], known: Catalogue, shelf: ModelShelf) -> list[Found]:
+    found = []
+    for path in files:
+        if path.name == "model.bin" and is_whisper(path):
+            found.append(_whisper(folder, path, known))
+        elif path.suffix.lower() == ".onnx" and is_onnx(path):
+            found += _onnx(folder, path, known, shelf)
+        elif path.suffix.lower() in (".gguf", ".part", "", ".bin") and is_gguf(path):
+            found.append(_gguf(path, known))
+    return found
+
+
+def _whisper(folder: Path, model: Path, known: Catalogue) -> Found:
+    listed = known.of_file(model.name, model.stat().st_size)
+    vocabularies = [folder / name for name in ("vocabulary.json", "vocabulary.txt") if (folder / name).is_file()]
+    needed = [folder / "config.json", folder / "tokenizer.json"]
+    missing = [path.name for path in needed if not path.is_file()]
+    if not vocabularies:
+        missing.append("vocabulary.txt (or vocabulary.json)")
+    extra = [path for path in (folder / "preprocessor_config.json",) if path.is_file()]
+    lacks = (
+        f"{' and '.join(missing)} must lie beside {model}; the publisher has it in the same folder" if missing else ""
+    )
+    files = (model, *(path for path in needed if path.is_file()), *vocabularies[:1], *extra)
+    # A copy of a hub's own cache has the name some folders higher.
+    sure = listed is not None and any(listed.name in part for part in folder.resolve().parts)
+    name = listed.name if listed is not None and sure else _plain(folder.resolve().name)
+    return Found("faster_whisper", name, files, listed, sure, lacks)
+
+
+def _gguf(path: Path, known: Catalogue) -> Found:
+    listed = known.of_file(path.name, path.stat().st_size)
+    lacks = "it is one part of several; join them with llama-gguf-split first" if _SPLIT.search(path.name) else ""
+    if path.name.lower().startswith("mmproj"):
+        lacks = "it is the eye of another model, not a language model"
+    sure = listed is not None and listed.main_file.name.lower() == path.name.lower()
+    name = listed.name if listed is not None and sure else _plain(path.stem)
+    return Found("llama_cpp", name, (path,), listed, sure, lacks)
+
+
+def _onnx(folder: Path, path: Path, known: Catalogue, shelf: ModelShelf) -> list[Found]:
+    settings = path.with_name(path.name + ".json")
+    listed = known.of_file(path.name, path.stat().st_size)
+    if listed is not None and listed.main_file.name != path.name:
+        listed = None  # voices of one quality are equally large, and so are wake words
+    if voice_settings(settings) is not None:
+        card = [each for each in (folder / "MODEL_CARD",) if each.is_file()]
+        return [Found("piper", _plain(path.stem), (path, settings, *card), listed, listed is not None)]
+    if path.name in EARS:
+        return []
+    if path.stat().st_size > LARGEST_WORD:
+        return [Found("piper", _plain(path.stem), (path,), lacks=f"its settings, {settings.name}, must lie beside it")]
+    ears = _ears(folder, shelf)
+    lacks = "" if ears else f"{' and '.join(EARS)} must lie beside it: all wake words of openWakeWord hear with them"
+    name = listed.name if listed is not None else _plain(path.stem)
+    return [Found("openwakeword", name, (*ears, path), listed, listed is not None, lacks)]
+
+
+def _ears(folder: Path, shelf: ModelShelf) -> tuple[Path, ...]:
+    """What wake words hear with: beside the word, or with a word that is on the shelf already."""
+    for place in (folder, *(model.folder for model in shelf.installed("openwakeword"))):
+        ears = tuple(place / name for name in EARS)
+        if all(is_onnx(path) for path in ears):
+            return ears
+    return ()
+
+
+def _plain(name: str) -> str:
+    """A name that may stand on the shelf."""
+    plain = re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-._+")[:100]
+    return plain.removesuffix(".part") or "model"
+
+
+def _copy(source: Path, target: Path, progress: Progress) -> Digests:
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    size = 0
+    try:
+        with source.open("rb") as given:
+            progress.begin(source.name, os.fstat(given.fileno()).st_size)
+            try:
+                with target.open("wb") as taken:
+                    while piece := given.read(PIECE_BYTES):
+                        taken.write(piece)
+                        sha256.update(piece)
+                        md5.update(piece)
+                        size += len(piece)
+                        progress.advance(size)
+            finally:
+                progress.end()
+    except OSError as error:
+        if error.filename == str(source) or not source.exists():
+            raise HubError(
+                f"{source} cannot be read: {error.strerror}.", code="path-unreadable", hint="Is the stick still there?"
+            ) from error
+        raise disk_trouble(target, error) from error
+    return Digests(size, sha256.hexdigest(), md5.hexdigest())
+
+
+__all__ = ["Found", "bring", "recognise", "renamed"]
