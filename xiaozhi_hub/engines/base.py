@@ -263,7 +263,7 @@ class Llm(Engine):
         return None
 
     def count_tokens(self, text: str) -> int | None:
-        """How many tokens *text* comes to, never too few: exact for what the model has read before, else estimated. Cheap:
+        """How many tokens *text* comes to: exact for what the model has read before, else estimated, rather too many. Cheap:
         it does not wait for the model. What surrounds a message in a prompt is not counted. None: unknown."""
         return None
 
