@@ -232,7 +232,21 @@ async def test_a_model_that_calls_nonsense_is_held_to_the_tools_that_there_are(m
 @needs_llama
 async def test_a_call_without_tools_on_offer_is_not_spoken(model: Any) -> None:
     answer = await chat(model, [SYSTEM, user("make it cosy")])
-    assert answer == Message("assistant", "")
+    assert answer.calls == ()
+    assert not answer.text.startswith(("<", "{"))
+
+
+@needs_llama
+async def test_a_model_that_may_not_call_says_something_instead(model: Any) -> None:
+    messages = (SYSTEM, user("make it cosy"))
+    await chat(model, messages, [TURN_ON])
+    request = ChatRequest(messages, (TURN_ON,), may_call=False, conversation="kitchen")
+    async with aclosing(model.chat(request)) as pieces:
+        words = [piece async for piece in pieces]
+    assert words
+    assert all(isinstance(piece, TextDelta) for piece in words)
+    assert not any("<tool_call>" in piece.text for piece in words)
+    assert model.uses[-1].evaluated == 1, "the tools left the prompt"
 
 
 @needs_llama
@@ -312,6 +326,69 @@ async def test_no_more_memory_is_used_than_was_allowed(loaded: Loader) -> None:
         await talk(model, one, "and what is that", "nursery")
         assert model.uses[-1].restored == 0
         assert model.uses[-1].evaluated > 60
+
+
+@needs_llama
+async def test_a_restart_does_not_forget_what_was_read(loaded: Loader, tmp_path: Path) -> None:
+    nursery, office = [SYSTEM], [SYSTEM]
+    async with loaded(disk_mb=64) as model:
+        await talk(model, nursery, "make it cosy in the nursery", "nursery")
+        await talk(model, office, "for bedtime in the office", "office")
+        before = model.uses[-1].prompt
+    async with loaded(disk_mb=64) as model:
+        await talk(model, nursery, "for bedtime in the nursery", "nursery")
+        await talk(model, office, "what is this in the office", "office")
+        first, second = model.uses
+    assert first.evaluated < 60
+    assert second.evaluated < 60
+    assert second.restored > before
+    (folder,) = (tmp_path / "cache").iterdir()
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+@needs_llama
+async def test_a_sudden_end_still_leaves_the_instructions_read(loaded: Loader, tmp_path: Path) -> None:
+    async with loaded(disk_mb=64) as model:
+        await chat(model, [SYSTEM, user("make it cosy")], [TURN_ON, GET_TIME], "nursery")
+        async with asyncio.timeout(10):
+            while not list((tmp_path / "cache").glob("*/*.state")):
+                await asyncio.sleep(0.05)
+        os.kill(model.model.process.pid, signal.SIGKILL)
+        await chat(model, [SYSTEM, user("for bedtime")], [TURN_ON, GET_TIME], "office")
+        assert model.uses[-1].restored > 100
+        assert model.uses[-1].evaluated < 40
+
+
+@needs_llama
+@pytest.mark.parametrize("harm", ["content", "head", "empty"])
+async def test_a_damaged_state_is_read_anew(harm: str, loaded: Loader, tmp_path: Path) -> None:
+    question = [SYSTEM, user("for bedtime")]
+    async with loaded(disk_mb=64) as model:
+        await chat(model, question)
+    states = list((tmp_path / "cache").glob("*/*.state"))
+    assert states
+    for path in states:
+        content = bytearray(path.read_bytes())
+        if harm == "content":
+            content[-1000:] = b"\xff" * 1000
+        elif harm == "head":
+            content[:20] = b"{" * 20
+        else:
+            content.clear()
+        path.write_bytes(content)
+    async with loaded(disk_mb=64) as model:
+        assert (await chat(model, question)).text == ANSWERS["bedtime"]
+        assert model.uses[-1].reused == 0
+
+
+@needs_llama
+async def test_the_disk_holds_no_more_than_was_allowed(loaded: Loader, tmp_path: Path) -> None:
+    async with loaded(disk_mb=1) as model:
+        for room in ("nursery", "office", "kitchen", "hall"):
+            await chat(model, [SYSTEM, user(f"something endless in the {room}")], conversation=room)
+    kept = [path.stat().st_size for path in (tmp_path / "cache").glob("*/*")]
+    assert kept
+    assert sum(kept) <= 2**20
 
 
 @needs_llama

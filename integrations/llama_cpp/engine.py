@@ -99,6 +99,7 @@ class LlamaLlm(Llm):
             "conversation": request.conversation,
             "messages": [_message(message) for message in request.messages],
             "tools": [_tool(tool) for tool in request.tools],
+            "may_call": request.may_call,
         }
         for last_try in (False, True):
             begun = False

@@ -239,7 +239,9 @@ class ChatRequest:
     tools: Sequence[ToolSpec] = ()
     language: str = "en"
     conversation: str = ""
-    """Requests with the same value share their beginning: an engine may keep its cache under it."""
+    """Requests with the same value share their beginning: an engine may keep its cache under it. Letters and digits."""
+    may_call: bool = True
+    """False: the answer must be words. The tools are there all the same, because they are part of the beginning."""
 
 
 class Llm(Engine):

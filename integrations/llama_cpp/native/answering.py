@@ -18,6 +18,7 @@ from .writing import Called, Opened, Part, Spoken, Writing
 
 Json = Mapping[str, Any]
 MOST_CALLS = 8
+_MOST_REFUSED = 8
 _ROOM = 16
 """Tokens that must be left for an answer."""
 
@@ -35,7 +36,12 @@ class Answering:
         self._options = options
 
     def answer(
-        self, conversation: str, messages: Sequence[Json], tools: Sequence[Json], say: Callable[[dict[str, Any]], None]
+        self,
+        conversation: str,
+        messages: Sequence[Json],
+        tools: Sequence[Json],
+        may_call: bool,
+        say: Callable[[dict[str, Any]], None],
     ) -> dict[str, Any]:
         """Give what is written to *say* as it comes: ``{"text": …}`` and ``{"call": …}``. Returns what it cost."""
         began = time.monotonic()
@@ -50,13 +56,14 @@ class Answering:
         prepared = self._states.prepare(conversation, tokens)
         self._library.evaluate(tokens[prepared.reused :])
         read = time.monotonic()
-        writer = _Writer(self._library, self._template, tools, self._options, say)
+        writer = _Writer(self._library, self._template, tools if may_call else (), self._options, say)
         try:
             chosen = writer.write(min(self._options["max_tokens"], room - 1), begins_thinking(lead))
         finally:
             writer.close()
         if not writer.thought:
-            known.append(self._prompts.remember(writer.text, writer.calls, chosen))
+            known.append(self._prompts.remember(messages, writer.text, writer.calls, chosen))
+        self._states.answered(known, tokens[: self._prompts.shared(messages, tools, tokens)])
         return {
             "prompt": len(tokens),
             "evaluated": len(tokens) - prepared.reused,
@@ -68,6 +75,14 @@ class Answering:
             "write_ms": round((time.monotonic() - read) * 1000, 1),
             "counts": [self._prompts.count(message["text"]) for message in messages],
         }
+
+    def rest(self) -> None:
+        """Nobody asks at present: do what takes time."""
+        self._states.write_beginning()
+
+    def end(self) -> None:
+        """Keep for the next start what was read."""
+        self._states.write_all(self._prompts.answers)
 
 
 class _Writer:
@@ -91,6 +106,7 @@ class _Writer:
         self._tags = {"", THINK, THOUGHT, self._dialect.opening, self._dialect.closing}
         self._waiting: list[int] = []
         """Chosen, but not evaluated yet."""
+        self._refused = 0
         self.text = ""
         self.calls: list[Json] = []
         self.thought = False
@@ -100,7 +116,7 @@ class _Writer:
 
     def write(self, most: int, thinking: bool) -> list[int]:
         """Write up to *most* tokens; returns those that make up the answer."""
-        writing = Writing(self._dialect, tools=bool(self._tools), thinking=thinking)
+        writing = Writing(self._dialect, thinking=thinking)
         thoughts = 0
         finished = False
         while not finished and len(self._chosen) < most:
@@ -136,12 +152,24 @@ class _Writer:
             if isinstance(event, Spoken):
                 self._speak(event.text)
             elif isinstance(event, Opened):
-                if not self._tools:
-                    return True  # it calls what it was not offered
-                self._begin_call(event, raw)
+                if self._tools:
+                    self._begin_call(event, raw)
+                elif not self._rather_speak(writing, event, raw):
+                    return True
             elif self._end_call(event):
                 return True
         return False
+
+    def _rather_speak(self, writing: Writing, opened: Opened, raw: bytes) -> bool:
+        """It began a call though it may not: if that took one token, let it choose another one in its place."""
+        whole = opened.bare or raw.decode("utf-8", "replace").strip() == self._dialect.opening
+        self._refused += 1
+        if not whole or self._refused > _MOST_REFUSED:
+            return False
+        self._sampler.ban(self._chosen.pop())
+        self._waiting.pop()
+        writing.back_to_text()
+        return True
 
     def _speak(self, text: str) -> None:
         self.text += text

@@ -66,12 +66,9 @@ def _bounded(schema: Any, depth: int = 0) -> Any:
         most = told.get("maxItems", MOST_ITEMS)
         told["maxItems"] = min(most if isinstance(most, int) else MOST_ITEMS, 100)
         told["items"] = _bounded(told.get("items", {}), depth + 1)
-    if kind == "object" or "properties" in told:
-        # An object that takes nothing is written {}: without this the converter would take anything.
-        told["properties"] = {
-            name: _bounded(part, depth + 1) for name, part in dict(told.get("properties") or {}).items()
-        }
-        told.setdefault("additionalProperties", False)
+    if isinstance(told.get("properties"), Mapping):
+        told["properties"] = {name: _bounded(part, depth + 1) for name, part in told["properties"].items()}
+        told["additionalProperties"] = False  # also for no properties at all: the converter would take anything
     for key in ("oneOf", "anyOf", "allOf"):
         if isinstance(told.get(key), list):
             told[key] = [_bounded(part, depth + 1) for part in told[key]]

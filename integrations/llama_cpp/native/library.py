@@ -104,9 +104,17 @@ class Library:
                 "model-unfit", f"{path.name} is no model that writes texts.", "Choose another one.", permanent=True
             )
         self.can_shift = bool(lib.llama_memory_can_shift(self.memory))
+        self.can_cut = not (lib.llama_model_is_recurrent(self.model) or lib.llama_model_is_hybrid(self.model))
+        """Can the newest tokens be forgotten without the older ones?"""
         self.size = int(lib.llama_vocab_n_tokens(self.vocab))
         self._buffer = ctypes.create_string_buffer(512)
         self.control = self._control_tokens()
+
+    @property
+    def traits(self) -> tuple[object, ...]:
+        """What a state depends on beside the model's file."""
+        default = lib.llama_context_default_params()
+        return default.type_k, default.type_v, default.flash_attn_type, lib.llama_print_system_info()
 
     def _open(self, options: Mapping[str, Any]) -> Any:
         params = lib.llama_context_default_params()

@@ -7,12 +7,15 @@ of them, and put in their place where these words come back.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .common import common
 from .dialects import THINK, THOUGHT
+from .failure import Failure
 from .library import Library
 from .template import Template
 
@@ -23,11 +26,15 @@ _MARK = "\ue000{}\ue001"
 """Stands for an answer while the template runs: characters for private use, which no template looks at."""
 
 
-def answer_key(text: str, calls: Sequence[Json]) -> str:
-    """What tells one answer in a history from others."""
-    return json.dumps(
-        [text.strip(), [[call["name"], call["arguments"]] for call in calls]], ensure_ascii=False, sort_keys=True
-    )
+def answer_key(before: Sequence[Json], text: str, calls: Sequence[Json]) -> str:
+    """What tells one answer in a history from others: its words and calls, and what was said since the question."""
+    said = []
+    for message in reversed(before):
+        said.append(message["text"])
+        if message["role"] == "user":
+            break
+    told = [said, text.strip(), [[call["name"], call["arguments"]] for call in calls]]
+    return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()
 
 
 class Prompts:
@@ -42,9 +49,9 @@ class Prompts:
             {text for text in library.control.values() if len(text) > 2}, key=lambda text: (-len(text), text)
         )
 
-    def remember(self, text: str, calls: Sequence[Json], tokens: Sequence[int]) -> str:
-        """Keep the tokens of an answer. Two answers in the same words keep the first one's tokens. Returns its key."""
-        key = answer_key(text, calls)
+    def remember(self, messages: Sequence[Json], text: str, calls: Sequence[Json], tokens: Sequence[int]) -> str:
+        """Keep the tokens of the answer to *messages*; the same answer keeps the tokens it had first. Returns its key."""
+        key = answer_key([self._harmless(message) for message in messages], self._without_control(text), calls)
         self.answers.setdefault(key, list(tokens))
         self.answers.move_to_end(key)
         while len(self.answers) > _REMEMBERED:
@@ -73,7 +80,8 @@ class Prompts:
         marked: list[Json] = []
         known: list[tuple[str, str]] = []
         for number, message in enumerate(messages):
-            key = answer_key(message["text"], message["calls"]) if message["role"] == "assistant" else ""
+            is_answer = message["role"] == "assistant"
+            key = answer_key(messages[:number], message["text"], message["calls"]) if is_answer else ""
             if key in self.answers:
                 mark = _MARK.format(number)
                 known.append((mark, key))
@@ -90,6 +98,16 @@ class Prompts:
                 return [], []
             parts += [before + _missing(before, lead), self.answers[key]]
         return [*parts, rest], [key for _, key in known]
+
+    def shared(self, messages: Sequence[Json], tools: Sequence[Json], tokens: Sequence[int]) -> int:
+        """How many of *tokens*, the prompt of *messages*, other conversations with the same instructions and tools begin with."""
+        if not messages or messages[0]["role"] != "system":
+            return 0
+        other = {"role": "user", "text": "?", "tool_name": "", "calls": []}
+        try:
+            return common(self.tokens([messages[0], other], tools)[0], tokens)
+        except Failure:
+            return 0
 
     def count(self, text: str) -> int:
         """How many tokens *text* has."""

@@ -23,6 +23,7 @@ class Sampler:
     def __init__(self, library: Library, options: Mapping[str, Any]) -> None:
         self._library = library
         self._grammar: Any = None
+        self._banned: set[int] = set()
         self._chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
         if options["temperature"] <= 0:
             steps = [lib.llama_sampler_init_greedy()]
@@ -52,18 +53,23 @@ class Sampler:
             lib.llama_sampler_free(self._grammar)
             self._grammar = None
 
+    def ban(self, token: int) -> None:
+        """Never choose *token* for this answer."""
+        self._banned.add(token)
+
     def choose(self) -> int:
         """The token that follows those evaluated."""
         token = int(lib.llama_sampler_sample(self._chain, self._library.context, -1))
-        if self._grammar is None:
-            return token
         # Holding the whole vocabulary against a grammar takes milliseconds; mostly the free choice is fine with it.
-        if not self._allows(token):
+        if token in self._banned or not self._allows(token):
             token = self._choose_within()
-        lib.llama_sampler_accept(self._grammar, token)
+        if self._grammar is not None:
+            lib.llama_sampler_accept(self._grammar, token)
         return token
 
     def _allows(self, token: int) -> bool:
+        if self._grammar is None:
+            return True
         one = (lib.llama_token_data * 1)(lib.llama_token_data(token, 1.0, 0.0))
         candidates = lib.llama_token_data_array(one, 1, -1, False)
         lib.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
@@ -75,10 +81,12 @@ class Sampler:
         table = np.zeros(size, _CANDIDATE)
         table["id"] = np.arange(size)
         table["logit"] = np.ctypeslib.as_array(logits, (size,))
-        candidates = lib.llama_token_data_array(
-            table.ctypes.data_as(ctypes.POINTER(lib.llama_token_data)), size, -1, False
-        )
-        lib.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
+        table["logit"][list(self._banned)] = -np.inf
+        if self._grammar is not None:
+            candidates = lib.llama_token_data_array(
+                table.ctypes.data_as(ctypes.POINTER(lib.llama_token_data)), size, -1, False
+            )
+            lib.llama_sampler_apply(self._grammar, ctypes.byref(candidates))
         allowed = table[np.isfinite(table["logit"])]
         if not len(allowed):
             raise Failure("llm-failed", "the grammar of the tools leaves the model nothing to say")

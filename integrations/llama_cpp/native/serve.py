@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import queue
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import llama_cpp
+
 from .answering import Answering
+from .disk import Disk, identity
 from .failure import Failure, Stopped
 from .frames import Answers, read_frame
 from .library import Library, Stop
@@ -19,6 +24,8 @@ from .template import Template
 _NICE = 5
 """The hub paces sound, this only thinks: where both want a core, the hub gets it."""
 _WAITING_JOBS = 64
+_REST_AFTER = 2.0
+"""Seconds without a question after which there is time for other things."""
 
 
 class Child:
@@ -51,7 +58,7 @@ class Child:
         self._jobs.put(None)
 
     def work(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        while (job := self._next()) is not None:
             with self._lock:
                 self._current = job["id"]
                 if self._closing or job["id"] in self._stopped:
@@ -59,6 +66,26 @@ class Child:
                     continue
                 self._stop.clear()
             self._answers.send({"id": job["id"], **self._do(job)})
+
+    def _next(self) -> dict[str, Any] | None:
+        try:
+            return self._jobs.get(timeout=_REST_AFTER)
+        except queue.Empty:
+            if self._answering is not None:
+                self._aside(self._answering.rest)
+            return self._jobs.get()
+
+    def end(self) -> None:
+        """The hub asks for nothing more: keep what the next start can use."""
+        if self._answering is not None:
+            self._aside(self._answering.end)
+
+    def _aside(self, work: Callable[[], None]) -> None:
+        """Do what nobody waits for; when it fails that costs time later, nothing else."""
+        try:
+            work()
+        except Exception as error:  # the border of this process, as below
+            print(f"warning: states could not be kept: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
 
     def _do(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -83,7 +110,11 @@ class Child:
         beginning = library.beginning()
         template = Template(library.template(), beginning[1] if beginning else "", library.ending())
         prompts = Prompts(library, template)
-        states = States(library, options["memory_mb"] * 2**20)
+        limit = options["disk_mb"] * 2**20
+        name = identity(library.path, llama_cpp.__version__, library.traits) if limit else ""
+        disk = Disk(Path(job["cache"]), name, limit)
+        prompts.answers.update(disk.answers)
+        states = States(library, disk, options["memory_mb"] * 2**20)
         self._answering = Answering(library, template, prompts, states, options)
         return {
             "name": library.meta("general.name") or Path(job["path"]).stem,
@@ -102,6 +133,7 @@ class Child:
             job["conversation"],
             job["messages"],
             job["tools"],
+            job["may_call"],
             lambda piece: self._answers.send({"id": identity, **piece}),
         )
 
@@ -112,4 +144,5 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
     child = Child(Answers(answers))
     threading.Thread(target=child.listen, args=(requests,), name="requests", daemon=True).start()
     child.work()
+    child.end()
     os._exit(0)  # the library may be slow to take itself apart, and nothing is left to be kept

@@ -44,12 +44,11 @@ class Called:
 class Writing:
     """Takes the bytes of tokens, gives what they mean. Text comes out at once, but for what may be the beginning of a tag."""
 
-    def __init__(self, dialect: Dialect, *, tools: bool, thinking: bool) -> None:
+    def __init__(self, dialect: Dialect, *, thinking: bool) -> None:
         self.part = Part.THOUGHT if thinking else Part.TEXT
         self.thought = False
         """Did it think anything?"""
         self._dialect = dialect
-        self._tools = tools
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""
         self._begun = False
@@ -66,6 +65,10 @@ class Writing:
         if self.part is Part.TEXT and (rest := self._held.rstrip()):
             yield Spoken(rest)
         self._held = ""
+
+    def back_to_text(self) -> None:
+        """The call that was opened last is none."""
+        self.part, self._call = Part.TEXT, ""
 
     @property
     def half_called(self) -> bool:
@@ -95,7 +98,7 @@ class Writing:
     def _speak(self) -> Iterator[Spoken | Opened]:
         if not self._begun:
             self._held = self._held.lstrip()
-        if self._tools and not self._begun and self._held.startswith("{"):
+        if not self._begun and self._held.startswith("{"):
             # No spoken answer begins with a brace: it is a call in a notation that the model was not asked for.
             rest, self._held = self._held[1:], ""
             yield from self._open(rest, bare=True)
