@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.engines.base import ChatRequest, Llm, Message, ToolRequest, ToolSpec
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.plugins import loader
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.testing import FakeDevice, running_hub
 
@@ -30,7 +32,7 @@ needs_llama = pytest.mark.skipif(
 )
 
 ANSWERS = {
-    "bedtime": "Once upon a time there was a small light. It was afraid of the dark, and so it shone all night.",
+    "bedtime": "Once upon a time there was a small light. It shone all night.",
     "cosy": '<tool_call>\n{"name": "home.turn_on", "arguments": {"name": "Bed Light"}}\n</tool_call>',
     "nonsense": '<tool_call>\n{"name": "explode", "arguments": 5}\n</tool_call>',
     "<tool_response>": "The bed is lit.",
@@ -46,8 +48,7 @@ integrations:
   espeak: false
   llama_cpp: {{model: {model}, temperature: 0, threads: 1, context: 8192, disk_mb: 0}}
 """
-BARE = "integrations: {{silero_vad: false, phrases: false, espeak: false, llama_cpp: {}}}"
-BARE_DEFAULT = "integrations: {silero_vad: false, phrases: false, espeak: false}"
+BARE = "integrations: {silero_vad: false, phrases: false, espeak: false, clock: false}"
 SYSTEM = Message("system", "You are the voice of a home.")
 TURN_ON = ToolSpec(
     "home.turn_on",
@@ -137,17 +138,6 @@ def device(hub: Hub) -> FakeDevice:
 
 
 @needs_llama
-async def test_a_device_hears_the_model_tell_a_story(hub: Hub) -> None:
-    async with device(hub) as speaker:
-        result = await speaker.ask_text("tell me something for bedtime")
-    assert result.sentences == (
-        "Once upon a time there was a small light.",
-        "It was afraid of the dark, and so it shone all night.",
-    )
-    assert result.packets
-
-
-@needs_llama
 async def test_the_model_turns_a_light_on_and_says_so_after_the_tool_has_answered(hub: Hub) -> None:
     assert hub.entities.get("light.bed_light").state.value == "off"  # type: ignore[union-attr]  # the demo home has it
     async with device(hub) as speaker:
@@ -160,14 +150,15 @@ async def test_the_model_turns_a_light_on_and_says_so_after_the_tool_has_answere
 
 
 @needs_llama
-async def test_an_interrupted_device_stops_the_model(hub: Hub) -> None:
+async def test_a_device_can_interrupt_the_model_and_hears_the_next_answer(hub: Hub) -> None:
     async with device(hub) as speaker:
         asking = asyncio.ensure_future(speaker.ask_text("say something endless"))
         await speaker.speaking()
         await speaker.press_button()
         await asking
-        result = await speaker.ask_text("and now for bedtime")
-    assert result.sentences[0] == "Once upon a time there was a small light."
+        result = await speaker.ask_text("and now the weather on Mars")
+    assert result.sentences == ("I do not know.",)
+    assert result.packets
 
 
 # -- streaming and stopping ---------------------------------------------------------------------------------------
@@ -384,8 +375,8 @@ async def test_a_damaged_state_is_read_anew(harm: str, loaded: Loader, tmp_path:
 @needs_llama
 async def test_the_disk_holds_no_more_than_was_allowed(loaded: Loader, tmp_path: Path) -> None:
     async with loaded(disk_mb=1) as model:
-        for room in ("nursery", "office", "kitchen", "hall"):
-            await chat(model, [SYSTEM, user(f"something endless in the {room}")], conversation=room)
+        for room in ("nursery", "office", "kitchen", "hall", "attic"):
+            await chat(model, [SYSTEM, user(f"for bedtime in the {room}" + " and so on" * 10)], conversation=room)
     kept = [path.stat().st_size for path in (tmp_path / "cache").glob("*/*")]
     assert kept
     assert sum(kept) <= 2**20
@@ -477,18 +468,6 @@ async def test_a_broken_file_is_told_with_its_name(harm: str, loaded: Loader, mo
     assert caught.value.hint
 
 
-async def test_a_file_of_another_kind_fails_the_entry_with_a_word_about_it(tmp_path: Path) -> None:
-    (tmp_path / "other.gguf").write_bytes(b"PK\3\4 and so on")
-    async with running_hub(tmp_path / "config", BARE.format(f"{{model: {tmp_path / 'other.gguf'}}}")) as hub:
-        told = entry(hub)
-    if INSTALLED:
-        assert told.state is EntryState.FAILED
-        assert "other.gguf is not a GGUF file" in told.reason
-        assert "models verify" in told.hint
-    else:
-        assert "llama-cpp-python" in told.hint
-
-
 @needs_llama
 async def test_a_context_that_no_machine_could_hold_is_refused_before_it_is_tried(
     loaded: Loader, tmp_path: Path
@@ -500,24 +479,37 @@ async def test_a_context_that_no_machine_could_hold_is_refused_before_it_is_trie
     assert "smaller context" in caught.value.hint
 
 
-@needs_llama
-async def test_without_a_model_it_is_merely_available(tmp_path: Path) -> None:
-    async with running_hub(tmp_path, BARE_DEFAULT) as hub:
+async def test_what_is_missing_is_told_and_what_has_come_is_taken_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have, find = set[str](), loader.distribution
+
+    def distribution(name: str) -> Distribution:
+        if name == "llama-cpp-python" and name not in have:
+            raise PackageNotFoundError(name)
+        return find(name)
+
+    monkeypatch.setattr(loader, "distribution", distribution)
+    async with running_hub(tmp_path / "config", BARE) as hub:
+        assert entry(hub).state is EntryState.AVAILABLE
+        assert "llama-cpp-python" in entry(hub).hint
+        if not INSTALLED:
+            return
+        have.add("llama-cpp-python")
+        await hub.plugins.reload("llama_cpp")
         assert entry(hub).state is EntryState.AVAILABLE
         assert "models recommend" in entry(hub).hint
 
+        shelf = hub.config.data_dir / "models" / "llama_cpp" / "tiny"
+        shelf.mkdir(parents=True)
+        (shelf / "tiny.gguf").write_bytes(b"PK\3\4 and so on")
+        await hub.plugins.reload("llama_cpp")
+        assert entry(hub).state is EntryState.FAILED
+        assert "tiny.gguf is not a GGUF file" in entry(hub).reason
+        assert "models verify tiny" in entry(hub).hint
 
-async def test_without_the_package_it_is_merely_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib import metadata
-
-    from xiaozhi_hub.plugins import loader
-
-    def absent(name: str) -> metadata.Distribution:
-        if name == "llama-cpp-python":
-            raise metadata.PackageNotFoundError(name)
-        return metadata.distribution(name)
-
-    monkeypatch.setattr(loader, "distribution", absent)
-    async with running_hub(tmp_path, BARE_DEFAULT) as hub:
-        assert entry(hub).state is EntryState.AVAILABLE
-        assert "llama-cpp-python" in entry(hub).hint
+        write_model(shelf / "tiny.gguf")
+        await hub.plugins.reload("llama_cpp")
+        assert entry(hub).state is EntryState.READY
+        assert llm(hub).info.detail == "Tiny answers"
+        assert llm(hub).info.licence == "Apache-2.0"
