@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import os
 import signal
 import time
@@ -14,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.house import integration
 from xiaozhi_hub.core.flow import TextDelta
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.engines.base import ChatRequest, Llm, Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.base import ChatRequest, Llm, Message, ToolRequest, ToolSpec, VisionRequest
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins import loader
@@ -513,3 +515,56 @@ async def test_what_is_missing_is_told_and_what_has_come_is_taken_in(
         assert entry(hub).state is EntryState.READY
         assert llm(hub).info.detail == "Tiny answers"
         assert llm(hub).info.licence == "Apache-2.0"
+
+
+# -- pictures -----------------------------------------------------------------------------------------------------
+
+
+def picture(color: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), color).save(out, "JPEG")
+    return out.getvalue()
+
+
+async def described(eyes: Any, image: bytes) -> str:
+    async with aclosing(eyes.describe(VisionRequest(image, "what is that?", "en"))) as pieces:
+        return "".join([piece.text async for piece in pieces])
+
+
+@pytest.fixture
+def projector_file(tmp_path: Path) -> Path:
+    from tests.tiny_gguf import write_tiny_projector
+
+    return write_tiny_projector(
+        tmp_path / "mmproj.gguf", ANSWERS, "I do not know.", red="bedtime", blue="<tool_response>"
+    )
+
+
+@needs_llama
+async def test_a_model_with_a_projector_sees_what_is_in_a_picture(loaded: Loader, projector_file: Path) -> None:
+    async with loaded(projector=projector_file) as model:
+        eyes = integration("llama_cpp", "vision").LlamaVision(model.model)
+        history = [SYSTEM]
+        await talk(model, history, "what is this")
+        assert await described(eyes, picture("red")) == ANSWERS["bedtime"]
+        assert await described(eyes, picture("blue")) == ANSWERS["<tool_response>"]
+        await talk(model, history, "what is that")
+        assert model.uses[-1].restored > 60, "the conversation was lost over the picture"
+
+
+@needs_llama
+async def test_what_is_no_picture_is_refused(loaded: Loader, projector_file: Path) -> None:
+    async with loaded(projector=projector_file) as model:
+        eyes = integration("llama_cpp", "vision").LlamaVision(model.model)
+        with pytest.raises(StageError, match="cannot be read as a picture") as caught:
+            await described(eyes, b"GIF89a and no more")
+        assert caught.value.stage == "vision"
+        assert (await chat(model, [SYSTEM, user("for bedtime")])).text == ANSWERS["bedtime"]
+
+
+@needs_llama
+async def test_a_projector_of_another_kind_is_told_with_its_name(loaded: Loader, model_file: Path) -> None:
+    with pytest.raises(NeedsAttention, match=r"cannot use tiny\.gguf") as caught:
+        async with loaded(projector=model_file):
+            pass
+    assert "vision: false" in caught.value.hint

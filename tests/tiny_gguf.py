@@ -60,43 +60,21 @@ def write_tiny_gguf(
 
     An answer is said piece by piece, each piece as many words as it takes to be unlike all other pieces.
     """
-    vocabulary = _Vocabulary()
-    begin = vocabulary.add("<s>", TokenType.CONTROL)
-    end = vocabulary.add("<|im_end|>", TokenType.CONTROL)
-    vocabulary.add("<|im_start|>", TokenType.CONTROL)
-    header = vocabulary.add("assistant\n", TokenType.USER_DEFINED)
-    no_thoughts = vocabulary.add("<think>\n\n</think>\n\n", TokenType.USER_DEFINED)
-    call = vocabulary.add("<tool_call>", TokenType.USER_DEFINED)
-    for byte in range(256):
-        vocabulary.add(f"<0x{byte:02X}>", TokenType.BYTE)
-    for number, char in enumerate(map(chr, range(33, 127))):
-        vocabulary.add(char, TokenType.NORMAL, -100.0 - number)
-    vocabulary.add("▁", TokenType.NORMAL, -99.0)
-    cues = {cue: vocabulary.add(cue, TokenType.USER_DEFINED) for cue in answers}
-    follows: dict[int, int] = {}
-    first = {}
-    calling: dict[str, int] = {}
-    for cue, answer in (*answers.items(), ("", otherwise)):
-        chain = vocabulary.chain(answer)
-        first[cue] = chain[0]
-        if chain[0] == call:
-            calling[cue] = chain[1]
-        follows.update({one: other for one, other in zip(chain, [*chain[1:], end], strict=True) if one != call})
-    size = len(vocabulary.tokens)
+    plan = _Plan(answers, otherwise)
+    size, width, head = plan.size, plan.width, plan.width // _HEADS
+    cues, calling, first = plan.cues, plan.calling, plan.first
     choices = {cue: size + number for number, cue in enumerate(answers)}
-    width = -(-(size + len(answers)) // 128) * 128
-    head = width // _HEADS
 
     noise = np.random.default_rng(7)
     embedding = np.eye(size, width, dtype=np.float32) * 8
     out = np.zeros((size, width), np.float32)
     out[:, :size] = noise.standard_normal((size, size)) * 0.02
-    for one, other in follows.items():
+    for one, other in plan.follows.items():
         out[other, one] = 2.0
-    for start in (header, no_thoughts):
+    for start in plan.starts:
         out[first[""], start] = 1.0
     query, key, value, back = (np.zeros((width, width), np.float32) for _ in range(4))
-    for start in (header, no_thoughts, call):
+    for start in (*plan.starts, plan.call):
         query[2, start] = 30.0
         query[1, start] = 25.0
     for cue, token in cues.items():
@@ -108,8 +86,8 @@ def write_tiny_gguf(
         if cue in calling:  # behind the opening of a call the same choice leads to its name
             out[calling[cue], choices[cue]] = 3.0
     for token in calling.values():
-        out[token, call] = 2.5
-    out[call, call] = -8.0
+        out[token, plan.call] = 2.5
+    out[plan.call, plan.call] = -8.0
 
     writer = GGUFWriter(str(path), "llama")
     writer.add_name("Tiny answers")
@@ -125,11 +103,11 @@ def write_tiny_gguf(
     writer.add_vocab_size(size)
     writer.add_file_type(0)
     writer.add_tokenizer_model("llama")
-    writer.add_token_list(vocabulary.tokens)
-    writer.add_token_scores(vocabulary.scores)
-    writer.add_token_types(vocabulary.types)
-    writer.add_bos_token_id(begin)
-    writer.add_eos_token_id(end)
+    writer.add_token_list(plan.vocabulary.tokens)
+    writer.add_token_scores(plan.vocabulary.scores)
+    writer.add_token_types(plan.vocabulary.types)
+    writer.add_bos_token_id(plan.begin)
+    writer.add_eos_token_id(plan.end)
     writer.add_add_bos_token(True)
     writer.add_add_space_prefix(False)
     if template is not None:
@@ -151,6 +129,95 @@ def write_tiny_gguf(
     writer.close()
     assert head > 3 + len(answers), "too many answers for one head"
     return path
+
+
+def write_tiny_projector(
+    path: Path, answers: Mapping[str, str], otherwise: str = "I do not know.", *, red: str, blue: str
+) -> Path:
+    """Write what lets the model of the same *answers* see: a red picture reads like the key word *red*, a blue one like *blue*.
+
+    A vision transformer with one layer that changes nothing, and two layers that tell the colours apart, as LLaVA has them.
+    """
+    plan = _Plan(answers, otherwise)
+    inner, patch, side = 64, 8, 32
+    patches = np.zeros((inner, 3, patch, patch), np.float32)
+    patches[0, 0], patches[1, 2] = 1.0, 1.0  # how red, how blue
+    sort = np.zeros((inner, inner), np.float32)
+    sort[0, :2], sort[1, :2] = (4.0, -4.0), (-4.0, 4.0)
+    say = np.zeros((plan.width, inner), np.float32)
+    say[plan.cues[red], 0] = say[plan.cues[blue], 1] = 8.0
+
+    writer = GGUFWriter(str(path), "clip")
+    writer.add_bool("clip.has_vision_encoder", True)
+    writer.add_string("clip.projector_type", "mlp")
+    writer.add_bool("clip.use_gelu", True)
+    for key, value in {
+        "image_size": side,
+        "patch_size": patch,
+        "embedding_length": inner,
+        "feed_forward_length": inner,
+        "projection_dim": plan.width,
+        "block_count": 1,
+        "attention.head_count": 2,
+    }.items():
+        writer.add_uint32(f"clip.vision.{key}", value)
+    writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-5)
+    writer.add_array("clip.vision.image_mean", [0.5, 0.5, 0.5])
+    writer.add_array("clip.vision.image_std", [0.5, 0.5, 0.5])
+    zeros, ones = np.zeros(inner, np.float32), np.ones(inner, np.float32)
+    writer.add_tensor("v.class_embd", zeros)
+    writer.add_tensor("v.patch_embd.weight", patches)
+    writer.add_tensor("v.position_embd.weight", np.zeros(((side // patch) ** 2 + 1, inner), np.float32))
+    for name in ("pre_ln", "blk.0.ln1", "blk.0.ln2"):
+        writer.add_tensor(f"v.{name}.weight", ones)
+        writer.add_tensor(f"v.{name}.bias", zeros)
+    for name in ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_down", "ffn_up"):
+        writer.add_tensor(f"v.blk.0.{name}.weight", np.zeros((inner, inner), np.float32))
+        writer.add_tensor(f"v.blk.0.{name}.bias", zeros)
+    writer.add_tensor("mm.0.weight", sort)
+    writer.add_tensor("mm.0.bias", zeros)
+    writer.add_tensor("mm.2.weight", say)
+    writer.add_tensor("mm.2.bias", np.zeros(plan.width, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+class _Plan:
+    """Which tokens there are and which follows which."""
+
+    def __init__(self, answers: Mapping[str, str], otherwise: str) -> None:
+        self.vocabulary = vocabulary = _Vocabulary()
+        self.begin = vocabulary.add("<s>", TokenType.CONTROL)
+        self.end = vocabulary.add("<|im_end|>", TokenType.CONTROL)
+        vocabulary.add("<|im_start|>", TokenType.CONTROL)
+        header = vocabulary.add("assistant\n", TokenType.USER_DEFINED)
+        no_thoughts = vocabulary.add("<think>\n\n</think>\n\n", TokenType.USER_DEFINED)
+        self.starts = (header, no_thoughts)
+        """An answer begins behind these."""
+        self.call = vocabulary.add("<tool_call>", TokenType.USER_DEFINED)
+        for byte in range(256):
+            vocabulary.add(f"<0x{byte:02X}>", TokenType.BYTE)
+        for number, char in enumerate(map(chr, range(33, 127))):
+            vocabulary.add(char, TokenType.NORMAL, -100.0 - number)
+        vocabulary.add("▁", TokenType.NORMAL, -99.0)
+        self.cues = {cue: vocabulary.add(cue, TokenType.USER_DEFINED) for cue in answers}
+        self.follows: dict[int, int] = {}
+        self.first: dict[str, int] = {}
+        """How each answer begins."""
+        self.calling: dict[str, int] = {}
+        """How those that are calls go on behind the opening."""
+        for cue, answer in (*answers.items(), ("", otherwise)):
+            chain = vocabulary.chain(answer)
+            self.first[cue] = chain[0]
+            if chain[0] == self.call:
+                self.calling[cue] = chain[1]
+            pairs = zip(chain, [*chain[1:], self.end], strict=True)
+            self.follows.update({one: other for one, other in pairs if one != self.call})
+        self.size = len(vocabulary.tokens)
+        self.width = -(-(self.size + len(answers)) // 128) * 128
 
 
 class _Vocabulary:

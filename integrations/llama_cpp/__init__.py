@@ -10,6 +10,7 @@ from xiaozhi_hub.plugins.api import Engine, Entry, HubApi, hookimpl
 
 from .engine import LlamaLlm
 from .model import Files, Model, files_of
+from .vision import LlamaVision
 
 
 @hookimpl
@@ -23,6 +24,8 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
     files = await asyncio.to_thread(find)
     async with Model.running(files, entry.options, hub.data_dir / "cache" / entry.domain, entry.scope) as model:
         entry.runtime = [LlamaLlm(model)]
+        if files.projector is not None and entry.options["vision"]:
+            entry.runtime.append(LlamaVision(model))
         yield
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .dialects import THINK, THOUGHT, read_call
+from .eyes import Eyes
 from .failure import Failure
 from .grammar import call_grammar
 from .library import Library
@@ -75,6 +76,30 @@ class Answering:
             "write_ms": round((time.monotonic() - read) * 1000, 1),
             "counts": [self._prompts.count(message["text"]) for message in messages],
         }
+
+    def describe(
+        self, eyes: Eyes, prompt: str, question: str, picture: bytes, say: Callable[[dict[str, Any]], None]
+    ) -> dict[str, Any]:
+        """Answer *question* about *picture*; *prompt* says how."""
+        library = self._library
+        asked = f"{eyes.marker}\n{question.replace(eyes.marker, '')}"
+        messages = [
+            {"role": role, "text": text, "tool_name": "", "calls": []}
+            for role, text in (("system", prompt), ("user", asked))
+        ]
+        text, lead = self._prompts.written(messages)
+        self._states.put_away()
+        try:
+            places = eyes.read(text, picture)
+            writer = _Writer(library, self._template, (), self._options, say)
+            try:
+                most = min(self._options["max_tokens"], library.context_size - places - 1)
+                written = writer.write(most, begins_thinking(lead))
+            finally:
+                writer.close()
+        finally:
+            library.clear()  # what stands for a picture are no tokens that could be compared
+        return {"prompt": places, "written": len(written)}
 
     def rest(self) -> None:
         """Nobody asks at present: do what takes time."""

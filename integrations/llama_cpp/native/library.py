@@ -32,8 +32,8 @@ class Log:
         self.errors: list[str] = []
         self._level = "debug"
         self._text = ""
-        self._callback = lib.llama_log_callback(self._take)
-        lib.llama_log_set(self._callback, ctypes.c_void_p(0))
+        self.callback = lib.llama_log_callback(self._take)
+        lib.llama_log_set(self.callback, ctypes.c_void_p(0))
 
     def _take(self, level: int, text: bytes, _: object) -> None:
         if level != 5:  # 5 continues the line before
@@ -81,6 +81,7 @@ class Library:
         self.log = Log()
         self.tokens: list[int] = []
         self._shifted = False
+        self.threads = int(options["threads"]) or min(8, os.cpu_count() or 1)
         lib.llama_backend_init()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = options["gpu_layers"]
@@ -124,7 +125,7 @@ class Library:
         params.n_seq_max = 2
         params.kv_unified = True
         params.swa_full = True  # or the past of models with a sliding window could not be cut
-        params.n_threads = params.n_threads_batch = options["threads"] or min(8, os.cpu_count() or 1)
+        params.n_threads = params.n_threads_batch = self.threads
         params.abort_callback = self.stop.callback
         params.abort_callback_data = self.stop.data
         context = lib.llama_init_from_model(self.model, params)

@@ -73,6 +73,16 @@ class Prompts:
             tokens.insert(0, beginning[0])
         return tokens, lead, keys
 
+    def written(self, messages: Sequence[Json]) -> tuple[str, str]:
+        """The prompt of *messages* as text, beginning included, and what the template wrote for the answer to begin with."""
+        messages = [self._harmless(message) for message in messages]
+        text = self._template.write(messages, ())
+        lead = text.removeprefix(self._template.write(messages, (), answer=False))
+        beginning = self._library.beginning()
+        if beginning and self._library.wants_beginning and not text.startswith(beginning[1]):
+            text = beginning[1] + text
+        return text, lead if len(lead) < len(text) else ""
+
     def _with_answers(
         self, messages: Sequence[Json], tools: Sequence[Json], lead: str
     ) -> tuple[list[str | list[int]], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import queue
 import sys
@@ -14,6 +15,7 @@ import llama_cpp
 
 from .answering import Answering
 from .disk import Disk, identity
+from .eyes import Eyes
 from .failure import Failure, Stopped
 from .frames import Answers, read_frame
 from .library import Library, Stop
@@ -40,6 +42,7 @@ class Child:
         self._stopped: set[int] = set()
         self._closing = False
         self._answering: Answering | None = None
+        self._eyes: Eyes | None = None
 
     def listen(self, requests: BinaryIO) -> None:
         """Read what the hub sends, in a thread of its own: the main thread is inside the library most of the time."""
@@ -89,7 +92,7 @@ class Child:
 
     def _do(self, job: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"done": self._load(job) if job["do"] == "load" else self._chat(job)}
+            return {"done": _WORK[job["do"]](self, job)}
         except Stopped:
             return {"done": {}, "stopped": True}
         except Failure as failure:
@@ -115,6 +118,7 @@ class Child:
         disk = Disk(Path(job["cache"]), name, limit)
         prompts.answers.update(disk.answers)
         states = States(library, disk, options["memory_mb"] * 2**20)
+        self._eyes = Eyes(library, Path(job["projector"]), options) if job["projector"] else None
         self._answering = Answering(library, template, prompts, states, options)
         return {
             "name": library.meta("general.name") or Path(job["path"]).stem,
@@ -122,7 +126,7 @@ class Child:
             "context": library.context_size,
             "trained_for": library.trained_for,
             "template": not template.missing,
-            "sees": False,
+            "sees": self._eyes is not None,
         }
 
     def _chat(self, job: dict[str, Any]) -> dict[str, Any]:
@@ -136,6 +140,25 @@ class Child:
             job["may_call"],
             lambda piece: self._answers.send({"id": identity, **piece}),
         )
+
+    def _describe(self, job: dict[str, Any]) -> dict[str, Any]:
+        if self._answering is None or self._eyes is None:
+            raise Failure("vision-failed", "the model cannot see")
+        identity = job["id"]
+        return self._answering.describe(
+            self._eyes,
+            job["prompt"],
+            job["question"],
+            base64.b64decode(job["picture"]),
+            lambda piece: self._answers.send({"id": identity, **piece}),
+        )
+
+
+_WORK: dict[str, Callable[[Child, dict[str, Any]], dict[str, Any]]] = {
+    "load": Child._load,
+    "chat": Child._chat,
+    "describe": Child._describe,
+}
 
 
 def serve(requests: BinaryIO, answers: BinaryIO) -> None:
