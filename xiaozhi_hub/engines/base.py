@@ -247,7 +247,9 @@ class ChatRequest:
     tools: Sequence[ToolSpec] = ()
     language: str = "en"
     conversation: str = ""
-    """Requests with the same value share their beginning: an engine may keep its cache under it."""
+    """Requests with the same value share their beginning: an engine may keep its cache under it. Letters and digits."""
+    may_call: bool = True
+    """False: the answer must be words. The tools are there all the same, because they are part of the beginning."""
 
 
 class Llm(Engine):
@@ -255,7 +257,25 @@ class Llm(Engine):
 
     @abstractmethod
     def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
-        """Yield the reply as it is written, and tool requests; the caller asks again with the tools' results."""
+        """Yield the reply as it is written, and tool requests; the caller asks again with the tools' results.
+
+        What was yielded, joined, is what belongs into `Message.text` of the history: an engine that keeps what it has
+        evaluated knows its own words again only when they come back unchanged.
+        """
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The most tokens that all messages and tools of one request may come to; room for the answer is taken off already.
+
+        The caller trims its history to it, rarely and then by much: every message that is dropped changes the beginning. None
+        when the engine does not tell, which it may begin to do later, once its model is loaded.
+        """
+        return None
+
+    def count_tokens(self, text: str) -> int | None:
+        """How many tokens *text* comes to: exact for what the model has read before, else estimated, rather too many. Cheap:
+        it does not wait for the model. What surrounds a message in a prompt is not counted. None: unknown."""
+        return None
 
 
 @dataclass(frozen=True, slots=True)

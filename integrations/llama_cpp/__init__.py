@@ -1,0 +1,35 @@
+"""Language models on this machine, run by llama.cpp."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from xiaozhi_hub.plugins.api import Engine, Entry, HubApi, hookimpl
+
+from .engine import LlamaLlm
+from .model import Files, Model, files_of
+from .vision import LlamaVision
+
+
+@hookimpl
+@asynccontextmanager
+async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
+    wanted = entry.options["model"]
+
+    def find() -> Files:
+        return files_of(hub.models.find(entry.domain, wanted), wanted)
+
+    files = await asyncio.to_thread(find)
+    async with Model.running(files, entry.options, hub.data_dir / "cache" / entry.domain, entry.scope) as model:
+        entry.runtime = [LlamaLlm(model)]
+        if files.projector is not None and entry.options["vision"]:
+            entry.runtime.append(LlamaVision(model))
+        yield
+
+
+@hookimpl
+def register_engines(register: Callable[[Engine], None], entry: Entry) -> None:
+    for engine in entry.runtime:
+        register(engine)
