@@ -10,6 +10,7 @@ from contextlib import aclosing
 
 from xiaozhi_hub.core.flow import Emotion, Outcome, ToolCall, TurnInfo, TurnRecord
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
+from xiaozhi_hub.dialog.sentences import put_together
 from xiaozhi_hub.dialog.turn import TurnParts
 from xiaozhi_hub.errors import HubError
 
@@ -65,7 +66,7 @@ async def ask(parts: TurnParts, info: TurnInfo, text: str) -> AsyncGenerator[str
         mode="",
         language=info.language,
         heard=text,
-        said=" ".join(said),
+        said=put_together(said),
         outcome=outcome,
         emotion=emotion,
         error=error,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 
 from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta
 
@@ -52,6 +52,7 @@ _OPENERS, _CLOSING = "(（“「『[【", ")）”」』]】"
 
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 _CHINESE_END = "。！？；…"
+_NO_SPACE_AFTER = _CHINESE_END + "，、：）》」』”"
 _ABBREVIATION = re.compile(
     r"(?:^|\s)(?:dr|mr|mrs|ms|prof|st|no|vs|etc|e\.g|i\.e|[ap]\.m|approx|[a-z])\.$", re.IGNORECASE
 )
@@ -163,6 +164,14 @@ def _enough(text: str) -> bool:
         if weight >= FOLLOWS:
             return True
     return False
+
+
+def put_together(sentences: Iterable[str]) -> str:
+    """Return sentences and pieces of them as running text: no space follows a Chinese mark."""
+    text = ""
+    for sentence in sentences:
+        text += sentence if not text or text[-1] in _NO_SPACE_AFTER else f" {sentence}"
+    return text
 
 
 def _tag_beginning(text: str, tag: str) -> int:

@@ -39,6 +39,7 @@ from xiaozhi_hub.core.turn_context import turn_id
 from xiaozhi_hub.dialog.assistants import Assistant, Assistants
 from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood, Responder
+from xiaozhi_hub.dialog.sentences import put_together
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
 from xiaozhi_hub.engines.base import Asr, AsrRequest, Role, SpeechRequest, Tts
 from xiaozhi_hub.engines.brains import Brains
@@ -208,7 +209,7 @@ class Turn:
 
     def _record(self, outcome: Outcome) -> TurnRecord:
         now = self._loop.time()
-        said = " ".join(sentence.text for sentence, at in self._mouth.sentences if at <= now)
+        said = put_together(sentence.text for sentence, at in self._mouth.sentences if at <= now)
         return TurnRecord(
             id=self.info.id,
             session_id=self.info.session_id,

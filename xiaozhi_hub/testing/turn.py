@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xiaozhi_hub.core.flow import Packet
+from xiaozhi_hub.dialog.sentences import put_together
 from xiaozhi_hub.testing.playback import Playback
 
 
@@ -55,10 +56,7 @@ class TurnResult:
     @property
     def said(self) -> str:
         """All sentences."""
-        text = ""
-        for sentence in self.sentences:
-            text += sentence if not text or text[-1] in "。！？；，" else f" {sentence}"
-        return text
+        return put_together(self.sentences)
 
     def summary(self) -> dict[str, Any]:
         """The facts as JSON holds them."""
