@@ -6,8 +6,11 @@ import asyncio
 import io
 import json
 import os
+import pty
+import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +77,24 @@ class House:
         code = await asyncio.to_thread(main, self._words(arguments))
         return Told(code, *self.screen.readouterr())
 
+    def on_a_terminal(self, typed: bytes, *arguments: str) -> str:
+        """Run the command on a terminal of its own, where *typed* waits to be read; return what it showed. Blocks."""
+        ours, its = pty.openpty()
+        try:
+            os.write(ours, typed)
+            command = [sys.executable, "-m", "xiaozhi_hub", *self._words(arguments)]
+            environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+            with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=its, stdout=its, stderr=its) as process:
+                os.close(its)
+                shown = bytearray()
+                with suppress(OSError):  # the terminal has closed
+                    while piece := os.read(ours, 65536):
+                        shown += piece
+                process.wait(30)
+        finally:
+            os.close(ours)
+        return shown.decode()
+
     def _words(self, arguments: tuple[str, ...]) -> list[str]:
         return ["models", "-c", str(self.folder), "--port", "1", *arguments]
 
@@ -112,7 +133,7 @@ async def test_a_model_is_downloaded_listed_verified_and_removed(house: House) -
 
 async def test_nothing_is_asked_of_anybody_without_download(house: House, tmp_path: Path) -> None:
     (tmp_path / "mine.gguf").write_bytes(GGUF[:1000])
-    for arguments in (["list"], ["import", str(tmp_path / "mine.gguf")], ["verify"], ["recommend"], ["remove", "mine"]):
+    for arguments in (["list"], ["import", str(tmp_path / "mine.gguf")], ["verify"], ["recommend", "--no-run"], ["remove", "mine"]):
         told = await house.command(*arguments)
         assert told.code == 0, told.err
     assert house.mirror.asked == []
@@ -125,6 +146,21 @@ async def test_a_licence_that_asks_is_agreed_to_before_anything_is_fetched(house
     assert house.mirror.asked == [] and not house.model.exists()
     assert (await house.command("download", "tiny", "--yes")).code == 0
     assert house.model.exists()
+
+
+async def test_on_a_terminal_a_person_is_asked_and_sees_a_bar(house: House) -> None:
+    house.list_model("Strange Terms", "true")
+    house.mirror.deeds = [Deed(drop_after=500_000)]
+    screen = await asyncio.to_thread(house.on_a_terminal, b"yes\nno\n", "download", "tiny")
+    assert "Do you agree to the licence of tiny (Strange Terms)?" in screen
+    assert "tiny.gguf  [" in screen and "trying again" in screen and "100 %" in screen
+    assert house.model.read_bytes() == GGUF
+
+
+async def test_on_a_terminal_a_no_is_a_no(house: House) -> None:
+    house.list_model("Strange Terms", "true")
+    screen = await asyncio.to_thread(house.on_a_terminal, b"y\n", "download", "tiny")
+    assert "Nothing was fetched" in screen and house.mirror.asked == []
 
 
 async def test_without_a_mirror_the_setting_is_named(house: House) -> None:
