@@ -126,14 +126,22 @@ async def test_a_model_is_downloaded_listed_verified_and_removed(house: House) -
     assert (await house.command("verify", "tiny")).out == "tiny: good (tiny.gguf: sha256)\n"
     house.model.write_bytes(GGUF[:-1] + b"?")
     broken = await house.command("verify")
-    assert broken.code == 1 and "models remove tiny && xiaozhi-hub models download tiny" in broken.out
+    assert broken.code == 1 and "Run: xiaozhi-hub models download tiny" in broken.out
+    mended = await house.command("download", "tiny")
+    assert mended.code == 0 and "damaged" in mended.out and house.model.read_bytes() == GGUF
     assert "MB are free again" in (await house.command("remove", "tiny")).out
     assert not house.model.parent.exists()
 
 
 async def test_nothing_is_asked_of_anybody_without_download(house: House, tmp_path: Path) -> None:
     (tmp_path / "mine.gguf").write_bytes(GGUF[:1000])
-    for arguments in (["list"], ["import", str(tmp_path / "mine.gguf")], ["verify"], ["recommend", "--no-run"], ["remove", "mine"]):
+    for arguments in (
+        ["list"],
+        ["import", str(tmp_path / "mine.gguf")],
+        ["verify"],
+        ["recommend", "--no-run"],
+        ["remove", "mine"],
+    ):
         told = await house.command(*arguments)
         assert told.code == 0, told.err
     assert house.mirror.asked == []

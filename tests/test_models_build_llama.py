@@ -9,11 +9,15 @@ import subprocess
 import sys
 import sysconfig
 import time
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
+from xiaozhi_hub.errors import NotInstalled
 from xiaozhi_hub.models.build_llama import BuildFailed, cache_folder, ensure_wheel, main, processes, wheel_in
+from xiaozhi_hub.plugins import loader
+from xiaozhi_hub.plugins.manifest import Manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORM = sysconfig.get_platform().replace("-", "_").replace(".", "_")
@@ -151,6 +155,22 @@ def test_it_needs_nothing_but_python_itself() -> None:
     program = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import xiaozhi_hub.models.build_llama as b; print(b.REQUIREMENT)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_an_integration_that_lacks_it_names_our_builder_and_not_pip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(loader, "distribution", nothing)
+    needs = ("llama-cpp-python>=0.3.36", "other>=1")
+    with pytest.raises(NotInstalled) as caught:
+        loader.check_requirements(Manifest("mine", "Mine", "1", (), False, False, False, needs, tmp_path))
+    python = sys.executable
+    assert caught.value.hint == (
+        f"Run: {python} -m pip install 'other>=1'   and: {python} -m xiaozhi_hub.models.build_llama --install"
+    )
 
 
 def test_the_script_asks_for_it_only_for_those_who_work_on_the_hub() -> None:

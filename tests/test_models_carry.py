@@ -115,16 +115,24 @@ def test_what_a_model_lacks_is_said(shelf: ModelShelf, stick: Path) -> None:
     put(stick / "b", hello__onnx=ONNX)
     put(stick / "c", big__onnx=ONNX + bytes(21 * 2**20))
     put(stick / "d", **{"large-00001-of-00002__gguf": GGUF[:100]})
-    put(stick / "e", **{"mmproj-model__gguf": GGUF[:100]})
     told = {name: lacks for _, name, lacks in names(shelf, stick)}
     assert "tokenizer.json and vocabulary.txt" in told["a"]
     assert "melspectrogram.onnx and embedding_model.onnx" in told["hello"]
     assert "big.onnx.json" in told["big"]
     assert "join them" in told["large-00001-of-00002"]
-    assert "not a language model" in told["mmproj-model"]
     for found in recognise(stick, KNOWN, shelf):
         with pytest.raises(HubError, match="cannot be used"):
             bring(found, shelf, Silence())
+
+
+def test_the_eye_of_a_model_comes_with_it_where_it_is_clear_whose_it_is(shelf: ModelShelf, stick: Path) -> None:
+    eye = {"mmproj-f16__gguf": GGUF[:100]}
+    model = taken(shelf, put(stick / "a", seeing__gguf=GGUF[:200], **eye))
+    assert sorted(path.name for path in model.folder.glob("*.gguf")) == ["mmproj-f16.gguf", "seeing.gguf"]
+    put(stick / "b", one__gguf=GGUF[:300], two__gguf=GGUF[:400], **eye)
+    assert [len(found.files) for found in recognise(stick / "b", KNOWN, shelf)] == [1, 1]
+    with pytest.raises(HubError, match="no model"):
+        recognise(put(stick / "c", **eye), KNOWN, shelf)
 
 
 def test_a_second_wake_word_hears_with_what_the_first_one_brought(shelf: ModelShelf, stick: Path) -> None:

@@ -67,7 +67,7 @@ async def _time(
                             seconds = await _time_one(hub, domain, model, spoken)
                     except (HubError, TimeoutError) as error:
                         print(
-                            f"{model.name} was not run: {error or f'no end within {RUN_SECONDS:.0f} s'}",
+                            f"{model.name} was not run: {str(error) or f'no end within {RUN_SECONDS:.0f} s'}",
                             file=sys.stderr,
                         )
                     else:

@@ -154,17 +154,8 @@ def _verify(shelf: ModelShelf, known: Catalogue, names: list[str]) -> int:
         if wrong:
             for verdict in wrong:
                 print(f"{model.name}: {verdict.file}: {verdict.wrong}.")
-            cure = "download" if known.get(model.name) is not None else "import it again, after"
-            again = (
-                f"models {cure} {model.name}"
-                if cure == "download"
-                else f"{cure} xiaozhi-hub models remove {model.name}"
-            )
-            print(
-                f"  Run: xiaozhi-hub models remove {model.name} && xiaozhi-hub {again}"
-                if cure == "download"
-                else f"  {again}"
-            )
+            again = f"xiaozhi-hub models download {model.name}"
+            print(f"  Run: {again}" if known.get(model.name) is not None else "  Import it again from where it came.")
         elif verdicts:
             print(f"{model.name}: good ({', '.join(f'{verdict.file}: {verdict.by}' for verdict in verdicts)})")
         else:
@@ -190,13 +181,19 @@ def _installed(shelf: ModelShelf, name: str) -> InstalledModel:
 def _download(config: Config, shelf: ModelShelf, known: Catalogue, args: argparse.Namespace) -> int:
     from xiaozhi_hub.models.download import download
     from xiaozhi_hub.models.sources import address_of
-    from xiaozhi_hub.models.stock import shown_bytes
+    from xiaozhi_hub.models.stock import shown_bytes, verify
 
     wanted = [known.find(name) for name in dict.fromkeys(args.names)]
-    missing = [model for model in wanted if all(model.name != here.name for here in shelf.installed(model.engine))]
+    missing = []
     for model in wanted:
-        if model not in missing:
-            print(f"{model.name} is here already. To look at it again: xiaozhi-hub models verify {model.name}")
+        here = next((each for each in shelf.installed(model.engine) if each.name == model.name), None)
+        if here is None:
+            missing.append(model)
+        elif any(verdict.wrong for verdict in verify(here, known, _progress())):
+            print(f"{model.name} is here, but damaged: it is fetched anew.")
+            missing.append(model)
+        else:
+            print(f"{model.name} is here already, and good.")
     for model in missing:
         address_of(config.models, model, model.files[0])  # before anybody is asked anything
     for model in missing:

@@ -41,8 +41,8 @@ async def talk_to_yourself(hub: Hub) -> str:
             ) as device:
                 answer = await device.ask(question)
     except (HubError, OSError, TimeoutError) as error:
-        log.error("the self-test failed: %s", error or "no answer")
-        return f"FAILED: {error or f'no answer within {SECONDS:.0f} s'}"
+        log.error("the self-test failed: %s", str(error) or "no answer")
+        return f"FAILED: {str(error) or f'no answer within {SECONDS:.0f} s'}"
     if not answer.said or answer.heard != QUESTION:
         return f'FAILED: asked "{QUESTION}", heard "{answer.heard}", said "{answer.said}"'
     seconds = answer.stamps["first_voice"] / 1000

@@ -26,7 +26,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-REQUIREMENT = "llama-cpp-python>=0.3.36,<0.4"
+PACKAGE = "llama-cpp-python"
+REQUIREMENT = f"{PACKAGE}>=0.3.36,<0.4"
 OLDEST, BEFORE = (0, 3, 36), (0, 4)
 CMAKE_ARGS = "-DGGML_NATIVE=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TESTS=OFF"
 COMPILER_MIB = 800

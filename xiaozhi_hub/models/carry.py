@@ -140,7 +140,7 @@ def _in_folder(folder: Path, files: list[Path], known: Catalogue, shelf: ModelSh
             found.append(_whisper(folder, path, known))
         elif path.suffix.lower() == ".onnx" and is_onnx(path):
             found += _onnx(folder, path, known, shelf)
-        elif path.suffix.lower() in (".gguf", ".part", "", ".bin") and is_gguf(path):
+        elif path.suffix.lower() in (".gguf", ".part", "", ".bin") and is_gguf(path) and not _is_eye(path):
             found.append(_gguf(path, known))
     return found
 
@@ -166,11 +166,17 @@ def _whisper(folder: Path, model: Path, known: Catalogue) -> Found:
 def _gguf(path: Path, known: Catalogue) -> Found:
     listed = known.of_file(path.name, path.stat().st_size)
     lacks = "it is one part of several; join them with llama-gguf-split first" if _SPLIT.search(path.name) else ""
-    if path.name.lower().startswith("mmproj"):
-        lacks = "it is the eye of another model, not a language model"
     sure = listed is not None and listed.main_file.name.lower() == path.name.lower()
     name = listed.name if listed is not None and sure else _plain(path.stem)
-    return Found("llama_cpp", name, (path,), listed, sure, lacks)
+    eyes = [other for other in sorted(path.parent.glob("*.gguf")) if _is_eye(other) and is_gguf(other)]
+    alone = all(other == path or _is_eye(other) for other in path.parent.glob("*.gguf"))
+    # Where several models lie together nobody knows whose eye it is.
+    return Found("llama_cpp", name, (path, *eyes[:1]) if alone else (path,), listed, sure, lacks)
+
+
+def _is_eye(path: Path) -> bool:
+    """A projector, with which a language model sees pictures: it goes with its model."""
+    return "mmproj" in path.name.lower()
 
 
 def _onnx(folder: Path, path: Path, known: Catalogue, shelf: ModelShelf) -> list[Found]:

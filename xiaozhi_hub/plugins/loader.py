@@ -19,6 +19,7 @@ from types import ModuleType
 
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.errors import ConfigError, NotInstalled
+from xiaozhi_hub.models.build_llama import PACKAGE as COMPILED
 from xiaozhi_hub.plugins.manifest import Manifest, read_manifest
 
 log = logging.getLogger(__name__)
@@ -99,6 +100,15 @@ def forget_integration(domain: str) -> None:
         del sys.modules[name]
 
 
+def _cures(missing: list[str]) -> list[str]:
+    """The commands that install what is missing."""
+    plain = [requirement for requirement in missing if _NAME.match(requirement.strip())[0] != COMPILED]  # type: ignore[index]  # the manifest was checked
+    cures = [f"{sys.executable} -m pip install {shlex.join(plain)}"] if plain else []
+    if len(plain) < len(missing):  # pip would compile it in a way that does not run on every machine
+        cures.append(f"{sys.executable} -m xiaozhi_hub.models.build_llama --install")
+    return cures
+
+
 def check_requirements(manifest: Manifest) -> None:
     """Raise `NotInstalled` with the command to run when a package is missing. Imports nothing."""
     missing = []
@@ -111,5 +121,5 @@ def check_requirements(manifest: Manifest) -> None:
         raise NotInstalled(
             f"{manifest.name} needs {', '.join(missing)}, which is not installed.",
             code="requirement-missing",
-            hint=f"Run: {sys.executable} -m pip install {shlex.join(missing)}",
+            hint="Run: " + "   and: ".join(_cures(missing)),
         )
