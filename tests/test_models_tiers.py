@@ -14,6 +14,12 @@ from hypothesis import strategies as st
 
 from xiaozhi_hub import stepping
 from xiaozhi_hub.cli import main
+from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.events import TurnFinished
+from xiaozhi_hub.core.flow import Channel, Outcome, TurnRecord
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.core.turn_context import turn_id
+from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.errors import NotInstalled
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.models.board import Board, keep, kept, memory_mib
@@ -219,6 +225,49 @@ async def test_a_hub_whose_model_is_too_slow_takes_a_smaller_one_says_so_and_goe
         hub.stepping.look_at_memory()
         await until_it_runs(hub, "big")
         assert "tier-llama_cpp" not in hub.problems
+
+
+async def test_only_turns_that_asked_the_model_and_waited_for_it_count(tmp_path: Path) -> None:
+    for name, size in (("large", 3000), ("little", 10)):
+        folder = tmp_path / "data" / "models" / "faster_whisper" / name
+        folder.mkdir(parents=True)
+        (folder / "model.bin").write_bytes(bytes(size))
+    shelf = ModelShelf(tmp_path / "data" / "models")
+    keep(shelf.folder, Board(os.cpu_count() or 1, memory_mib()[0], 1, 50.0, 10.0), {})
+    again: list[str] = []
+
+    async def reload(engine: str) -> None:
+        again.append(engine)
+
+    told: list[str] = []
+    scope = TaskScope("test")
+    steps = stepping.Stepping(
+        Config(tmp_path), shelf, reload, scope, lambda code, message, hint: told.append(message), lambda code: None
+    )
+    await steps.choose()
+
+    def turn(number: int, *, asked: bool, transcript: float) -> None:
+        token = turn_id.set(f"t{number}")
+        if asked:
+            steps.asked(Role.ASR)
+        turn_id.reset(token)
+        stamps = {"endpoint": 100.0, "transcript": 100.0 + transcript}
+        record = TurnRecord(
+            f"t{number}", "s", "d", 0.0, Channel.VOICE, "auto", "en", "x", "y", Outcome.ANSWERED, stamps=stamps
+        )
+        steps.turn_finished(TurnFinished(record))
+
+    assert shelf.find("faster_whisper").name == "large"
+    for number in range(10):
+        turn(number, asked=False, transcript=9000)  # a turn in writing, or of a hub that hears with something else
+        turn(number + 20, asked=True, transcript=120)  # a known sentence
+    assert told == []
+    for number in range(40, 43):
+        turn(number, asked=True, transcript=2600)
+    await asyncio.sleep(0)
+    await scope.close()
+    assert shelf.find("faster_whisper").name == "little"
+    assert again == ["faster_whisper"] and "little stands in for large" in told[0]
 
 
 async def test_a_hub_with_little_memory_takes_a_smaller_model(tmp_path: Path) -> None:

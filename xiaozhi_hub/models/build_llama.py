@@ -5,7 +5,7 @@
 
 It uses nothing beyond Python itself and pip, so that script/setup can call it before anything is installed. The code is built
 for processors of this kind, not for this very one: a build for this very one crashes where a virtual machine hides a part of
-its processor (llama.cpp issue 20824).
+its processor, as was seen.
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ SMALL_BYTES = 2**20
 class Runner:
     """What runs the models of one engine."""
 
-    title: str
     module: str
     """The package that must be there, as it is imported."""
     extra: str
@@ -37,10 +36,10 @@ class Runner:
 
 RUNNERS: Mapping[str, Runner] = MappingProxyType(
     {
-        "faster_whisper": Runner("speech recognition", "faster_whisper", "asr"),
-        "llama_cpp": Runner("language model", "llama_cpp", "llm"),
-        "piper": Runner("voice", "piper", "tts"),
-        "openwakeword": Runner("wake word", "onnxruntime", "wake"),
+        "faster_whisper": Runner("faster_whisper", "asr"),
+        "llama_cpp": Runner("llama_cpp", "llm"),
+        "piper": Runner("piper", "tts"),
+        "openwakeword": Runner("onnxruntime", "wake"),
     }
 )
 
