@@ -28,10 +28,11 @@ from xiaozhi_hub.dialog.confidential import is_confidential
 from xiaozhi_hub.dialog.memories import Memories
 from xiaozhi_hub.dialog.memory_tools import LONGEST_FACT, memory_tools
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
+from xiaozhi_hub.dialog.sentence_files import read_sentences
 from xiaozhi_hub.engines.base import EngineInfo, Fact, Memory, Role
 from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.registry import EngineRegistry
-from xiaozhi_hub.errors import HubError, StoreError, ToolError
+from xiaozhi_hub.errors import ConfigError, HubError, StoreError, ToolError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.store.database import Database
@@ -689,6 +690,16 @@ def test_closed_recognisers_listen_for_none_of_it(sentences: Any, plain_sentence
     assert sentences.book("en").understands("remember that Anna likes tea")
     assert not sentences.book("en").understands("Anna likes tea")
     assert not sentences.book("zh-Hans").understands("小明喜欢喝茶")
+
+
+def test_what_is_not_listened_for_must_exist(tmp_path: Path) -> None:
+    file = tmp_path / "en.yaml"
+    file.write_text(
+        "language: en\nunheard: [Sing, item]\ntools: {Sin: a.b}\nintents: {Sin: {data: [{sentences: [sing]}]}}\n"
+        "lists: {item: {values: [song]}}\nanswers: {item: [{sentences: ['{item}']}]}\n"
+    )
+    with pytest.raises(ConfigError, match="there is no intent Sing"):
+        read_sentences(file)
 
 
 @pytest.fixture(scope="module")

@@ -275,6 +275,7 @@ class Hub:
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         if self.config.memory.enabled:
             self.engines.add(Household(Facts(self.database)), CORE)
+            self._stack.callback(self.engines.remove_source, CORE)
         self.parts = TurnParts(
             texts=self.texts,
             engines=self.engines,
