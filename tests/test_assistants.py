@@ -98,7 +98,8 @@ async def test_an_assistant_of_another_language_is_spoken_with_in_that_language(
         assert hub.devices.profile(KITCHEN).language == "zh-Hans"
         assert (await kitchen.ask_text("你是谁")).said == "我是老师。"  # in the same conversation
         assert voice.last[1:3] == ("zh-Hans", "female")
-        assert (await kitchen.ask_text("还有什么助手")).said == "现有的助手：小智、storyteller、老师、Quentin。"
+        told = "".join((await kitchen.ask_text("还有什么助手")).sentences)  # however it is cut
+        assert told == "现有的助手：小智、storyteller、老师、Quentin。"
         assert (await kitchen.ask_text("变回你自己")).said == "Here is XiaoZhi."
         assert voice.last[1] == "en"
 
