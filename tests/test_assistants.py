@@ -269,15 +269,18 @@ async def test_engines_that_are_not_there_are_shown(tmp_path: Path) -> None:
         voice: {vad: echo, asr: echo, tts: echo, llm: none}
         assistants:
           storyteller: {llm: [echos, none], tts: echo}
-          chef: {asr: [ears]}
+          chef: {asr: [ears], tts: [piper]}
         memory: {engine: [elephant]}
         integrations: {silero_vad: false, phrases: false, espeak: false, echo: }
     """
     async with running_hub(tmp_path, config) as hub:
         told = {code: f"{problem.message} {problem.hint}" for code, problem in hub.problems.items()}
+        piper = next(entry for entry in hub.plugins.entries if entry.domain == "piper")
+        assert "xiaozhi-hub" in piper.hint, "how to get it"
         assert told == {
             "lacking-storyteller-llm": "The assistant storyteller is to use llm: echos, which is not here. Did you mean echo?",
             "lacking-chef-asr": "The assistant chef is to use asr: ears, which is not here. There are: echo.",
+            "lacking-chef-tts": f"The assistant chef is to use tts: piper, which is not here. {piper.reason} {piper.hint}",
             "lacking-memory": "The memory is to be elephant, which is not here. There are: household.",
         }
         assert (await hub.ask("what time is it", "en", KITCHEN)).outcome == "answered", "others do the work"

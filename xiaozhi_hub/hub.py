@@ -568,7 +568,8 @@ class Hub:
 
     def _check_assistants(self) -> None:
         """Show which engines are missing that the owner has written for an assistant."""
-        lacking = self.assistants.lacking(self.engines.all()) | self.memories.lacking()
+        cures = {entry.domain: f"{entry.reason} {entry.hint}".strip() for entry in self.plugins.entries}
+        lacking = self.assistants.lacking(self.engines.all(), cures) | self.memories.lacking()
         for code in [code for code in self.problems if code.startswith("lacking-") and code not in lacking]:
             del self.problems[code]
         for code, (message, hint) in lacking.items():
