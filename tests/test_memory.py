@@ -28,10 +28,11 @@ from xiaozhi_hub.dialog.confidential import is_confidential
 from xiaozhi_hub.dialog.memories import Memories
 from xiaozhi_hub.dialog.memory_tools import LONGEST_FACT, memory_tools
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
+from xiaozhi_hub.dialog.sentence_files import read_sentences
 from xiaozhi_hub.engines.base import EngineInfo, Fact, Memory, Role
 from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.registry import EngineRegistry
-from xiaozhi_hub.errors import HubError, StoreError, ToolError
+from xiaozhi_hub.errors import ConfigError, HubError, StoreError, ToolError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.store.database import Database
@@ -51,7 +52,8 @@ devices:
   "02:00:00:00:00:03": {name: Nursery, area: Bedroom, assistant: teddy}
 integrations:
   echo: {tts: {ms: 60}}
-  demo:
+  demo: false
+  clock: false
   silero_vad: false
   phrases: false
   espeak: false
@@ -379,6 +381,8 @@ async def test_people_tell_ask_and_take_back_in_chinese(hub: Hub) -> None:
 
 async def test_who_has_not_said_what_is_asked(hub: Hub) -> None:
     ask = Talk(hub)
+    assert (await ask("remember that the alarm code is 4711")).startswith("I don't remember passwords, codes")
+    assert await ask.count() == 0
     assert await ask("take a note") == "What shall I remember?"
     assert await ask("that the plumber comes on Tuesday") == "I will remember that."
     assert await ask("remember this") == "What shall I remember?"
@@ -427,28 +431,27 @@ async def test_everything_is_forgotten_only_after_a_yes(hub: Hub) -> None:
     assert await ask("what do you remember") == "You have not asked me to remember anything yet."
 
 
-async def test_a_question_of_which_nothing_is_known_is_left_to_others(hub: Hub) -> None:
-    for said in (
-        "where is the north pole",
-        "who is the king of Spain",
-        "月亮在哪里",
-        "when is easter",
-        "forget me not",
-    ):
-        record = await hub.ask(said, "en", KITCHEN)
-        assert record.outcome == "not_understood" and record.tool_calls == (), said
-
-
-async def test_questions_about_the_house_stay_with_the_house(hub: Hub) -> None:
-    await hub.ask("remember that the temperature in the kitchen is too high and the front door is blue", "en", KITCHEN)
-    for question, tool in (
-        ("what's the temperature in the kitchen", "home.get_temperature"),
-        ("is the front door locked", "home.get_state"),
-        ("what is the Outdoor Humidity", "home.get_state"),
-        ("厨房温度多少", "home.get_temperature"),
-    ):
-        record = await hub.ask(question, "zh-Hans" if question[0] > "z" else "en", KITCHEN)
-        assert [call.name for call in record.tool_calls] == [tool], question
+async def test_questions_that_are_not_for_the_memory_go_on_to_the_house_and_to_others(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, CONFIG.replace("demo: false", "demo:")) as hub:
+        facts = "the temperature in the kitchen is too high and the front door is blue"
+        await hub.ask(f"remember that {facts}", "en", KITCHEN)
+        for question, tool in (
+            ("what's the temperature in the kitchen", "home.get_temperature"),
+            ("is the front door locked", "home.get_state"),
+            ("what is the Outdoor Humidity", "home.get_state"),
+            ("厨房温度多少", "home.get_temperature"),
+        ):
+            record = await hub.ask(question, "zh-Hans" if question[0] > "z" else "en", KITCHEN)
+            assert [call.name for call in record.tool_calls] == [tool], question
+        for said in (
+            "where is the north pole",
+            "who is the king of Spain",
+            "月亮在哪里",
+            "when is easter",
+            "forget me not",
+        ):
+            record = await hub.ask(said, "en", KITCHEN)
+            assert record.outcome == "not_understood" and record.tool_calls == (), said
 
 
 async def test_a_device_is_answered_from_memory_after_a_restart(tmp_path: Path) -> None:
@@ -519,12 +522,6 @@ def test_secrets_are_recognised(text: str) -> None:
 )
 def test_where_a_secret_is_kept_may_be_told(text: str) -> None:
     assert not is_confidential(text)
-
-
-async def test_secrets_are_not_remembered(hub: Hub) -> None:
-    ask = Talk(hub)
-    assert (await ask("remember that the alarm code is 4711")).startswith("I don't remember passwords, codes")
-    assert await ask.count() == 0
 
 
 async def test_what_is_too_long_and_a_full_memory_are_told() -> None:
@@ -644,11 +641,6 @@ async def test_the_owner_lists_exports_and_deletes(
     assert await command("forget", "--everything") == 0
     assert await command("export") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "Deleted 1 fact."
-
-
-async def test_long_memories_are_exported_page_by_page(
-    hub: Hub, command: Callable[..., Awaitable[int]], capsys: pytest.CaptureFixture[str]
-) -> None:
     engine = hub.memories.engine
     assert engine is not None
     for number in range(PAGE + 5):
@@ -698,6 +690,16 @@ def test_closed_recognisers_listen_for_none_of_it(sentences: Any, plain_sentence
     assert sentences.book("en").understands("remember that Anna likes tea")
     assert not sentences.book("en").understands("Anna likes tea")
     assert not sentences.book("zh-Hans").understands("小明喜欢喝茶")
+
+
+def test_what_is_not_listened_for_must_exist(tmp_path: Path) -> None:
+    file = tmp_path / "en.yaml"
+    file.write_text(
+        "language: en\nunheard: [Sing, item]\ntools: {Sin: a.b}\nintents: {Sin: {data: [{sentences: [sing]}]}}\n"
+        "lists: {item: {values: [song]}}\nanswers: {item: [{sentences: ['{item}']}]}\n"
+    )
+    with pytest.raises(ConfigError, match="there is no intent Sing"):
+        read_sentences(file)
 
 
 @pytest.fixture(scope="module")

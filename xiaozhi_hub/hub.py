@@ -275,6 +275,7 @@ class Hub:
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         if self.config.memory.enabled:
             self.engines.add(Household(Facts(self.database)), CORE)
+            self._stack.callback(self.engines.remove_source, CORE)
         self.parts = TurnParts(
             texts=self.texts,
             engines=self.engines,
@@ -567,7 +568,8 @@ class Hub:
 
     def _check_assistants(self) -> None:
         """Show which engines are missing that the owner has written for an assistant."""
-        lacking = self.assistants.lacking(self.engines.all()) | self.memories.lacking()
+        cures = {entry.domain: f"{entry.reason} {entry.hint}".strip() for entry in self.plugins.entries}
+        lacking = self.assistants.lacking(self.engines.all(), cures) | self.memories.lacking()
         for code in [code for code in self.problems if code.startswith("lacking-") and code not in lacking]:
             del self.problems[code]
         for code, (message, hint) in lacking.items():

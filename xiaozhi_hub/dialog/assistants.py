@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 
 from xiaozhi_hub.core.config import USUAL_ASSISTANT, AssistantConfig, DeviceConfig, VoiceConfig
 from xiaozhi_hub.engines.base import EngineInfo, Role
@@ -137,8 +138,11 @@ class Assistants:
 
     # -- engines --------------------------------------------------------------------------------------------------
 
-    def lacking(self, engines: tuple[EngineInfo, ...]) -> dict[str, tuple[str, str]]:
-        """What the owner has written for an assistant and is not among *engines*: message and hint, by a code."""
+    def lacking(
+        self, engines: tuple[EngineInfo, ...], cures: Mapping[str, str] = MappingProxyType({})
+    ) -> dict[str, tuple[str, str]]:
+        """What the owner has written for an assistant and is not among *engines*: message and hint, by a code. *cures* says
+        what is the matter with engines that could be there."""
         problems: dict[str, tuple[str, str]] = {}
         for name, config in self._written.items():
             for role, wanted in ((Role.ASR, config.asr), (Role.LLM, config.llm), (Role.TTS, config.tts)):
@@ -150,7 +154,7 @@ class Assistants:
                 there = f"There are: {', '.join(known)}." if known else "See: xiaozhi-hub integrations"
                 problems[f"lacking-{name}-{role.value}"] = (
                     f"The assistant {name} is to use {role.value}: {', '.join(missing)}, which is not here.",
-                    f"Did you mean {near[0]}?" if near else there,
+                    cures.get(missing[0]) or (f"Did you mean {near[0]}?" if near else there),
                 )
         return problems
 

@@ -35,7 +35,7 @@ WILDCARD_WORD = 1e-4
 """The chance of one particular word where anything may be said."""
 POLITE = 0.03
 """The part of the samples that begins, and ends, with a word that is skipped, such as "please"."""
-_NAME_LISTS = ("name", "area", "floor")
+_NAME_LISTS = ("name", "area", "floor", "assistant")
 
 
 class Heard(StrEnum):
@@ -131,7 +131,7 @@ class Grammar:
     # -- Phrasebook -----------------------------------------------------------------------------------------------
 
     def names(self) -> Sequence[str]:
-        """The names of entities, areas and scenes as they are written, each once."""
+        """The names of entities, areas, scenes and assistants as they are written, each once."""
         return tuple(dict.fromkeys(name for list_name in _NAME_LISTS for name in self._written(list_name)))
 
     def _written(self, list_name: str) -> Iterator[str]:

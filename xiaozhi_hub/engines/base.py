@@ -117,7 +117,7 @@ class Phrasebook(Protocol):
         ...
 
     def names(self) -> Sequence[str]:
-        """The names of entities, areas and scenes as they are written."""
+        """The names of entities, areas, scenes and assistants as they are written."""
         ...
 
     def completeness(self, text: str) -> Completeness:
