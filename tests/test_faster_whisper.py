@@ -22,6 +22,7 @@ from xiaozhi_hub.core.flow import PcmChunk, Samples, TurnRecord
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import Worker
+from xiaozhi_hub.dialog.recording import transcribe
 from xiaozhi_hub.engines.base import AsrRequest, SpeechRequest
 from xiaozhi_hub.errors import NeedsAttention, NotInstalled
 from xiaozhi_hub.hub import Hub
@@ -255,6 +256,8 @@ async def test_what_the_known_sentences_explain_is_not_put_to_whisper(
         [engine] = [asr for asr in hub.engines.asrs() if asr.info.id == "faster_whisper"]
         known = await speaker.ask(await _said("what time is it"))
         unknown = await speaker.ask(speech)
+        recording = await transcribe(hub.parts, speech, "en")
+    assert recording.text == "not this"
     assert known.heard == "what time is it"
     assert unknown.heard == "not this"
     assert engine.desk.finals >= 1

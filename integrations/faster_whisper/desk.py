@@ -13,6 +13,11 @@ from xiaozhi_hub.plugins.api import Worker
 
 from .model import Abandoned
 
+TOO_LONG = 0.5
+"""A partial recognition that takes more seconds than this holds up who waits for a final one …"""
+REST_SECONDS = 30.0
+"""… and is not tried again for so long."""
+
 T = TypeVar("T")
 Job = Callable[[threading.Event], T]
 """Runs in the thread; raises `Abandoned` soon after its argument is set."""
@@ -69,7 +74,8 @@ class Desk:
             self._partial = None
             took = loop.time() - began
             self.partial_seconds += took
-            self._rest_until = loop.time() + took * (1 / self._share - 1)
+            rest = took * (1 / self._share - 1)
+            self._rest_until = loop.time() + (rest if took <= TOO_LONG else max(rest, REST_SECONDS))
         self.partials += 1
         return result
 
