@@ -22,6 +22,7 @@ from xiaozhi_hub.core.flow import PcmChunk, Samples, TurnRecord
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import Worker
+from xiaozhi_hub.dialog.recording import transcribe
 from xiaozhi_hub.engines.base import AsrRequest, SpeechRequest
 from xiaozhi_hub.errors import NeedsAttention, NotInstalled
 from xiaozhi_hub.hub import Hub
@@ -255,6 +256,8 @@ async def test_what_the_known_sentences_explain_is_not_put_to_whisper(
         [engine] = [asr for asr in hub.engines.asrs() if asr.info.id == "faster_whisper"]
         known = await speaker.ask(await _said("what time is it"))
         unknown = await speaker.ask(speech)
+        recording = await transcribe(hub.parts, speech, "en")
+    assert recording.text == "not this"
     assert known.heard == "what time is it"
     assert unknown.heard == "not this"
     assert engine.desk.finals >= 1
@@ -414,28 +417,78 @@ async def test_work_that_nobody_waits_for_ends_at_its_next_step(written: Any, sp
     assert result.pieces[0].text.strip() == SAYS
 
 
-async def test_a_guess_that_is_cancelled_before_its_turn_is_never_begun(written: Any, speech: PcmChunk) -> None:
-    async with started(written(Script(SAYS)), partials=False) as engine, TaskScope("t") as scope:
-        hold, held = threading.Event(), asyncio.Event()
-        loop = asyncio.get_running_loop()
+@asynccontextmanager
+async def held_up(engine: Any) -> AsyncIterator[threading.Event]:
+    """The engine's thread has something else to do until the event is set."""
+    hold, held = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
 
-        def block() -> None:
-            loop.call_soon_threadsafe(held.set)
-            hold.wait(10)
+    def block() -> None:
+        loop.call_soon_threadsafe(held.set)
+        hold.wait(10)
 
-        blocking = scope.start(engine.desk._worker.run(block), name="block")
+    async with TaskScope("hold") as scope:
+        blocking = scope.start(engine._worker.run(block), name="block")
         await held.wait()
-        before = len(engine.model.encoded)
-        stream = engine.open(AsrRequest(("en",)))
-        await stream.feed(speech)
+        try:
+            yield hold
+        finally:
+            hold.set()
+            await blocking
+
+
+async def interrupted_guess(stream: Any) -> None:
+    """Ask for a guess and leave before it is there."""
+    async with TaskScope("guess") as scope:
         guess = scope.start(stream.guess(), name="guess")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         await cancel_and_wait(guess)
-        hold.set()
-        await blocking
-        assert (await stream.finish()).text == SAYS
+
+
+async def test_what_is_closed_before_its_turn_is_never_begun(written: Any, speech: PcmChunk) -> None:
+    async with started(written(Script(SAYS)), partials=False) as engine:
+        before = len(engine.model.encoded)
+        async with held_up(engine):
+            stream = engine.open(AsrRequest(("en",)))
+            await stream.feed(speech)
+            await interrupted_guess(stream)
+            await stream.aclose()
+        assert (await hear(engine, speech.samples)).text == SAYS
+        assert len(engine.model.encoded) == before + 1
+
+
+async def test_who_comes_back_when_the_last_sound_has_faded_gets_what_was_begun(written: Any, speech: PcmChunk) -> None:
+    fading = (speech.samples[-4800:-3840] * 0.1).astype(np.int16)
+    async with started(written(Script(SAYS)), partials=False) as engine:
+        stream = engine.open(AsrRequest(("en",)))
+        async with held_up(engine):
+            await stream.feed(speech)
+            await interrupted_guess(stream)
+            await stream.feed(PcmChunk(fading, RATE))
+            back = asyncio.ensure_future(stream.guess())
+            await asyncio.sleep(0.2)  # longer than it is kept for nobody
+        assert (await back).text == SAYS
+        assert engine.desk.finals == 1
+        await stream.aclose()
+
+
+async def test_work_is_given_up_when_speech_goes_on_or_nobody_comes_back(written: Any, speech: PcmChunk) -> None:
+    async with started(written(Script(SAYS)), partials=False) as engine:
+        before = len(engine.model.encoded)
+        stream, other = engine.open(AsrRequest(("en",))), engine.open(AsrRequest(("en",)))
+        async with held_up(engine):
+            await stream.feed(speech)
+            await other.feed(speech)
+            await interrupted_guess(stream)
+            await interrupted_guess(other)
+            await stream.feed(speech)
+            async with asyncio.timeout(5):
+                while engine.desk.awaited:
+                    await asyncio.sleep(0.01)
+        assert (await stream.guess()).text == SAYS
         assert len(engine.model.encoded) == before + 1
         await stream.aclose()
+        await other.aclose()
 
 
 async def test_the_loop_goes_on_while_the_model_computes(written: Any, speech: PcmChunk) -> None:

@@ -13,6 +13,11 @@ from xiaozhi_hub.plugins.api import Worker
 
 from .model import Abandoned
 
+TOO_LONG = 0.5
+"""A partial recognition that takes more seconds than this holds up who waits for a final one …"""
+REST_SECONDS = 30.0
+"""… and is not tried again for so long."""
+
 T = TypeVar("T")
 Job = Callable[[threading.Event], T]
 """Runs in the thread; raises `Abandoned` soon after its argument is set."""
@@ -24,7 +29,8 @@ class Desk:
     def __init__(self, worker: Worker, share: float) -> None:
         self._worker = worker
         self._share = share
-        self._awaited = 0
+        self.awaited = 0
+        """How many recognitions somebody waits for now."""
         self._partial: threading.Event | None = None
         self._closed = threading.Event()
         self._rest_until = 0.0
@@ -40,17 +46,17 @@ class Desk:
     @property
     def may_try(self) -> bool:
         """Is there time for a partial recognition now?"""
-        return self._awaited == 0 and self._partial is None and asyncio.get_running_loop().time() >= self._rest_until
+        return self.awaited == 0 and self._partial is None and asyncio.get_running_loop().time() >= self._rest_until
 
     async def final(self, job: Job[T]) -> T:
         """Do *job* after those that are awaited already; a partial recognition gives way. Cancelling stops it."""
-        self._awaited += 1
+        self.awaited += 1
         if self._partial is not None:
             self._partial.set()
         try:
             result = await self._do(job)
         finally:
-            self._awaited -= 1
+            self.awaited -= 1
         self.finals += 1
         return result
 
@@ -69,7 +75,8 @@ class Desk:
             self._partial = None
             took = loop.time() - began
             self.partial_seconds += took
-            self._rest_until = loop.time() + took * (1 / self._share - 1)
+            rest = took * (1 / self._share - 1)
+            self._rest_until = loop.time() + (rest if took <= TOO_LONG else max(rest, REST_SECONDS))
         self.partials += 1
         return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from xiaozhi_hub.plugins.api import (
     HubError,
     PcmChunk,
     Samples,
+    StageError,
     TaskScope,
     Transcript,
     cancel_and_wait,
@@ -22,8 +24,6 @@ from xiaozhi_hub.plugins.api import (
 from .guards import RATE
 
 if TYPE_CHECKING:
-    import asyncio
-
     from .engine import Whisper
 
 log = logging.getLogger(__name__)
@@ -34,8 +34,12 @@ FIRST_SECONDS = 0.8
 """Sound that a first partial recognition needs …"""
 NEW_SECONDS = 0.4
 """… and that is new for each further one."""
-LOUD = 0.05
-"""Part of the speech's level that is more than silence."""
+SILENT = 0.05
+"""Part of the speech's level that is silence, however long …"""
+FADING, FADING_SECONDS = 0.25, 0.13
+"""… and that is no more than the last word fading away, for so long."""
+GRACE_SECONDS = 0.1
+"""How long work goes on when nobody waits for it."""
 FLOOR = 60.0
 """Level (of 32768) below which nothing is speech."""
 
@@ -52,8 +56,7 @@ class WhisperStream(AsrStream):
         self._tried = 0
         """Samples that the newest partial recognition was given."""
         self._trying: asyncio.Task[None] | None = None
-        self._guessed: tuple[int, Transcript] | None = None
-        """What was heard in how many samples."""
+        self._work: _Work | None = None
         self.closed = False
 
     async def feed(self, chunk: PcmChunk) -> None:
@@ -62,6 +65,8 @@ class WhisperStream(AsrStream):
         samples = (chunk if chunk.rate == RATE else resample(chunk, RATE)).samples
         self._pieces.append(samples)
         self._length += len(samples)
+        if self._work is not None and not self._work.covers(self._samples()):
+            await self._give_up()
         new = self._length - self._tried
         due = new >= NEW_SECONDS * RATE and self._length >= FIRST_SECONDS * RATE
         if due and self._engine.partials and self._trying is None and self._engine.desk.may_try:
@@ -81,32 +86,51 @@ class WhisperStream(AsrStream):
 
     async def guess(self) -> Transcript:
         samples = self._samples()
-        if self._guessed is not None and self._guessed[0] == len(samples):
-            return self._guessed[1]
-        await self._stop_trying()
-        transcript = await self._engine.recognise(samples, self._languages)
-        self._guessed = (len(samples), transcript)
-        return transcript
+        work = self._work
+        if work is None or not work.covers(samples):
+            await self._stop_trying()
+            await self._give_up()
+            work = self._work = _Work(samples, self._scope.start(self._recognise(samples), name="recognise"))
+        work.stay()
+        try:
+            await asyncio.wait([work.task])  # not the task itself: it may outlive us for a moment
+        except asyncio.CancelledError:
+            work.leave()
+            raise
+        if work.task.cancelled():
+            raise StageError("asr", "the recognition was given up", code="abandoned")
+        outcome = work.task.result()
+        if isinstance(outcome, HubError):
+            self._work = None  # the next one may do better
+            raise outcome
+        return outcome
 
     async def finish(self) -> Transcript:
-        if self._guessed is not None:
-            samples = self._samples()
-            length, transcript = self._guessed
-            if _is_silence(samples[length:], samples[:length]):
-                return transcript
         return await self.guess()
+
+    async def _recognise(self, samples: Samples) -> Transcript | HubError:
+        try:
+            return await self._engine.recognise(samples, self._languages)
+        except HubError as error:  # for who waits, if anybody does
+            return error
 
     async def _stop_trying(self) -> None:
         if (trying := self._trying) is not None:
             await cancel_and_wait(trying)
             self._trying = None
 
+    async def _give_up(self) -> None:
+        work, self._work = self._work, None
+        if work is not None:
+            work.stay()
+            await cancel_and_wait(work.task)
+
     async def aclose(self) -> None:
         self.closed = True
         await self._stop_trying()
+        await self._give_up()
         self._pieces.clear()
         self._length = 0
-        self._guessed = None
 
     def _samples(self) -> Samples:
         if len(self._pieces) != 1:
@@ -115,9 +139,31 @@ class WhisperStream(AsrStream):
         return self._pieces[0]
 
 
-def _is_silence(samples: Samples, speech: Samples) -> bool:
-    """Is nothing in *samples* nearly as loud as *speech*, in pieces of 20 ms?"""
-    return _loudest(samples) <= max(FLOOR, LOUD * _loudest(speech))
+class _Work:
+    """A recognition that was begun, and perhaps done. Whoever leaves it may come back in a moment: the hub asks anew when a last
+    sound has faded away, which changes nothing."""
+
+    def __init__(self, samples: Samples, task: asyncio.Task[Transcript | HubError]) -> None:
+        self.task = task
+        self._length = len(samples)
+        self._loudest = _loudest(samples)
+        self._leaving: asyncio.TimerHandle | None = None
+
+    def covers(self, samples: Samples) -> bool:
+        """Is there nothing to hear in *samples* beyond what it was given? It was not given up, either."""
+        more = samples[self._length :]
+        faint = FADING if len(more) <= FADING_SECONDS * RATE else SILENT
+        return not self.task.cancelled() and _loudest(more) <= max(FLOOR, faint * self._loudest)
+
+    def leave(self) -> None:
+        """Nobody waits: give it up if that remains so."""
+        self._leaving = asyncio.get_running_loop().call_later(GRACE_SECONDS, self.task.cancel)
+
+    def stay(self) -> None:
+        """Somebody waits, or sees to its end."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
 
 
 def _loudest(samples: Samples) -> float:

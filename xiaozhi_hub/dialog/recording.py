@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,13 +10,12 @@ import numpy as np
 
 from xiaozhi_hub.audio.endpoint import Endpoint, Patience
 from xiaozhi_hub.core.flow import PcmChunk, Samples, Transcript
+from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.hear import BEFORE_MS, FAINT, MARGIN_MS, RATE
+from xiaozhi_hub.dialog.recognition import Recognition
 from xiaozhi_hub.dialog.turn import TurnParts
 from xiaozhi_hub.engines.base import Asr, AsrRequest, Role
 from xiaozhi_hub.engines.registry import no_engine
-from xiaozhi_hub.errors import HubError, StageError
-
-log = logging.getLogger(__name__)
 
 FRAME_MS = 60
 """What devices send at a time."""
@@ -142,21 +140,14 @@ def _frames(samples: Samples) -> list[PcmChunk]:
 
 
 async def _recognise(recognisers: Sequence[Asr], request: AsrRequest, frames: Sequence[PcmChunk]) -> Transcript:
-    problem: HubError = no_engine(Role.ASR)
-    for recogniser in recognisers:
-        stream = recogniser.open(request)
+    async with TaskScope("recording") as scope:
+        recognition = Recognition(recognisers, request, scope)
         try:
             for frame in frames:
-                await stream.feed(frame)
-            return await stream.finish()
-        except HubError as error:
-            log.warning("recogniser %s failed: %s", recogniser.info.id, error)
-            problem = error
+                await recognition.feed(frame)
+            return await recognition.finish()
         finally:
-            await stream.aclose()
-    if isinstance(problem, StageError):
-        raise problem
-    raise StageError("asr", f"no recogniser could hear this: {problem}") from problem
+            await recognition.aclose()
 
 
 __all__ = ["FRAME_MS", "Activity", "Recognised", "Span", "find_speech", "transcribe", "utterances_of", "widen"]
