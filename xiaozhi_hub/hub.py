@@ -47,6 +47,8 @@ from xiaozhi_hub.devices.messenger import Messenger
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.tickets import Tickets
+from xiaozhi_hub.dialog.agent import Agent
+from xiaozhi_hub.dialog.agent.briefing import Briefing
 from xiaozhi_hub.dialog.ask import ask
 from xiaozhi_hub.dialog.assistant_tools import assistant_tools
 from xiaozhi_hub.dialog.assistants import Assistants
@@ -275,6 +277,14 @@ class Hub:
         self.plugins = PluginManager(api, self.engines, self.intents, self._patience)
         if self.config.memory.enabled:
             self.engines.add(Household(Facts(self.database)), CORE)
+        briefing = Briefing(
+            self.texts,
+            self.entities,
+            self.intents,
+            self.engines,
+            clock(self.config.hub.time_zone),
+            self.device_tools.name_of,
+        )
         self.parts = TurnParts(
             texts=self.texts,
             engines=self.engines,
@@ -286,6 +296,7 @@ class Hub:
                 self._scope,
                 self.services.eyes,
                 self.assistants,
+                Agent(self.texts, self.tools, self.intents, briefing),
                 brains=self.brains,
             ),
             speaker=self.speaker,
