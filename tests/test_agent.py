@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -14,9 +17,14 @@ from house import ENGLISH, person_in
 from talking_model import Home, Piece, ScriptedModel, call
 
 from xiaozhi_hub.core.flow import Outcome, Sentence, TurnRecord
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.devices.conversations import Conversations
+from xiaozhi_hub.dialog.agent import keeping
 from xiaozhi_hub.dialog.agent.agent import ROUNDS
 from xiaozhi_hub.dialog.agent.calls import AT_ONCE, IN_ALL
+from xiaozhi_hub.dialog.agent.waiting import with_a_word
 from xiaozhi_hub.dialog.assistants import Assistant
+from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.engines.base import ChatRequest, EngineInfo, Fact, Memory, Role, ToolRequest
 from xiaozhi_hub.errors import MissingSlot, StageError
 from xiaozhi_hub.hub import Hub
@@ -411,14 +419,137 @@ async def test_a_conversation_at_a_device(talking: HubMaker) -> None:
         assert {record.outcome for record in found} == {Outcome.ANSWERED}
 
 
-async def test_a_dialogue_goes_on_after_the_link_was_lost(talking: HubMaker) -> None:
-    model = ScriptedModel(lambda request: ["Hello Anna."])
-    async with talking(model) as (_, device):
-        await device.ask_text("my name is Anna by the way")
-        await device.hang_up()
-        await device.connect()
-        await device.ask_text("who am I then")
-        before, after = (request.messages for request in model.requests)
-        assert after[: len(before)] == before
-        assert after[len(before)].text == "Hello Anna."
-        assert model.requests[0].conversation == model.requests[1].conversation != ""
+async def test_a_dialogue_goes_on_after_a_lost_link_and_a_restart_to_the_byte(tmp_path: Path) -> None:
+    first = ScriptedModel(once("Let me see.", TURN_ON, then=["Hello Anna."]))
+    then = ScriptedModel(lambda request: ["You are Anna."])
+    said = []
+    for model, texts in ((first, ("my name is Anna by the way", "how do you do")), (then, ("who am I then",))):
+        async with running_hub(tmp_path / "config", CONFIGURATION) as hub:
+            hub.engines.add(model, "test")
+            assert not list(tmp_path.rglob("dialogues.json")), "it is there only while the hub is not"
+            for text in texts:
+                async with FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id="02:00:00:00:00:01") as device:
+                    said.append((await device.ask_text(text)).said)
+        (kept,) = tmp_path.rglob("dialogues.json")
+        assert kept.stat().st_mode & 0o077 == 0
+    assert said == ["Let me see. Hello Anna.", "Let me see. Hello Anna.", "You are Anna."]
+    requests = [*first.requests, *then.requests]
+    for before, after in zip(requests, requests[1:], strict=False):
+        assert after.messages[: len(before.messages)] == before.messages
+        assert (after.tools, after.conversation) == (before.tools, before.conversation)
+    assert len(requests) == 5
+    assert requests[-1].messages[-2].text == "Hello Anna."
+
+
+# -- kept over a restart ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"version": 1, "dialogues": [{"device": 3}]}', '{"version": 9}', "[" * 100_000, "\x00"]
+)
+def test_a_damaged_file_means_to_begin_anew(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "dialogues.json"
+    path.write_text(text)
+    assert keeping.take(path) == []
+    assert not path.exists()
+
+
+def test_what_ended_long_ago_is_not_gone_on_with() -> None:
+    held = Conversations()
+    held.resume("stale", Conversation(), 100.0)
+    held.resume("fresh", Conversation(), 1000.0)
+    held.forget(1010.0)
+    assert set(held.all(1010.0)) == {"fresh"}
+
+
+def test_a_forgotten_devices_words_are_forgotten() -> None:
+    held = Conversations()
+    talk = held.open("a", 0.0)
+    talk.dialogue.begin("key", "en", "system", ())
+    held.drop("a")
+    assert not talk.dialogue.begun
+
+
+# -- waiting ----------------------------------------------------------------------------------------------------------
+
+
+async def heard(model: ScriptedModel, seconds: float) -> list[str]:
+    """What is said when people wait for *seconds* at most."""
+    home = Home(model)
+
+    async def run(name: str, arguments: dict[str, Any]) -> ToolResult:
+        raise AssertionError(name)
+
+    async with TaskScope("test") as scope:
+        answer = home.agent.answer(home.models, ENGLISH, "hello", home.assistant, home.dialogue, run)
+        said = with_a_word(answer, lambda: Sentence("One moment.", "en"), scope, seconds)
+        async with asyncio.timeout(5), aclosing(said) as pieces:
+            return [piece.text async for piece in pieces if isinstance(piece, Sentence)]
+
+
+async def test_who_waits_long_is_given_a_word() -> None:
+    assert await heard(ScriptedModel([[0.2, "Here I am."]]), 0.02) == ["One moment.", "Here I am."]
+    assert await heard(ScriptedModel([["Here I am. ", 0.2, "Really."]]), 0.1) == ["Here I am.", "Really."]
+
+
+async def test_a_failure_after_that_word_is_still_a_failure() -> None:
+    with pytest.raises(StageError):
+        await heard(ScriptedModel([[0.1, StageError("llm", "down")]]), 0.01)
+
+
+async def test_who_interrupts_the_waiting_ends_the_model() -> None:
+    home, ended = Home(ScriptedModel([[60.0]])), asyncio.Event()
+
+    async def answer() -> AsyncGenerator[Sentence, None]:
+        try:
+            await asyncio.sleep(60)
+            yield Sentence("late", "en")
+        finally:
+            ended.set()
+
+    async with asyncio.timeout(5), TaskScope(home.assistant.id) as scope:
+        async with aclosing(with_a_word(answer(), lambda: Sentence("One moment.", "en"), scope, 0.01)) as pieces:
+            assert (await anext(pieces)).text == "One moment."
+        assert ended.is_set()
+
+
+async def test_an_interrupted_answer_stays_in_the_dialogue_as_far_as_it_was_written() -> None:
+    home = Home(model := ScriptedModel([["One. Two. ", 60.0], ["Yes."]]))
+
+    async def run(name: str, arguments: dict[str, Any]) -> ToolResult:
+        raise AssertionError(name)
+
+    answer = home.agent.answer(home.models, ENGLISH, "count", home.assistant, home.dialogue, run)
+    async with aclosing(answer) as pieces:
+        assert await anext(pieces) == Sentence("One.", "en")
+    await home.say("go on")
+    _, _, written, question = model.requests[1].messages
+    assert written.text == "One. Two. "
+    assert "you were interrupted" in question.text
+
+
+# -- hostile ----------------------------------------------------------------------------------------------------------
+
+
+def bench(name: str) -> ModuleType:
+    path = Path(__file__).resolve().parent.parent / "bench" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"bench_{name}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+async def test_a_hostile_model_does_nothing_that_it_must_not() -> None:
+    """The bounded form of bench/hostile_model.py."""
+    hostile_model = bench("hostile_model")
+    tally = await hostile_model.attack(100, seed=7)
+    assert tally.asked > 1000
+    assert tally.forbidden == 0
+    assert tally.lies == []
+    assert tally.ran["giant arguments"] == 0
+    assert tally.ran["page.read"] > 10, "what is harmless runs: the attack was not simply refused"
+    assert tally.most_rounds <= ROUNDS
+    assert tally.most_runs <= IN_ALL
+    assert tally.largest <= hostile_model.ROOM

@@ -13,6 +13,7 @@ from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnIn
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.agent import Agent, Dialogue
+from xiaozhi_hub.dialog.agent.waiting import with_a_word
 from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.commands import ENDS
 from xiaozhi_hub.dialog.intents import Intents, Pending
@@ -104,7 +105,12 @@ class Responder:
             return bool(self.engines.ttss(assistant.tts, language))
 
         dialogue = conversation.dialogue
-        async with aclosing(self.agent.answer(models, turn, text, assistant, dialogue, call, speaks)) as reply:
+
+        def wait() -> Sentence | None:
+            return Sentence(self.texts.text("spoken.one_moment", turn.language), turn.language)
+
+        answer = self.agent.answer(models, turn, text, assistant, dialogue, call, speaks)
+        async with aclosing(with_a_word(answer, wait, self.scope)) as reply:
             async for said in reply:
                 if isinstance(said, Pending):
                     conversation.pending = said

@@ -8,16 +8,17 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 
 from xiaozhi_hub.core.flow import Emotion, Sentence, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.agent.briefing import Briefing
-from xiaozhi_hub.dialog.agent.calls import USE_SPEC, Calls, CallTool
+from xiaozhi_hub.dialog.agent.calls import AT_ONCE, USE_SPEC, Calls, CallTool
 from xiaozhi_hub.dialog.agent.dialogue import Dialogue, Exchange
 from xiaozhi_hub.dialog.agent.prompt import question, system_text
 from xiaozhi_hub.dialog.agent.repair import MOST_ARGUMENTS
 from xiaozhi_hub.dialog.agent.shortlist import USE, USUALLY, offer
-from xiaozhi_hub.dialog.agent.tokens import CONTEXT, as_json, counter_of
+from xiaozhi_hub.dialog.agent.tokens import CONTEXT, Count, as_json, cost, counter_of, cut
 from xiaozhi_hub.dialog.assistants import Assistant
 from xiaozhi_hub.dialog.claims import Claim, Truth
 from xiaozhi_hub.dialog.intents import Intents, Pending
@@ -35,6 +36,11 @@ TURN_SECONDS = 90.0
 """What a turn may take in all; without a word for so long, the model counts as failed."""
 LONGEST = 6000
 """Characters of one answer: several minutes of speech."""
+LONGEST_RESULT = 400
+"""Tokens of a tool's answer: most come to less than thirty."""
+SHORTEST = 40
+LEAST = 100
+"""Tokens that go with a result: what stands around it, and what the hub adds."""
 _MOST_ASKED = 16
 """Calls of one answer that are read at all."""
 _PARROTED = "(hub:"
@@ -130,14 +136,14 @@ class Agent:
         if not dialogue.tools or not {spec.name for spec in dialogue.tools} <= {USE, *(tool.name for tool in shown)}:
             always = [tool for tool in shown if tool.name in lasting]
             dialogue.tools = offer(always, USE_SPEC, min(USUALLY, room // 3), count).tools
-        index = self.briefing.index(shown)
+        index = await self.briefing.index(shown)
         known = await self.briefing.known(turn, text, assistant, dialogue, index)
-        words, tells = question(text, known, dialogue.told())
+        words, tells = question(text, known, dialogue.told(), lambda text: cut(text, room // 4, count))
         exchange = Exchange([Message("user", words)], tells)
         foreign = frozenset(tool.name for tool in usable if tool.foreign or tool.name not in lasting)
         area = self.briefing.entities.area
-        calls = Calls(usable, foreign, index, call, area, self.texts, turn.language, max(200, min(1500, room // 4)))
-        truth = Truth(self.briefing.claims(), text, turn.language, frozenset(dialogue.done))
+        calls = Calls(usable, foreign, index, call, area, self.texts, turn.language)
+        truth = Truth(await self.briefing.claims(), text, turn.language, frozenset(dialogue.done))
         until = asyncio.get_running_loop().time() + self.seconds
         return _Reply(turn, exchange, calls, truth, until, speaks)
 
@@ -166,16 +172,21 @@ class Agent:
                 async for piece in pieces:
                     yield piece
             reply.rounds += 1
-            asked = asked if may_call else []
-            if asked or reply.text.strip():
-                reply.exchange.messages.append(Message("assistant", reply.text, calls=tuple(map(_bounded, asked))))
+            calls = tuple(_bounded(request, room // 8, count) for request in asked[:AT_ONCE]) if may_call else ()
+            left = room - dialogue.needed(reply.exchange, count) - cost((Message("", reply.text, calls=calls),), count)
+            if left < (LEAST + SHORTEST) * len(calls):  # it has written too much to go on
+                calls = ()
+            if calls or reply.text.strip():
+                reply.exchange.messages.append(Message("assistant", reply.text, calls=calls))
             reply.text = ""
-            if asked:
-                reply.exchange.messages.extend(await reply.calls.run(asked))
+            if calls:
+                most = min(LONGEST_RESULT, left // len(calls) - LEAST)
+                results = await reply.calls.run(asked[: len(calls)], partial(cut, most=most, count=count))
+                reply.exchange.messages.extend(results)
                 self._tell(reply)
-            for said in self._released(reply, final=not asked):
+            for said in self._released(reply, final=not calls):
                 yield said
-            if not asked:
+            if not calls:
                 break
         for said in self._closing(reply, dialogue):
             yield said
@@ -301,9 +312,10 @@ def conversation_of(turn: TurnInfo, dialogue: Dialogue) -> str:
     return hashlib.sha256(f"{turn.device_id or turn.session_id}/{dialogue.key}".encode()).hexdigest()[:24]
 
 
-def _bounded(request: ToolRequest) -> ToolRequest:
+def _bounded(request: ToolRequest, most: int, count: Count) -> ToolRequest:
     """A call as it stays in the dialogue."""
-    if len(request.name) > 80 or len(as_json(dict(request.arguments))) > MOST_ARGUMENTS:
+    told = as_json(dict(request.arguments))
+    if len(request.name) > 80 or len(told) > MOST_ARGUMENTS or count(told) > most:
         return ToolRequest(request.name[:80], {})
     return request
 

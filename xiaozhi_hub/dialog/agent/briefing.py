@@ -105,18 +105,20 @@ class Briefing:
             return []
         return [said_as(self._texts, language, "fact", f"fact:{fact.text}", fact.text) for fact in facts]
 
-    def index(self, tools: Sequence[Tool]) -> Index:
+    async def index(self, tools: Sequence[Tool]) -> Index:
         """Finds *tools* by words; the last one is kept."""
-        key = (*((tool.name, tool.description) for tool in tools), self.entities.version)
+        key = tuple((tool.name, tool.description) for tool in tools)
         if self._index is None or self._index[0] != key:
-            said = [self._intents.wording(language) for language in LANGUAGES]
-            wording = {tool.name: " ".join(words.get(tool.name, "") for words in said) for tool in tools}
-            self._index = (key, Index(tools, wording))
+            self._index = (key, await asyncio.to_thread(self._make_index, tools))
         return self._index[1]
 
-    def claims(self) -> dict[str, ClaimWords]:
+    def _make_index(self, tools: Sequence[Tool]) -> Index:
+        said = [self._intents.wording(language) for language in LANGUAGES]
+        return Index(tools, {tool.name: " ".join(words.get(tool.name, "") for words in said) for tool in tools})
+
+    async def claims(self) -> dict[str, ClaimWords]:
         """What counts as a claim in this house."""
         if self._claims is None or self._claims[0] != self.entities.version:
             names = {name for entity in self.entities.all() for name in entity.names}
-            self._claims = (self.entities.version, claim_words(names))
+            self._claims = (self.entities.version, await asyncio.to_thread(claim_words, names))
         return self._claims[1]

@@ -65,9 +65,8 @@ class Calls:
         area: Callable[[str], str | None],
         texts: Texts,
         language: str,
-        longest: int,
     ) -> None:
-        """*foreign* are those whose answers hold words from outside; *longest* bounds an answer, in characters."""
+        """*foreign* are those whose answers hold words from outside."""
         self._tools = {tool.name: tool for tool in tools}
         self._foreign = foreign
         self._index = index
@@ -75,7 +74,7 @@ class Calls:
         self._area = area
         self._texts = texts
         self._language = language
-        self._longest = longest
+        self._cut: Callable[[str], str] = harmless
         self._seen: dict[tuple[str, str], str] = {}
         self._count = 0
         self.done: list[Done] = []
@@ -84,12 +83,13 @@ class Calls:
         """The tool of that name, where this model may know of it."""
         return self._tools.get(name)
 
-    async def run(self, wanted: Sequence[ToolRequest]) -> list[Message]:
-        """Carry out what one answer of the model asks for, one after the other; return the results in the same order."""
+    async def run(self, wanted: Sequence[ToolRequest], shorten: Callable[[str], str]) -> list[Message]:
+        """Carry out what one answer of the model asks for, one after the other; return the results in the same order, shortened."""
+        self._cut = shorten
         results = []
-        for number, request in enumerate(wanted):
+        for request in wanted:
             self._count += 1
-            if number >= AT_ONCE or self._count > IN_ALL:
+            if self._count > IN_ALL:
                 results.append(self._refused(request, "too_many"))
             else:
                 results.append(await self._one(request))
@@ -144,7 +144,7 @@ class Calls:
         if tool in self._foreign:
             more = self._texts.text("agent.foreign", self._language)
         return Message(
-            "tool", harmless(text, self._longest) + (f"{ASIDE}{more})" if more else ""), request.name[:_LONGEST_NAME]
+            "tool", self._cut(harmless(text)) + (f"{ASIDE}{more})" if more else ""), request.name[:_LONGEST_NAME]
         )
 
     def _short(self, text: str) -> str:

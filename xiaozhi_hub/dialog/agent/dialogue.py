@@ -7,7 +7,6 @@ at the end of the newest message and then stays there, and old turns are dropped
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,8 +29,6 @@ class Exchange:
     messages: list[Message]
     told: Mapping[str, str] = field(default_factory=dict)
     """What its aside told, so that it is not told again as long as it can be read."""
-    said: str = ""
-    """What the person may have heard of the answer, where that differs from what the model wrote."""
 
 
 @dataclass(slots=True)
@@ -81,14 +78,18 @@ class Dialogue:
         self.commands = [*self.commands, line][-MOST_COMMANDS:]
         self.done.add(tool)
 
+    def needed(self, now: Exchange, count: Count) -> int:
+        """The tokens of the beginning and of the turn under way: less cannot be sent."""
+        beginning = cost((Message("system", self.system),), count) + cost_of_tools(self.tools, count)
+        return beginning + cost(now.messages, count)
+
     def make_room(self, room: int, count: Count, now: Exchange) -> int:
         """Drop the oldest turns when all would come to more than *room* tokens; return how many were dropped.
 
         Then as many are dropped as it takes for the rest to be small (`KEPT`), whole turns, at least the oldest.
         """
-        beginning = cost((Message("system", self.system),), count) + cost_of_tools(self.tools, count)
         sizes = [cost(exchange.messages, count) for exchange in self.exchanges]
-        needed = beginning + cost(now.messages, count)
+        needed = self.needed(now, count)
         if not sizes or needed + sum(sizes) <= room:
             return 0
         drop = 1
@@ -120,11 +121,3 @@ def from_json(told: Mapping[str, Any]) -> Message:
     """A message from what `to_json` made of it; KeyError and TypeError where that is damaged."""
     calls = tuple(ToolRequest(str(call["name"]), dict(call["arguments"])) for call in told.get("calls", ()))
     return Message(str(told["role"]), str(told["text"]), str(told.get("tool_name", "")), calls)
-
-
-def exchange_to_json(exchange: Exchange) -> str:
-    return json.dumps(
-        {"messages": [to_json(message) for message in exchange.messages], "told": dict(exchange.told)},
-        ensure_ascii=False,
-        default=str,
-    )

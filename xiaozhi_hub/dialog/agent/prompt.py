@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -84,7 +84,9 @@ def aside(known: Iterable[Known], told: Mapping[str, str]) -> tuple[str, dict[st
     return f"{ASIDE}{words})", {item.key: item.value for item in new if item.key}
 
 
-def question(text: str, known: Sequence[Known], told: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+def question(
+    text: str, known: Sequence[Known], told: Mapping[str, str], shorten: Callable[[str], str]
+) -> tuple[str, dict[str, str]]:
     """A person's words as the model gets them, and what their aside tells."""
     added, tells = aside(known, told)
-    return harmless(text).strip() + added, tells
+    return shorten(harmless(text).strip()) + added, tells

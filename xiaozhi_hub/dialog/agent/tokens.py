@@ -37,6 +37,12 @@ def counter_of(model: Llm) -> Count:
     return count
 
 
+def cut(text: str, most: int, count: Count) -> str:
+    """Return *text*, or its beginning where all of it comes to more than *most* tokens."""
+    tokens = count(text)
+    return text if tokens <= most else text[: max(0, len(text) * most // tokens - 1)].rstrip() + "…"
+
+
 def cost(messages: Sequence[Message], count: Count) -> int:
     """The tokens of *messages* in a prompt."""
     total = 0
