@@ -10,12 +10,14 @@ from typing import Any
 
 from house import ENGLISH, House
 
+from xiaozhi_hub.core.config import AssistantConfig, DeviceConfig, MemoryConfig, VoiceConfig
 from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, TurnInfo
 from xiaozhi_hub.dialog.agent import Agent, Dialogue
 from xiaozhi_hub.dialog.agent.briefing import Briefing
 from xiaozhi_hub.dialog.agent.tokens import estimate
-from xiaozhi_hub.dialog.assistants import Assistant
+from xiaozhi_hub.dialog.assistants import Assistant, Assistants
 from xiaozhi_hub.dialog.intents import Pending
+from xiaozhi_hub.dialog.memories import Memories
 from xiaozhi_hub.engines.base import ChatRequest, EngineInfo, Llm, Role, ToolRequest
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import ToolError
@@ -70,8 +72,14 @@ class Home(House):
         self.assistant = assistant or Assistant("default")
         self.engines = EngineRegistry()
         self.clock = datetime(2026, 11, 21, 14, 32)
+        who = Assistants(
+            VoiceConfig(),
+            {"guest": AssistantConfig(memory=False)},
+            {ENGLISH.device_id: DeviceConfig("x", assistant=self.assistant.id)},
+        )
+        memories = Memories(self.engines, MemoryConfig(), who)
         briefing = Briefing(
-            self.texts, self.entities, self.intents, self.engines, lambda: self.clock, lambda device: "Shelf Speaker"
+            self.texts, self.entities, self.intents, memories, lambda: self.clock, lambda device: "Shelf Speaker"
         )
         self.agent = Agent(self.texts, self.tools, self.intents, briefing)
         self.dialogue = Dialogue()

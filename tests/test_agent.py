@@ -332,14 +332,24 @@ class Facts(Memory):
     def __init__(self, *facts: str, hang: bool = False) -> None:
         self._facts, self._hang = facts, hang
 
-    async def recall(self, text: str, limit: int = 5) -> Sequence[Fact]:
+    async def recall(self, text: str, limit: int = 5, *, strict: bool = False) -> Sequence[Fact]:
         if self._hang:
             await asyncio.sleep(60)
         return [Fact(fact) for fact in self._facts][:limit]
 
-    async def note(self, fact: Fact) -> None: ...
+    async def note(self, fact: Fact) -> Fact:
+        return fact
 
-    async def forget(self, text: str) -> int:
+    async def listed(self, limit: int = 100, before: str = "") -> Sequence[Fact]:
+        return ()
+
+    async def count(self) -> int:
+        return len(self._facts)
+
+    async def forget(self, ids: Sequence[str]) -> int:
+        return 0
+
+    async def clear(self) -> int:
         return 0
 
 

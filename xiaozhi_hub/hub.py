@@ -283,7 +283,7 @@ class Hub:
             self.texts,
             self.entities,
             self.intents,
-            self.engines,
+            self.memories,
             clock(self.config.hub.time_zone),
             self.device_tools.name_of,
         )

@@ -109,7 +109,8 @@ class Responder:
         def wait() -> Sentence | None:
             return Sentence(self.texts.text("spoken.one_moment", turn.language), turn.language)
 
-        answer = self.agent.answer(models, turn, text, assistant, dialogue, call, speaks)
+        late = self._voice_is_late(turn)
+        answer = self.agent.answer(models, turn, text, assistant, dialogue, call, speaks, clause_first=late)
         async with aclosing(with_a_word(answer, wait, self.scope)) as reply:
             async for said in reply:
                 if isinstance(said, Pending):

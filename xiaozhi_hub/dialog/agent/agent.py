@@ -56,6 +56,7 @@ class _Reply:
     truth: Truth
     until: float
     speaks: Callable[[str], bool]
+    clause_first: bool = False
     rounds: int = 0
     text: str = ""
     """What the model has written in this round."""
@@ -87,13 +88,16 @@ class Agent:
         dialogue: Dialogue,
         call: CallTool,
         speaks: Callable[[str], bool] = lambda _: True,
+        *,
+        clause_first: bool = False,
     ) -> AsyncGenerator[Sentence | Emotion | Pending, None]:
         """Yield the reply sentence by sentence as it is written, and at its end perhaps a question that the person may answer.
 
         The next of *models* goes on when one fails before its first word; `StageError` when all did. *speaks* tells whether there is
-        a voice for a language.
+        a voice for a language, *clause_first* is as for `Splitter`.
         """
         reply = await self._begin(models[0], turn, text, assistant, dialogue, call, speaks)
+        reply.clause_first = clause_first
         finished = False
         try:
             problem: HubError | None = None
@@ -137,7 +141,7 @@ class Agent:
             always = [tool for tool in shown if tool.name in lasting]
             dialogue.tools = offer(always, USE_SPEC, min(USUALLY, room // 3), count).tools
         index = await self.briefing.index(shown)
-        known = await self.briefing.known(turn, text, assistant, dialogue, index)
+        known = await self.briefing.known(turn, text, dialogue, index)
         words, tells = question(text, known, dialogue.told(), lambda text: cut(text, room // 4, count))
         exchange = Exchange([Message("user", words)], tells)
         foreign = frozenset(tool.name for tool in usable if tool.foreign or tool.name not in lasting)
@@ -195,7 +199,7 @@ class Agent:
         self, model: Llm, request: ChatRequest, reply: _Reply, asked: list[ToolRequest]
     ) -> AsyncGenerator[Sentence | Emotion, None]:
         """One round: yield what may be spoken of it now, collect what is *asked* for."""
-        splitter = Splitter(reply.turn.language)
+        splitter = Splitter(reply.turn.language, clause_first=reply.clause_first and not reply.spoken)
         reply.text = ""
         async with aclosing(model.chat(request)) as pieces:
             while len(reply.text) < LONGEST and len(asked) < _MOST_ASKED:

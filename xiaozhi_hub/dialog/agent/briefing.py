@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -13,20 +12,13 @@ from xiaozhi_hub.dialog.agent import house
 from xiaozhi_hub.dialog.agent.dialogue import Dialogue
 from xiaozhi_hub.dialog.agent.prompt import Known, line, moment, said_as
 from xiaozhi_hub.dialog.agent.shortlist import USE, Index, signature
-from xiaozhi_hub.dialog.assistants import Assistant
 from xiaozhi_hub.dialog.claims import ClaimWords, claim_words
 from xiaozhi_hub.dialog.intents import Intents
-from xiaozhi_hub.engines.base import Memory, Role
-from xiaozhi_hub.engines.registry import EngineRegistry
+from xiaozhi_hub.dialog.memories import Memories
 from xiaozhi_hub.entities.base import Entity
 from xiaozhi_hub.entities.registry import EntityRegistry
-from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.tools.base import Tool
 
-log = logging.getLogger(__name__)
-
-RECALL_SECONDS = 0.3
-"""Remembering must not be noticed."""
 FACTS = 3
 
 
@@ -38,7 +30,7 @@ class Briefing:
         texts: Texts,
         entities: EntityRegistry,
         intents: Intents,
-        engines: EngineRegistry,
+        memories: Memories,
         now: Callable[[], datetime],
         name_of: Callable[[str], str],
     ) -> None:
@@ -46,15 +38,13 @@ class Briefing:
         self.entities = entities
         self._texts = texts
         self._intents = intents
-        self._engines = engines
+        self._memories = memories
         self._now = now
         self._name_of = name_of
         self._index: tuple[object, Index] | None = None
         self._claims: tuple[int, dict[str, ClaimWords]] | None = None
 
-    async def known(
-        self, turn: TurnInfo, text: str, assistant: Assistant, dialogue: Dialogue, index: Index
-    ) -> list[Known]:
+    async def known(self, turn: TurnInfo, text: str, dialogue: Dialogue, index: Index) -> list[Known]:
         """Everything that may be told with this question; what the dialogue tells already is left out later."""
         texts, language = self._texts, dialogue.language
         known = moment(texts, language, self._now())
@@ -67,7 +57,7 @@ class Briefing:
             known.append(Known("language", turn.language, texts.text(f"agent.answer_in.{turn.language}", language)))
         things = house.meant(text, self.entities, turn.area)
         known += house.states(things, language)
-        known += await self._remembered(text, assistant, language)
+        known += await self._remembered(turn, text, language)
         if dialogue.commands:
             done = ", ".join(map(line, dialogue.commands))
             known.append(Known("", "", texts.text("agent.meanwhile", language, value=done)))
@@ -89,21 +79,10 @@ class Briefing:
             for number, tool in enumerate(new)
         ]
 
-    async def _remembered(self, text: str, assistant: Assistant, language: str) -> list[Known]:
-        engines = self._engines.chain(Role.MEMORY) if assistant.memory else ()
-        memory = next((engine for engine in engines if isinstance(engine, Memory)), None)
-        if memory is None:
-            return []
-        try:
-            async with asyncio.timeout(RECALL_SECONDS):
-                facts = await memory.recall(text, FACTS)
-        except TimeoutError:
-            log.warning("the memory %s takes too long", memory.info.id)
-            return []
-        except HubError as error:
-            log.warning("the memory %s failed: %s", memory.info.id, error)
-            return []
-        return [said_as(self._texts, language, "fact", f"fact:{fact.text}", fact.text) for fact in facts]
+    async def _remembered(self, turn: TurnInfo, text: str, language: str) -> list[Known]:
+        """What people have asked to remember of it: told as data, once."""
+        facts = await self._memories.recall(turn, text, FACTS)
+        return [said_as(self._texts, language, "fact", f"fact:{fact.id or fact.text}", fact.text) for fact in facts]
 
     async def index(self, tools: Sequence[Tool]) -> Index:
         """Finds *tools* by words; the last one is kept."""
