@@ -300,6 +300,13 @@ async def test_a_model_that_owns_up_is_not_corrected() -> None:
     assert await home.say("sauna") == ["Turning on the sauna.", "Sorry, there is none."]
 
 
+async def test_chinese_is_held_to_the_truth_as_well() -> None:
+    turn = person_in("Kitchen", "zh-Hans")
+    home = Home(ScriptedModel([["好的，已经为您打开了浴缸的灯。还有什么事吗？"], [TURN_ON], ["我把床头灯打开了。"]]))
+    assert await home.say("有点暗", turn) == ["其实我还没有做。", "还有什么事吗？"]
+    assert await home.say("有点暗", turn) == ["我把床头灯打开了。"]
+
+
 async def test_the_model_is_told_that_its_words_were_not_true() -> None:
     home = Home(model := ScriptedModel([[DONE], ["Oh."]]))
     await home.say("cosy")

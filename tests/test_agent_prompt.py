@@ -6,9 +6,10 @@ import pytest
 from house import House, person_in
 from talking_model import Home, Piece, ScriptedModel, call
 
+from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.agent.calls import USE_SPEC
 from xiaozhi_hub.dialog.agent.dialogue import Dialogue, Exchange, from_json, serialised, to_json
-from xiaozhi_hub.dialog.agent.house import meant, words_for
+from xiaozhi_hub.dialog.agent.house import meant, words_for, words_for_kinds
 from xiaozhi_hub.dialog.agent.prompt import harmless, line
 from xiaozhi_hub.dialog.agent.repair import TooMuch, arguments_meant, one_like, tool_meant
 from xiaozhi_hub.dialog.agent.shortlist import USE, USUALLY, Index, lean, offer, signature, words_of
@@ -23,6 +24,7 @@ def text_of(request: ChatRequest) -> str:
     return serialised(request.tools, request.messages)
 
 
+KINDS = words_for_kinds(Texts())
 QUESTIONS = (
     "how are you today", "is it cosy in the kitchen", "make it a little brighter in here would you", "what about the garage",
     "tell me something about lamps", "and the bed light", "how long until it gets dark", "remind me of the milk somehow",
@@ -190,7 +192,7 @@ def make(tool: str, description: str = "Do something.", /, **properties: dict[st
 def test_few_tools_are_all_told_at_the_beginning() -> None:
     tools = [make("b.two"), make("a.one")]
     chosen = offer(tools, USE_SPEC, USUALLY, estimate)
-    assert [spec.name for spec in chosen.tools] == ["a.one", "b.two"]
+    assert [spec.name for spec in chosen.tools] == ["a.one", "b.two", USE]
     assert offer(tools[::-1], USE_SPEC, USUALLY, estimate) == chosen
 
 
@@ -247,7 +249,7 @@ def index() -> Index:
     ],
 )
 def test_a_question_brings_the_tools_that_it_sounds_like(index: Index, question: str, tool: str) -> None:
-    things = meant(question, House().entities, "Office")
+    things = meant(question, House().entities, "Office", KINDS)
     assert tool in [found.name for found in index.best(question, more=words_for(things))]
 
 
@@ -263,15 +265,21 @@ def test_words_are_compared_in_both_scripts() -> None:
     assert set(words_of("窗帘打开")) == {"窗帘", "帘打", "打开"}
 
 
-def test_a_question_is_about_the_things_it_names() -> None:
-    house = House()
-    assert [entity.id for entity in meant("how is the bed light", house.entities, None)] == ["light.bed_light"]
-    assert [entity.id for entity in meant("床头灯怎么样", house.entities, None)] == ["light.bed_light"]
-    assert [entity.id for entity in meant("are the lights nice in the kitchen", house.entities, None)] == [
-        "light.kitchen_lights"
-    ]
-    assert [entity.id for entity in meant("make the light softer", house.entities, "Bedroom")] == ["light.bed_light"]
-    assert meant("how are you", house.entities, "Bedroom") == []
+@pytest.mark.parametrize(
+    ("question", "area", "things"),
+    [
+        ("how is the bed light?", None, ["light.bed_light"]),
+        ("床头灯怎么样？", None, ["light.bed_light"]),
+        ("are the lights nice in the kitchen", None, ["light.kitchen_lights"]),
+        ("厨房的窗户呢", None, ["cover.kitchen_windows"]),
+        ("make the light softer.", "Bedroom", ["light.bed_light"]),
+        ("把灯弄暗一点", "Bedroom", ["light.bed_light"]),
+        ("how are you", "Bedroom", []),
+        ("that is delightful", "Bedroom", []),
+    ],
+)
+def test_a_question_is_about_the_things_it_names(question: str, area: str | None, things: list[str]) -> None:
+    assert [entity.id for entity in meant(question, House().entities, area, KINDS)] == things
 
 
 # -- repair -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.dialog.agent import house
 from xiaozhi_hub.dialog.agent.dialogue import Dialogue
 from xiaozhi_hub.dialog.agent.prompt import Known, line, moment, said_as
-from xiaozhi_hub.dialog.agent.shortlist import USE, Index, signature
+from xiaozhi_hub.dialog.agent.shortlist import Index, signature
 from xiaozhi_hub.dialog.claims import ClaimWords, claim_words
 from xiaozhi_hub.dialog.intents import Intents
 from xiaozhi_hub.dialog.memories import Memories
@@ -37,6 +37,7 @@ class Briefing:
         """*now* is local time, *name_of* tells what a device is called."""
         self.entities = entities
         self._texts = texts
+        self._kinds = house.words_for_kinds(texts)
         self._intents = intents
         self._memories = memories
         self._now = now
@@ -55,7 +56,7 @@ class Briefing:
             known.append(said_as(texts, language, "device", "device", name))
         if turn.language != dialogue.told().get("language", language):
             known.append(Known("language", turn.language, texts.text(f"agent.answer_in.{turn.language}", language)))
-        things = house.meant(text, self.entities, turn.area)
+        things = house.meant(text, self.entities, turn.area, self._kinds)
         known += house.states(things, language)
         known += await self._remembered(turn, text, language)
         if dialogue.commands:
@@ -68,8 +69,6 @@ class Briefing:
     def _more_tools(self, text: str, things: Sequence[Entity], dialogue: Dialogue, index: Index) -> list[Known]:
         """The tools that fit the question and are not among those of the beginning."""
         always = frozenset(spec.name for spec in dialogue.tools)
-        if USE not in always and always >= index.tools.keys():
-            return []
         found = index.best(text, more=house.words_for(things), but=always)
         told = dialogue.told()
         lead = self._texts.text("agent.more_tools", dialogue.language)

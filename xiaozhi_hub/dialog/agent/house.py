@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
+from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.dialog.agent.prompt import Known, line
 from xiaozhi_hub.entities.base import Domain, Entity
 from xiaozhi_hub.entities.phrasing import THINGS
@@ -15,29 +17,35 @@ _TOLD = ("brightness", "color", "position", "volume", "temperature", "current_te
 _STATELESS = (Domain.SCENE, Domain.SCRIPT, Domain.TODO)
 
 
-def meant(text: str, entities: EntityRegistry, area: str | None) -> list[Entity]:
-    """The entities that *text* names; those of a room that it names where it names a kind of thing as well, or in *area*."""
-    said = f" {fold(text)} "
+def words_for_kinds(texts: Texts) -> dict[str, str]:
+    """What people call the kinds of things, in every language, and the kinds."""
+    said = {kind.replace("_", " "): kind for kind in THINGS}
+    for kind in THINGS:
+        for language in LANGUAGES:
+            for number in ("one", "many"):
+                said.setdefault(texts.text(f"home.thing.{kind}.{number}", language), kind)
+    return said
+
+
+def meant(text: str, entities: EntityRegistry, area: str | None, kinds: Mapping[str, str]) -> list[Entity]:
+    """The entities that *text* names; those of a room that it names where it names a kind of thing as well, or in *area*.
+
+    *kinds* is what `words_for_kinds` gives.
+    """
+    said = f" {fold(_MARKS.sub(' ', text))} "
     named = [entity for entity in entities.all() if any(_said_in(name, said) for name in entity.names)]
     if named:
         return named[:MOST]
     rooms = [room for room in entities.areas() if any(_said_in(name, said) for name in entities.area_names(room))]
-    kinds = {
-        kind
-        for kind in THINGS
-        if any(_said_in(word, said) for word in (kind.replace("_", " "), *_CHINESE.get(kind, ())))
-    }
-    if not kinds or not (rooms or area):
+    wanted = {kind for word, kind in kinds.items() if _said_in(word, said)}
+    if not wanted or not (rooms or area):
         return []
     places = {fold(room) for room in (rooms or [area or ""])}
     here = (entity for entity in entities.all() if entity.area is not None and fold(entity.area) in places)
-    return [entity for entity in here if entity.domain.value in kinds or entity.device_class in kinds][:MOST]
+    return [entity for entity in here if entity.domain.value in wanted or entity.device_class in wanted][:MOST]
 
 
-_CHINESE = {
-    "light": ("灯",), "switch": ("开关", "插座"), "cover": ("窗帘", "卷帘"), "curtain": ("窗帘",), "lock": ("锁",), "fan": ("风扇", "电扇"),
-    "climate": ("空调", "暖气", "恒温"), "media_player": ("电视", "音箱"), "sensor": ("温度", "湿度"), "window": ("窗",), "door": ("门",),
-}  # fmt: skip
+_MARKS = re.compile(r"[^\w\s']|_")
 
 
 def _said_in(name: str, said: str) -> bool:

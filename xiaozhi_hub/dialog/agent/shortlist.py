@@ -50,12 +50,13 @@ class Offer:
 
 
 def offer(tools: Sequence[Tool], use: ToolSpec, room: int, count: Count) -> Offer:
-    """Choose the tools for the beginning: all where they fit into *room* tokens, otherwise the most useful and *use*.
+    """Choose the tools for the beginning: all where they fit into *room* tokens, otherwise the most useful; and *use*, for those that
+    a device brings or that come later.
 
     The same tools, in whatever order, give the same beginning.
     """
     ranked = sorted(tools, key=lambda tool: (CORE.index(tool.name) if tool.name in CORE else len(CORE), tool.name))
-    everything = lean(ranked)
+    everything = (*lean(ranked), use)
     if cost_of_tools(everything, count) <= room:
         return Offer(everything, frozenset(tool.name for tool in ranked))
     chosen: list[Tool] = []
