@@ -110,7 +110,8 @@ class Responder:
             return Sentence(self.texts.text("spoken.one_moment", turn.language), turn.language)
 
         late = self._voice_is_late(turn)
-        answer = self.agent.answer(models, turn, text, assistant, dialogue, call, speaks, clause_first=late)
+        note = watcher.tool_called
+        answer = self.agent.answer(models, turn, text, assistant, dialogue, call, speaks, note=note, clause_first=late)
         async with aclosing(with_a_word(answer, wait, self.scope)) as reply:
             async for said in reply:
                 if isinstance(said, Pending):

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from xiaozhi_hub.core.flow import Emotion, Sentence, TurnInfo
+from xiaozhi_hub.core.flow import Emotion, Sentence, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.agent.briefing import Briefing
 from xiaozhi_hub.dialog.agent.calls import AT_ONCE, USE_SPEC, Calls, CallTool
@@ -89,14 +89,15 @@ class Agent:
         call: CallTool,
         speaks: Callable[[str], bool] = lambda _: True,
         *,
+        note: Callable[[ToolCall], None] = lambda _: None,
         clause_first: bool = False,
     ) -> AsyncGenerator[Sentence | Emotion | Pending, None]:
         """Yield the reply sentence by sentence as it is written, and at its end perhaps a question that the person may answer.
 
         The next of *models* goes on when one fails before its first word; `StageError` when all did. *speaks* tells whether there is
-        a voice for a language, *clause_first* is as for `Splitter`.
+        a voice for a language, *note* is told of calls that were refused, *clause_first* is as for `Splitter`.
         """
-        reply = await self._begin(models[0], turn, text, assistant, dialogue, call, speaks)
+        reply = await self._begin(models[0], turn, text, assistant, dialogue, call, note, speaks)
         reply.clause_first = clause_first
         finished = False
         try:
@@ -128,6 +129,7 @@ class Agent:
         assistant: Assistant,
         dialogue: Dialogue,
         call: CallTool,
+        note: Callable[[ToolCall], None],
         speaks: Callable[[str], bool],
     ) -> _Reply:
         count, room = counter_of(model), model.context_tokens or CONTEXT
@@ -146,7 +148,7 @@ class Agent:
         exchange = Exchange([Message("user", words)], tells)
         foreign = frozenset(tool.name for tool in usable if tool.foreign or tool.name not in lasting)
         area = self.briefing.entities.area
-        calls = Calls(usable, foreign, index, call, area, self.texts, turn.language)
+        calls = Calls(usable, foreign, index, call, note, area, self.texts, turn.language)
         truth = Truth(await self.briefing.claims(), text, turn.language, frozenset(dialogue.done))
         until = asyncio.get_running_loop().time() + self.seconds
         return _Reply(turn, exchange, calls, truth, until, speaks)

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from xiaozhi_hub.core.flow import SOUND
+from xiaozhi_hub.core.flow import SOUND, ToolCall
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.agent.prompt import harmless, line
 from xiaozhi_hub.dialog.agent.repair import TooMuch, arguments_meant, tool_meant
 from xiaozhi_hub.dialog.agent.shortlist import USE, Index, signature
 from xiaozhi_hub.dialog.agent.tokens import as_json
 from xiaozhi_hub.engines.base import ASIDE, Message, ToolRequest, ToolSpec
-from xiaozhi_hub.errors import MissingSlot, ToolError
+from xiaozhi_hub.errors import MissingSlot, ToolError, UnknownTool
 from xiaozhi_hub.tools.base import Tool, ToolResult
 
 log = logging.getLogger(__name__)
@@ -62,15 +62,17 @@ class Calls:
         foreign: frozenset[str],
         index: Index,
         call: CallTool,
+        note: Callable[[ToolCall], None],
         area: Callable[[str], str | None],
         texts: Texts,
         language: str,
     ) -> None:
-        """*foreign* are those whose answers hold words from outside."""
+        """*foreign* are those whose answers hold words from outside; *note* is told of calls that were refused without being made."""
         self._tools = {tool.name: tool for tool in tools}
         self._foreign = foreign
         self._index = index
         self._call = call
+        self._note = note
         self._area = area
         self._texts = texts
         self._language = language
@@ -113,9 +115,7 @@ class Calls:
         try:
             result = await self._call(meant, given)
         except ToolError as error:
-            if (
-                isinstance(error, MissingSlot) and error.slot == SOUND
-            ):  # whose words follow is not for a model to decide
+            if isinstance(error, MissingSlot) and error.slot == SOUND:  # who is recorded is not for a model to decide
                 return self._refused(request, "ask_directly", meant)
             self.done.append(Done(meant, tool.effect, error.message))
             self._seen[key] = self._short(error.message)
@@ -128,7 +128,7 @@ class Calls:
         """There is no such tool, or none for this model: it is told the nearest that there are."""
         text = self._texts.text("spoken.tool_unknown", self._language, name=line(name)[:_LONGEST_NAME])
         near = self._index.best(name.replace("_", " ")[:_LONGEST_NAME], _NEAREST)
-        self.done.append(Done(name[:_LONGEST_NAME], True, text))
+        self._turn_down(name, text, UnknownTool.code)
         nearest = (
             self._texts.text("agent.nearest", self._language, tools="; ".join(map(signature, near))) if near else ""
         )
@@ -137,8 +137,14 @@ class Calls:
     def _refused(self, request: ToolRequest, why: str, tool: str = "", result: str = "") -> Message:
         text = self._texts.text(f"agent.refused.{why}", self._language, result=result)
         if why != "again":
-            self.done.append(Done(tool or request.name[:_LONGEST_NAME], True, text))
+            self._turn_down(tool or request.name, text, "tool-refused")
         return self._result(request, f"error: {text}")
+
+    def _turn_down(self, name: str, text: str, code: str) -> None:
+        """Note that a call was not made."""
+        name = line(name)[:_LONGEST_NAME]
+        self.done.append(Done(name, True, text))
+        self._note(ToolCall(name, {}, text, {}, code))
 
     def _result(self, request: ToolRequest, text: str, tool: str = "", more: str = "") -> Message:
         if tool in self._foreign:
