@@ -105,6 +105,11 @@ async def test_a_model_that_fails_is_followed_by_the_next() -> None:
     assert await home.say("hello") == ["Here I am."]
 
 
+async def test_what_a_failed_model_would_have_said_is_forgotten() -> None:
+    home = Home(ScriptedModel([[DONE + " ", StageError("llm", "down")]]), ScriptedModel([["Good evening."]], "second"))
+    assert await home.say("hello") == ["Good evening."]
+
+
 async def test_the_next_model_does_not_repeat_what_the_first_has_done() -> None:
     first = ScriptedModel([[TURN_ON], [StageError("llm", "down")]])
     home = Home(first, second := ScriptedModel([["It is bright now."]], "second"))
@@ -191,9 +196,15 @@ def guarded(name: str, **how: Any) -> tuple[Tool, list[str]]:
     return Tool(name, "Do the dangerous thing.", {"type": "object", "properties": {}}, handler, **how), ran
 
 
-@pytest.mark.parametrize("how", [{"owner_only": True}, {"confirm": True}])
+@pytest.mark.parametrize(
+    ("how", "spoken"),
+    [
+        ({"owner_only": True}, "Actually, I have not done that."),
+        ({"confirm": True}, "You would have to ask me for that directly."),
+    ],
+)
 @pytest.mark.parametrize("wrapped", [False, True])
-async def test_a_model_never_does_what_needs_the_person(how: dict[str, bool], wrapped: bool) -> None:
+async def test_a_model_never_does_what_needs_the_person(how: dict[str, bool], spoken: str, wrapped: bool) -> None:
     tool, ran = guarded("x.danger", **how)
     wanted = call("tools.use", name="x.danger", arguments={"confirmed": True}) if wrapped else call("x.danger")
     home = Home(model := ScriptedModel(once(wanted, then=["It is done."])))
@@ -202,7 +213,7 @@ async def test_a_model_never_does_what_needs_the_person(how: dict[str, bool], wr
     assert ran == []
     assert home.called == []
     assert results(model)[0].startswith("error: ")
-    assert said == [results(model)[0].removeprefix("error: ")], "a claim is replaced by what the tool said"
+    assert said == [spoken]
     assert all("x.danger" not in spec.name for request in model.requests for spec in request.tools)
 
 

@@ -112,6 +112,7 @@ class Agent:
                     problem = error
                     if reply.spoken:
                         break
+                    reply.truth.held.clear()  # the next one finds words of its own
                 else:
                     finished = True
                     return

@@ -137,13 +137,14 @@ class Calls:
     def _refused(self, request: ToolRequest, why: str, tool: str = "", result: str = "") -> Message:
         text = self._texts.text(f"agent.refused.{why}", self._language, result=result)
         if why != "again":
-            self._turn_down(tool or request.name, text, "tool-refused")
+            spoken = "agent.ask_me" if why == "ask_directly" else "agent.not_done"
+            self._turn_down(tool or request.name, text, "tool-refused", spoken)
         return self._result(request, f"error: {text}")
 
-    def _turn_down(self, name: str, text: str, code: str) -> None:
-        """Note that a call was not made."""
+    def _turn_down(self, name: str, text: str, code: str, spoken: str = "agent.not_done") -> None:
+        """Note that a call was not made; *spoken* is the text for the person, where the model says that it was."""
         name = line(name)[:_LONGEST_NAME]
-        self.done.append(Done(name, True, text))
+        self.done.append(Done(name, True, self._texts.text(spoken, self._language)))
         self._note(ToolCall(name, {}, text, {}, code))
 
     def _result(self, request: ToolRequest, text: str, tool: str = "", more: str = "") -> Message:
