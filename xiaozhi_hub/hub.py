@@ -47,6 +47,8 @@ from xiaozhi_hub.devices.messenger import Messenger
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.tickets import Tickets
+from xiaozhi_hub.dialog.agent import Agent, keeping
+from xiaozhi_hub.dialog.agent.briefing import Briefing
 from xiaozhi_hub.dialog.ask import ask
 from xiaozhi_hub.dialog.assistant_tools import assistant_tools
 from xiaozhi_hub.dialog.assistants import Assistants
@@ -114,6 +116,8 @@ CORE = "core"
 """The source under which the hub's own tools are registered."""
 SELF_TEST = "self-test"
 """The device id under which the hub talks with itself; nothing of it is remembered."""
+DIALOGUES = "dialogues.json"
+"""What was talked about with language models, in the data folder while the hub does not run."""
 RETENTION_SECONDS = 6 * 3600.0
 RELOAD_SECONDS = 10.0
 """A large model may take longer to load: whoever asked for it learns that it is starting."""
@@ -276,6 +280,14 @@ class Hub:
         if self.config.memory.enabled:
             self.engines.add(Household(Facts(self.database)), CORE)
             self._stack.callback(self.engines.remove_source, CORE)
+        briefing = Briefing(
+            self.texts,
+            self.entities,
+            self.intents,
+            self.memories,
+            clock(self.config.hub.time_zone),
+            self.device_tools.name_of,
+        )
         self.parts = TurnParts(
             texts=self.texts,
             engines=self.engines,
@@ -287,6 +299,7 @@ class Hub:
                 self._scope,
                 self.services.eyes,
                 self.assistants,
+                Agent(self.texts, self.tools, self.intents, briefing),
                 brains=self.brains,
             ),
             speaker=self.speaker,
@@ -305,6 +318,7 @@ class Hub:
             self._acquaintance.locale,
             self._acquaintance.area,
         )
+        self.devices.resume(await asyncio.to_thread(keeping.take, data_dir / DIALOGUES), time.time())
         self.announcer.attach(self.devices)
         self.prewarm = Prewarm(self.parts, self._languages, self.devices.quiet)
         enter(self.speaker.close)
@@ -316,10 +330,12 @@ class Hub:
         self._stack.callback(self.bus.watch(DeviceRenamed, self._device_renamed))
         self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self._acquaintance.forget(event.device_id)))
         self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self.assistants.forget(event.device_id)))
+        self._stack.callback(self.bus.watch(DeviceForgotten, lambda event: self.devices.forget(event.device_id)))
         enter(self.plugins.stop)
         enter(self.messenger.close)
         self.announcements = Announcements(self.database, keep_days=self.config.history.keep_days)
         await self.messenger.open(self.announcements, self.bus)
+        enter(self._keep_dialogues, data_dir / DIALOGUES)
         enter(self._hang_up)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._scope.start(self._warm_up(data_dir), name="warm-up")
@@ -431,6 +447,11 @@ class Hub:
             await asyncio.wait(self._talking, timeout=REMEMBER_SECONDS)
         if self._writing:
             await asyncio.wait(self._writing, timeout=REMEMBER_SECONDS)
+
+    async def _keep_dialogues(self, path: Path) -> None:
+        if self.config.history.enabled:
+            kept = [item for item in self.devices.dialogues(time.time()) if item.device_id != SELF_TEST]
+            await asyncio.to_thread(keeping.write, path, kept)
 
     async def announce(self) -> None:
         """Tell the local network where the hub is."""

@@ -36,17 +36,17 @@ class EchoLlm(Llm):
     async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
         self.offered.update(tool.name for tool in request.tools)
         await self.behaviour.act()
-        heard = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
+        heard = next((message.words for message in reversed(request.messages) if message.role == "user"), "")
         last = request.messages[-1] if request.messages else Message("user", "")
         step = self._step(heard, last)
-        said = step["say"].replace("{text}", heard).replace("{result}", last.text if last.role == "tool" else "")
+        said = step["say"].replace("{text}", heard).replace("{result}", last.words if last.role == "tool" else "")
         for word in _WORD.findall(said):
             if self._word_delay:
                 await asyncio.sleep(self._word_delay)
             yield TextDelta(word)
         if step.get("fail"):
             raise self.behaviour.failure()
-        if "call" in step:
+        if "call" in step and request.may_call:
             yield ToolRequest(step["call"]["tool"], step["call"]["arguments"])
 
     def _step(self, heard: str, last: Message) -> Mapping[str, Any]:

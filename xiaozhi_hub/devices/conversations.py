@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xiaozhi_hub.dialog.agent import Dialogue
 from xiaozhi_hub.dialog.respond import Conversation
 
 FORGET_SECONDS = 600.0
@@ -38,6 +39,22 @@ class Conversations:
             return
         self._ended[device_id] = (conversation, now)
         self.forget(now)
+
+    def all(self, now: float) -> dict[str, tuple[Conversation, float]]:
+        """Every conversation by its device, and how many seconds ago it ended; 0 for those that go on."""
+        ended = {device_id: (held, now - at) for device_id, (held, at) in self._ended.items()}
+        return {**ended, **{device_id: (held, 0.0) for device_id, (held, _) in self._open.items()}}
+
+    def resume(self, device_id: str, conversation: Conversation, now: float) -> None:
+        """Take in one that ended at *now*, unless the device has begun another."""
+        if device_id not in self._open and device_id not in self._ended:
+            self._ended[device_id] = (conversation, now)
+
+    def drop(self, device_id: str) -> None:
+        """Forget what was said, also in a conversation that goes on."""
+        self._ended.pop(device_id, None)
+        if device_id in self._open:
+            self._open[device_id][0].dialogue = Dialogue()
 
     def forget(self, now: float) -> None:
         """Let go of those that ended long ago, and of the oldest when there are too many."""

@@ -6,6 +6,7 @@ Without a name or a room the device that asks is meant.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from xiaozhi_hub.core.flow import TurnInfo
@@ -279,11 +280,11 @@ def device_tools(commands: DeviceCommands) -> tuple[Tool, ...]:
         "set_theme": commands.set_theme,
     }
     use = Tool(
-        "device.use", commands.use.__doc__ or "", _USE_PARAMETERS, commands.use, seconds=_PHOTO_SECONDS
+        "device.use", commands.use.__doc__ or "", _USE_PARAMETERS, commands.use, seconds=_PHOTO_SECONDS, foreign=True
     )  # its arguments are another tool's: no annotation says what they are
     return (
         *(make_tool(f"device.{verb}", handler, seconds=_CALL_SECONDS) for verb, handler in acting.items()),
-        make_tool("device.take_photo", commands.take_photo, seconds=_PHOTO_SECONDS),
+        replace(make_tool("device.take_photo", commands.take_photo, seconds=_PHOTO_SECONDS), foreign=True),
         make_tool("device.get_battery", commands.get_battery, effect=False, seconds=_CALL_SECONDS),
         make_tool("device.list", commands.list_devices, effect=False),
         use,

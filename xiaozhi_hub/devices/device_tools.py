@@ -228,6 +228,7 @@ class DeviceTools:
             confirm=tool.name in ASK_FIRST,
             owner_only=tool.user_only,
             seconds=self.limits.seconds_for(tool.name) + LEARN_SECONDS,
+            foreign=True,
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
@@ -14,6 +14,8 @@ from xiaozhi_hub.devices.conversations import Conversations
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.session import DeviceProfile, Session
 from xiaozhi_hub.devices.wake_arbiter import WakeArbiter
+from xiaozhi_hub.dialog.agent.keeping import Kept
+from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import TurnParts
 from xiaozhi_hub.protocol.link import Link
 
@@ -62,6 +64,24 @@ class DeviceRegistry:
     def conversations(self) -> int:
         """Conversations that could be gone on with, on a link or lately ended."""
         return len(self._conversations)
+
+    def dialogues(self, wall: float) -> list[Kept]:
+        """What was talked about with language models, to go on with after a restart; *wall* is the time now."""
+        held = self._conversations.all(asyncio.get_running_loop().time())
+        return [Kept(device_id, talk.dialogue, wall - ago) for device_id, (talk, ago) in held.items()]
+
+    def resume(self, kept: Iterable[Kept], wall: float) -> None:
+        """Take dialogues in again, but those that ended too long ago."""
+        now = asyncio.get_running_loop().time()
+        for item in sorted(kept, key=lambda item: item.ended_at):
+            self._conversations.resume(
+                item.device_id, Conversation(dialogue=item.dialogue), now - max(0.0, wall - item.ended_at)
+            )
+        self._conversations.forget(now)
+
+    def forget(self, device_id: str) -> None:
+        """Forget what was talked about with a device."""
+        self._conversations.drop(device_id)
 
     def profile(self, device_id: str) -> DeviceProfile:
         """Language and area of a device: what the owner wrote, then its assistant's, then what it said of itself, then the

@@ -149,6 +149,13 @@ class Intents:
         recogniser.recognise(text)
         return recogniser.book().completeness(text)
 
+    def wording(self, language: str) -> dict[str, str]:
+        """What people say in *language* for each tool, by its name: templates without their marks."""
+        from xiaozhi_hub.dialog.sentence_files import wording
+
+        files = [file for file in self._read.values() if not isinstance(file, ConfigError)]
+        return wording(file for file in files if file.language == language)
+
     # -- how ------------------------------------------------------------------------------------------------------
 
     def _dictated(self, text: str, turn: TurnInfo, pending: Pending) -> Intent:

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 PHRASES = (
     "spoken.not_understood",
     "spoken.not_known",
+    "spoken.one_moment",
     "spoken.goodbye",
     "spoken.confirm",
     "spoken.failed",

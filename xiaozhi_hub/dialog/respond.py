@@ -12,7 +12,8 @@ from typing import Any, Protocol
 from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.dialog.agent import ask_model
+from xiaozhi_hub.dialog.agent import Agent, Dialogue
+from xiaozhi_hub.dialog.agent.waiting import with_a_word
 from xiaozhi_hub.dialog.assistants import Assistants
 from xiaozhi_hub.dialog.commands import ENDS
 from xiaozhi_hub.dialog.intents import Intents, Pending
@@ -41,6 +42,8 @@ class Conversation:
     """Everything has been said: the line is closed after the turn."""
     told_language: bool = False
     """The person knows that no recogniser here speaks their language."""
+    dialogue: Dialogue = field(default_factory=Dialogue)
+    """What the language model has read and written."""
 
 
 class Watcher(Protocol):
@@ -61,6 +64,7 @@ class Responder:
     """Owns tool calls: one that has begun goes on although the person interrupts."""
     eyes: Eyes
     assistants: Assistants
+    agent: Agent
     brains: Brains = field(default_factory=Brains)
     """Devices that others answer for."""
 
@@ -97,13 +101,23 @@ class Responder:
         async def call(name: str, arguments: dict[str, Any]) -> ToolResult:
             return await self._call(name, arguments, turn, watcher, by_model=True)
 
-        persona = assistant.persona or self.texts.text("spoken.persona", turn.language)
-        tools = tuple(tool for tool in self.tools.all_for(turn) if assistant.may_use(tool.name))
-        reply = ask_model(models, turn, persona, text, tools, call)
-        cut = sentences(reply, turn.language, clause_first=self._voice_is_late(turn))
-        async with aclosing(reply), aclosing(cut) as pieces:
-            async for piece in pieces:
-                yield piece
+        def speaks(language: str) -> bool:
+            return bool(self.engines.ttss(assistant.tts, language))
+
+        dialogue = conversation.dialogue
+
+        def wait() -> Sentence | None:
+            return Sentence(self.texts.text("spoken.one_moment", turn.language), turn.language)
+
+        late = self._voice_is_late(turn)
+        note = watcher.tool_called
+        answer = self.agent.answer(models, turn, text, assistant, dialogue, call, speaks, note=note, clause_first=late)
+        async with aclosing(with_a_word(answer, wait, self.scope)) as reply:
+            async for said in reply:
+                if isinstance(said, Pending):
+                    conversation.pending = said
+                else:
+                    yield said
 
     async def _by_intent(
         self, turn: TurnInfo, text: str, conversation: Conversation, watcher: Watcher
@@ -117,6 +131,8 @@ class Responder:
             confirmed = bool(arguments.pop(CONFIRMED, False))  # the person's own yes; a model cannot give it
             result = await self._call(intent.tool, arguments, turn, watcher, confirmed=confirmed)
             conversation.over = bool(result.data.get(ENDS))
+            if (tool := self.tools.get(intent.tool)) is not None and tool.effect:
+                conversation.dialogue.command(text, result.text, intent.tool)
             return result
         except NotForMe:
             return None

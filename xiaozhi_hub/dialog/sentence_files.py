@@ -24,14 +24,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hassil.errors import HassilError
-from hassil.expression import Expression, Group, ListReference, RuleReference
+from hassil.expression import Expression, Group, ListReference, RuleReference, TextChunk
 from hassil.intents import Intents as Templates
 from hassil.parser import ParseError
 
@@ -207,6 +207,34 @@ _SLOT = re.compile(r"\{([^{}]+)\}")
 _NOTHING_SAID = re.compile(r"[\s();|]|\{(?:name|area)\}")
 
 
+def wording(files: Iterable[SentenceFile]) -> dict[str, str]:
+    """The words of all sentences for each tool, by its name; names, numbers and other values are left out."""
+    said: dict[str, dict[str, None]] = {}
+    for file in files:
+        for templates in (file.templates, file.first):
+            rules = {name: rule.expression for name, rule in templates.expansion_rules.items()}
+            for name, intent in templates.intents.items():
+                words = said.setdefault(file.tools[name], {})
+                for block in intent.data:
+                    for sentence in block.sentences:
+                        words.update(dict.fromkeys(_words(sentence.expression, rules)))
+    return {tool: " ".join(words) for tool, words in said.items()}
+
+
+def _words(expression: Expression, rules: Mapping[str, Expression]) -> Iterator[str]:
+    """The literal words of an expression and of the rules in it."""
+    if isinstance(expression, TextChunk):
+        if text := expression.original_text.strip():
+            yield text
+    elif isinstance(expression, RuleReference):
+        if expression.rule_name in rules:
+            others = {name: rule for name, rule in rules.items() if name != expression.rule_name}  # none holds itself
+            yield from _words(rules[expression.rule_name], others)
+    elif isinstance(expression, Group):
+        for item in expression.items:
+            yield from _words(item, rules)
+
+
 def official_templates(
     data: Mapping[str, Any],
     rules: Mapping[str, OfficialRule],
@@ -272,4 +300,4 @@ def _first_optional(text: str) -> str | None:
     return None
 
 
-__all__ = ["OfficialRule", "SentenceFile", "hassil_language", "official_templates", "read_sentences"]
+__all__ = ["OfficialRule", "SentenceFile", "hassil_language", "official_templates", "read_sentences", "wording"]

@@ -1,7 +1,7 @@
 """Cut a reply, as it is written, into pieces that sound right when they are spoken one by one. Pure.
 
 Takes out what cannot be spoken: thoughts in ``<think>`` tags, Markdown marks, emoji. An emoji that is one of the device's
-faces becomes an `Emotion`.
+faces becomes an `Emotion`, and so does its name in brackets: ``[happy]``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 
-from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta
+from xiaozhi_hub.core.flow import EMOTIONS, Emotion, Sentence, TextDelta
 
 FACES = {
     "\U0001f636": "neutral",
@@ -37,6 +37,63 @@ FACES = {
 }
 """Firmware emoji_collection.cc."""
 
+TAGS = {
+    **{name: name for name in EMOTIONS},
+    "smile": "happy",
+    "smiling": "happy",
+    "joy": "happy",
+    "joyful": "happy",
+    "excited": "happy",
+    "cheerful": "happy",
+    "laugh": "laughing",
+    "laughs": "laughing",
+    "amused": "funny",
+    "sorry": "sad",
+    "worried": "sad",
+    "annoyed": "angry",
+    "love": "loving",
+    "surprise": "surprised",
+    "curious": "thinking",
+    "calm": "relaxed",
+    "proud": "confident",
+    "playful": "silly",
+    "tired": "sleepy",
+    "wink": "winking",
+    "shy": "embarrassed",
+    "serious": "neutral",
+    "平静": "neutral",
+    "中性": "neutral",
+    "开心": "happy",
+    "高兴": "happy",
+    "快乐": "happy",
+    "微笑": "happy",
+    "大笑": "laughing",
+    "搞笑": "funny",
+    "伤心": "sad",
+    "难过": "sad",
+    "抱歉": "sad",
+    "生气": "angry",
+    "愤怒": "angry",
+    "哭": "crying",
+    "喜爱": "loving",
+    "尴尬": "embarrassed",
+    "害羞": "embarrassed",
+    "惊讶": "surprised",
+    "震惊": "shocked",
+    "思考": "thinking",
+    "眨眼": "winking",
+    "酷": "cool",
+    "放松": "relaxed",
+    "美味": "delicious",
+    "亲亲": "kissy",
+    "自信": "confident",
+    "困": "sleepy",
+    "调皮": "silly",
+    "困惑": "confused",
+    "疑惑": "confused",
+}
+"""What models write in brackets for a face."""
+
 LONGEST = 240
 """Characters after which a sentence is cut at its last comma or space: a device shows and speaks piece by piece."""
 
@@ -59,7 +116,12 @@ _ABBREVIATION = re.compile(
 _CLOSERS = "\"'”’)】」』）]"
 _MARKS = re.compile(r"(\*\*|__|~~|`+|^#{1,6}\s+|^\s*[-*+]\s+|^\s*>\s+)", re.MULTILINE)
 _GAP = re.compile(r" +([.,!?;:])")
+_TAG = re.compile(r"[\[【<]\s*/?([A-Za-z_]{2,16}|[\u4e00-\u9fff]{1,4})\s*/?[\]】>](?!\()")
+"""A word alone in brackets: a face, or something else that nobody says aloud."""
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
+
+
+_FACE = re.compile(f"{_TAG.pattern}|[{''.join(FACES)}]")
 
 
 class Splitter:
@@ -145,9 +207,10 @@ class Splitter:
         return None
 
     def _spoken(self, piece: str) -> Iterator[Sentence | Emotion]:
-        for char in piece:
-            if char in FACES:
-                yield Emotion(FACES[char])
+        for match in _FACE.finditer(piece):
+            name = FACES.get(match[0]) or TAGS.get((match[1] or "").casefold())
+            if name is not None:
+                yield Emotion(name)
         text = speakable(piece)
         if any(char.isalnum() for char in text):
             self._clause_due = False
@@ -184,9 +247,24 @@ def _tag_beginning(text: str, tag: str) -> int:
 
 def speakable(text: str) -> str:
     """Return *text* without Markdown marks, emoji, control characters and runs of white space."""
-    text = _MARKS.sub("", _LINK.sub(r"\1", text))
+    text = _MARKS.sub("", _LINK.sub(r"\1", _TAG.sub(" ", text)))
     text = "".join(" " if char.isspace() else char for char in text if char.isspace() or not _is_picture(char))
     return _GAP.sub(r"\1", " ".join(text.split()))
+
+
+def language_of_words(text: str, usual: str) -> str:
+    """The language that a voice has to speak for *text*: told by its script, *usual* where that tells nothing.
+
+    English words within Chinese are left to the Chinese voice, and so are single ones by themselves.
+    """
+    wide = len(_HAN.findall(text))
+    if wide:
+        return "zh-Hans" if wide >= len(_LATIN.findall(text)) or usual.startswith("zh") else usual
+    return "en" if len(_LATIN.findall(text)) >= 2 and usual.startswith("zh") else usual
+
+
+_HAN = re.compile("[\u3400-\u9fff]")
+_LATIN = re.compile(r"[A-Za-zÀ-ÿ]+(?:['’][a-z]+)?")
 
 
 def _is_picture(char: str) -> bool:

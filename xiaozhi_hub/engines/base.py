@@ -216,6 +216,10 @@ class ToolRequest:
     arguments: Mapping[str, Any]
 
 
+ASIDE = "\n\n(hub: "
+"""So begins what the hub adds at the end of a message for the model alone: the time, the room, what it remembers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One entry of a conversation with a language model."""
@@ -223,10 +227,16 @@ class Message:
     role: str
     """``system``, ``user``, ``assistant`` or ``tool``."""
     text: str
+    """What the model reads: engines pass it on whole."""
     tool_name: str = ""
     """Whose result a ``tool`` message is."""
     calls: tuple[ToolRequest, ...] = ()
     """What an ``assistant`` message asked for; the results follow as ``tool`` messages in the same order."""
+
+    @property
+    def words(self) -> str:
+        """What the person or the tool said, without what the hub added."""
+        return self.text.partition(ASIDE)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,6 +390,7 @@ class Memory(Engine):
 
 
 __all__ = [
+    "ASIDE",
     "Asr",
     "AsrRequest",
     "AsrStream",

@@ -54,6 +54,8 @@ class Tool:
     """Never offered to a language model or to a voice that is not known to be the owner's."""
     seconds: float | None = None
     """How long a call may take; None for the registry's usual limit."""
+    foreign: bool = False
+    """Its answers hold words from outside the hub, of a device or a page: a language model is told that they are no instruction."""
 
 
 _JSON_TYPES: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
