@@ -66,6 +66,12 @@ def write_model(path: Path, **more: Any) -> Path:
     return write_tiny_gguf(path, ANSWERS, "I do not know.", **more)
 
 
+def write_projector(path: Path) -> Path:
+    from tests.tiny_gguf import write_tiny_projector
+
+    return write_tiny_projector(path, ANSWERS, "I do not know.", red="bedtime", blue="<tool_response>")
+
+
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
@@ -219,7 +225,7 @@ async def test_a_model_that_calls_nonsense_is_held_to_the_tools_that_there_are(m
     (call,) = answer.calls
     assert call.name == "home.turn_on"
     assert set(call.arguments) == {"name"}
-    assert len(call.arguments["name"]) <= 400
+    assert len(call.arguments["name"]) <= 250
 
 
 @needs_llama
@@ -515,6 +521,12 @@ async def test_what_is_missing_is_told_and_what_has_come_is_taken_in(
         assert entry(hub).state is EntryState.READY
         assert llm(hub).info.detail == "Tiny answers"
         assert llm(hub).info.licence == "Apache-2.0"
+        assert not hub.engines.visions(["llama_cpp"])
+
+        write_projector(shelf / "mmproj-tiny.gguf")
+        await hub.plugins.reload("llama_cpp")
+        assert entry(hub).state is EntryState.READY
+        assert hub.engines.visions(["llama_cpp"])
 
 
 # -- pictures -----------------------------------------------------------------------------------------------------
@@ -533,11 +545,7 @@ async def described(eyes: Any, image: bytes) -> str:
 
 @pytest.fixture
 def projector_file(tmp_path: Path) -> Path:
-    from tests.tiny_gguf import write_tiny_projector
-
-    return write_tiny_projector(
-        tmp_path / "mmproj.gguf", ANSWERS, "I do not know.", red="bedtime", blue="<tool_response>"
-    )
+    return write_projector(tmp_path / "mmproj.gguf")
 
 
 @needs_llama

@@ -80,7 +80,7 @@ def read_call(text: str, dialect: Dialect, tools: Sequence[Mapping[str, Any]]) -
     if dialect.closing:
         text = text.removesuffix(dialect.closing).rstrip()
     try:
-        told = json.loads(text)
+        told = json.loads(text, strict=False)  # a line break inside a text is meant as one
     except ValueError:
         return None
     if isinstance(told, list) and len(told) == 1:
