@@ -183,7 +183,7 @@ class Library:
 
     def tokenise(self, text: str, *, special: bool = True) -> list[int]:
         """The tokens of *text*, without the one for the beginning. *special*: texts of control tokens are read as such."""
-        raw = text.encode()
+        raw = text.encode("utf-8", "replace")
         if not raw:
             return []
         room = len(raw) + 16
