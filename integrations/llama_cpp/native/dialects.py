@@ -99,5 +99,5 @@ def read_call(text: str, dialect: Dialect, tools: Sequence[Mapping[str, Any]]) -
     offered = {tool["name"] for tool in tools}
     if not isinstance(arguments, dict) or not isinstance(name, str) or name not in offered:
         return None
-    whole = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "replace")  # \\ud800 is half a character
+    whole = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "replace")  # half a character may be escaped
     return name, json.loads(whole)
