@@ -392,25 +392,27 @@ async def test_a_sudden_end_still_leaves_the_instructions_read(loaded: Loader, t
 
 
 @needs_llama
-@pytest.mark.parametrize("harm", ["content", "head", "empty"])
-async def test_a_damaged_state_is_read_anew(harm: str, loaded: Loader, tmp_path: Path) -> None:
-    question = [SYSTEM, user("for bedtime")]
+async def test_a_damaged_state_is_read_anew(loaded: Loader, tmp_path: Path) -> None:
+    rooms = ("nursery", "office", "kitchen")
     async with loaded(disk_mb=64) as model:
-        await chat(model, question)
-    states = list((tmp_path / "cache").glob("*/*.state"))
-    assert states
-    for path in states:
+        for room in rooms:
+            await chat(model, [SYSTEM, user(f"for bedtime in the {room}")], conversation=room)
+    states = sorted((tmp_path / "cache").glob("*/*.state"))
+    assert len(states) >= len(rooms)
+    for number, path in enumerate(states):
         content = bytearray(path.read_bytes())
-        if harm == "content":
+        if number % 3 == 0:
             content[-1000:] = b"\xff" * 1000
-        elif harm == "head":
+        elif number % 3 == 1:
             content[:20] = b"{" * 20
         else:
             content.clear()
         path.write_bytes(content)
     async with loaded(disk_mb=64) as model:
-        assert (await chat(model, question)).text == ANSWERS["bedtime"]
-        assert model.uses[-1].reused == 0
+        for room in rooms:
+            answer = await chat(model, [SYSTEM, user(f"for bedtime in the {room}")], conversation=room)
+            assert answer.text == ANSWERS["bedtime"]
+            assert model.uses[-1].restored == 0
 
 
 @needs_llama

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from llama_cpp.llama_grammar import PRIMITIVE_RULES, json_schema_to_gbnf
+from llama_cpp.llama_grammar import PRIMITIVE_RULES, SchemaConverter
 
 LONGEST_TEXT = 250
 """Characters of a text argument: a small model may not end one by itself."""
@@ -53,6 +53,17 @@ def _grammar(tools: str, arguments: str, many: bool, opened: bool, closing: str)
     return "\n".join([f"root ::= {root}", 'gap ::= | " " | "\\n" [ \\t]{0,8}', *lines, *rules])
 
 
+class _Converter(SchemaConverter):  # type: ignore[misc]  # it is not typed
+    """The library's converter, which forgets the backslashes in names and values."""
+
+    def _format_literal(self, literal: str) -> str:
+        try:
+            literal = json.dumps(json.loads(literal), ensure_ascii=False)
+        except ValueError:
+            pass  # a part of a pattern
+        return _literal(literal)
+
+
 def _rules_of(schema: Mapping[str, Any], prefix: str, shared: dict[str, str]) -> list[str]:
     """The rules of one tool's arguments under names of their own; those of plain values go to *shared*.
 
@@ -60,7 +71,9 @@ def _rules_of(schema: Mapping[str, Any], prefix: str, shared: dict[str, str]) ->
     """
     for attempt in (_bounded(schema), {"type": "object"}):
         try:
-            text = str(json_schema_to_gbnf(json.dumps(attempt)))
+            converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
+            converter.visit(converter.resolve_refs(attempt, ""), "")
+            text = str(converter.format_grammar())
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
             continue
         rules = dict(line.split(" ::= ", 1) for line in text.splitlines())
