@@ -96,8 +96,9 @@ Loader = Callable[..., AbstractAsyncContextManager[Any]]
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, model_file: Path) -> Loader:
-    """The engine without a hub around it; takes a file and options."""
+def loaded(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Loader:
+    """The engine without a hub around it; takes a file and options. On a busy machine it may take its time to end."""
+    monkeypatch.setattr(integration("llama_cpp", "process"), "STOP_SECONDS", 20.0)
 
     @asynccontextmanager
     async def load(file: Path = model_file, projector: Path | None = None, **options: Any) -> AsyncIterator[Any]:
@@ -382,7 +383,7 @@ async def test_a_restart_does_not_forget_what_was_read(loaded: Loader, tmp_path:
 async def test_a_sudden_end_still_leaves_the_instructions_read(loaded: Loader, tmp_path: Path) -> None:
     async with loaded(disk_mb=64) as model:
         await chat(model, [SYSTEM, user("make it cosy")], [TURN_ON, GET_TIME], "nursery")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while not list((tmp_path / "cache").glob("*/*.state")):
                 await asyncio.sleep(0.05)
         os.kill(model.model.process.pid, signal.SIGKILL)
