@@ -394,7 +394,7 @@ async def test_a_sudden_end_still_leaves_the_instructions_read(loaded: Loader, t
 
 @needs_llama
 async def test_a_damaged_state_is_read_anew(loaded: Loader, tmp_path: Path) -> None:
-    rooms = ("nursery", "office", "kitchen")
+    rooms = [room + " and so on" * 10 for room in ("nursery", "office", "kitchen")]
     async with loaded(disk_mb=64) as model:
         for room in rooms:
             await chat(model, [SYSTEM, user(f"for bedtime in the {room}")], conversation=room)
