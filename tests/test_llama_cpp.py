@@ -536,7 +536,8 @@ async def test_what_is_missing_is_told_and_what_has_come_is_taken_in(
     monkeypatch.setattr(loader, "distribution", distribution)
     async with running_hub(tmp_path / "config", BARE) as hub:
         assert entry(hub).state is EntryState.AVAILABLE
-        assert "llama-cpp-python" in entry(hub).hint
+        assert "llama-cpp-python" in entry(hub).reason
+        assert "build_llama --install" in entry(hub).hint
         if not INSTALLED:
             return
         have.add("llama-cpp-python")
