@@ -239,10 +239,10 @@ class _Vocabulary:
     def chain(self, answer: str) -> list[int]:
         """The tokens of *answer*, new ones but for the opening of a call."""
         chain = []
-        pieces = re.findall(r"<tool_call>|(?:(?!<tool_call>)\S)+\s*|\s+", answer)
+        pieces = re.findall(r"<tool_call>|^\{|(?:(?!<tool_call>)\S)+\s*|\s+", answer)
         piece = ""
         for part in pieces:
-            if part == "<tool_call>":
+            if part in ("<tool_call>", "{"):
                 chain.append(self._number[part])
                 continue
             piece += part

@@ -25,7 +25,7 @@ SCHEMA = vol.Schema(
         vol.Optional(
             "max_thinking", default=400, description="Tokens after which a model that thinks first is told to answer"
         ): count(1, 8000),
-        vol.Optional("threads", default=0, description="Cores to use; 0: all, eight at most"): count(0, 256),
+        vol.Optional("threads", default=0, description="Cores to use; 0: all but one, eight at most"): count(0, 256),
         vol.Optional("batch", default=512, description="Tokens of a prompt that are computed together"): count(8, 4096),
         vol.Optional("gpu_layers", default=0, description="Layers on a graphics card, where the package has support"): (
             count(-1, 1000)

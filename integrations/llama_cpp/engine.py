@@ -136,11 +136,11 @@ class LlamaLlm(Llm):
 def estimate(text: str) -> int:
     """How many tokens *text* probably has, rather too many: a token for each Chinese character, one for two and a half letters."""
     wide = sum(1 for char in text if ord(char) > 0x2E7F)
-    return wide + math.ceil((len(text.encode()) - 3 * wide) / 2.5) if text else 0
+    return wide + math.ceil((len(text.encode("utf-8", "replace")) - 3 * wide) / 2.5) if text else 0
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.strip().encode(), digest_size=12).digest()
+    return hashlib.blake2b(text.strip().encode("utf-8", "replace"), digest_size=12).digest()
 
 
 def _message(message: Message) -> dict[str, Any]:

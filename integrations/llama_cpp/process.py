@@ -132,7 +132,7 @@ class Process:
 
     def _send(self, process: asyncio.subprocess.Process, message: Mapping[str, Any]) -> None:
         if process.stdin is not None and not process.stdin.is_closing():
-            body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+            body = json.dumps(message, separators=(",", ":")).encode()
             process.stdin.write(_HEADER.pack(len(body)) + body)
 
     async def _hear(self, process: asyncio.subprocess.Process) -> None:

@@ -206,16 +206,16 @@ class _Writer:
             cut = raw[: len(raw) - len(opened.rest.encode())]
             del self._chosen[-1:], self._waiting[-1:]
             self._choose(self._library.tokenise(cut.decode("utf-8", "replace"), special=False))
-        bare = opened.bare
-        self._sampler.constrain(
-            call_grammar(
-                self._tools,
-                self._dialect.arguments,
-                many=self._dialect.many and not bare,
-                opened=bare,
-                closing="" if bare else self._dialect.closing,
-            )
-        )
+        try:
+            self._sampler.constrain(self._grammar(self._tools, opened))
+        except Failure:  # one schema is beyond the library: then the arguments are any object, and the hub checks them
+            anything = [{**tool, "parameters": {"type": "object"}} for tool in self._tools]
+            self._sampler.constrain(self._grammar(anything, opened))
+
+    def _grammar(self, tools: Sequence[Json], opened: Opened) -> str:
+        bare, dialect = opened.bare, self._dialect
+        closing = "" if bare else dialect.closing
+        return call_grammar(tools, dialect.arguments, many=dialect.many and not bare, opened=bare, closing=closing)
 
     def _end_call(self, called: Called) -> bool:
         self._sampler.release()

@@ -80,8 +80,8 @@ def read_call(text: str, dialect: Dialect, tools: Sequence[Mapping[str, Any]]) -
     if dialect.closing:
         text = text.removesuffix(dialect.closing).rstrip()
     try:
-        told = json.loads(text)
-    except ValueError:
+        told = json.loads(text, strict=False)  # a line break inside a text is meant as one
+    except (ValueError, RecursionError):
         return None
     if isinstance(told, list) and len(told) == 1:
         told = told[0]
@@ -99,4 +99,5 @@ def read_call(text: str, dialect: Dialect, tools: Sequence[Mapping[str, Any]]) -
     offered = {tool["name"] for tool in tools}
     if not isinstance(arguments, dict) or not isinstance(name, str) or name not in offered:
         return None
-    return name, arguments
+    whole = json.dumps(arguments, ensure_ascii=False).encode("utf-8", "replace")  # half a character may be escaped
+    return name, json.loads(whole)

@@ -51,7 +51,7 @@ class Eyes:
             bitmap = mtmd.mtmd_helper_bitmap_init_from_buf(self._context, data, len(picture), False)
             if not bitmap:
                 raise Failure("vision-failed", "the photo cannot be read as a picture")
-            raw = prompt.encode()
+            raw = prompt.encode("utf-8", "replace")
             text = mtmd.mtmd_input_text(raw, len(raw), False, True)
             pictures = (mtmd.mtmd_bitmap_p_ctypes * 1)(bitmap)
             if mtmd.mtmd_tokenize(self._context, chunks, ctypes.byref(text), pictures, 1) != 0:

@@ -31,7 +31,7 @@ class Answers:
         self._lock = threading.Lock()
 
     def send(self, message: dict[str, Any]) -> None:
-        body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+        body = json.dumps(message, separators=(",", ":")).encode()
         with self._lock:
             self._stream.write(HEADER.pack(len(body)) + body)
             self._stream.flush()

@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from llama_cpp.llama_grammar import json_schema_to_gbnf
+from llama_cpp.llama_grammar import PRIMITIVE_RULES, SchemaConverter
 
-LONGEST_TEXT = 400
-"""Characters of a text argument whose schema sets no limit: a small model may not end one by itself."""
+LONGEST_TEXT = 250
+"""Characters of a text argument: a small model may not end one by itself."""
 MOST_ITEMS = 20
-_LONGEST_ALLOWED = 2000
 _DEEPEST = 8
+_PLAIN = {"space", *PRIMITIVE_RULES}
+"""The converter's rules that mean the same everywhere."""
 
 
 def call_grammar(tools: Sequence[Mapping[str, Any]], arguments: str, *, many: bool, opened: bool, closing: str) -> str:
@@ -26,30 +27,59 @@ def call_grammar(tools: Sequence[Mapping[str, Any]], arguments: str, *, many: bo
 
 @lru_cache(maxsize=16)
 def _grammar(tools: str, arguments: str, many: bool, opened: bool, closing: str) -> str:
+    shared: dict[str, str] = {}
     rules: list[str] = []
     calls: list[str] = []
+    key = _literal(json.dumps(arguments))
     for number, tool in enumerate(json.loads(tools)):
         prefix = f"t{number}"
-        rules += _renamed(_arguments_rules(tool["parameters"]), prefix)
-        name, key = _literal(json.dumps(tool["name"], ensure_ascii=False)), _literal(json.dumps(arguments))
-        calls.append(
-            f'{_literal(json.dumps("name"))} gap ":" gap {name} gap "," gap {key} gap ":" gap {prefix}-root "}}"'
-        )
-    body = "" if opened else '"{" '
-    root = f"{body}gap ( {' | '.join(calls)} )"
+        rules += _rules_of(tool["parameters"], prefix, shared)
+        name = _literal(json.dumps(tool["name"], ensure_ascii=False)[1:])
+        calls.append(f'{name} gap "," gap {key} gap ":" gap {prefix}-root')
+    # All calls begin alike: what a token may be is looked up once then, and not for each tool.
+    root = f'gap "\\"name\\"" gap ":" gap "\\"" ( {" | ".join(calls)} ) "}}"'
+    if not opened:
+        root = f'"{{" {root}'
     if many:
         root = f'"[" gap {root} gap "]"'
     root = f"gap {root} gap {_literal(closing)}" if closing else f"gap {root}"
-    return "\n".join([f"root ::= {root}", 'gap ::= | " " | "\\n" [ \\t]{0,8}', *rules])
+    if "char" in shared:  # the converter's allows what JSON does not
+        shared["char"] = (
+            r'[^"\\\x00-\x1F\x7F] | "\\" (["\\/bfnrt] | "u" [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F] [0-9a-fA-F])'
+        )
+    if "string" in shared:
+        shared["string"] = f'"\\"" char{{0,{LONGEST_TEXT}}} "\\"" space'
+    lines = [f"{name} ::= {body}" for name, body in shared.items()]
+    return "\n".join([f"root ::= {root}", 'gap ::= | " " | "\\n" [ \\t]{0,8}', *lines, *rules])
 
 
-def _arguments_rules(schema: Mapping[str, Any]) -> str:
-    """The rules of one tool's arguments; of any object, where the schema is beyond the converter."""
+class _Converter(SchemaConverter):  # type: ignore[misc]  # it is not typed
+    """The library's converter, which forgets the backslashes in names and values."""
+
+    def _format_literal(self, literal: str) -> str:
+        try:
+            literal = json.dumps(json.loads(literal), ensure_ascii=False)
+        except ValueError:
+            pass  # a part of a pattern
+        return _literal(literal)
+
+
+def _rules_of(schema: Mapping[str, Any], prefix: str, shared: dict[str, str]) -> list[str]:
+    """The rules of one tool's arguments under names of their own; those of plain values go to *shared*.
+
+    Of any object, where the schema is beyond the converter.
+    """
     for attempt in (_bounded(schema), {"type": "object"}):
         try:
-            return str(json_schema_to_gbnf(json.dumps(attempt)))
+            converter = _Converter(prop_order={}, allow_fetch=False, dotall=False, raw_pattern=False)
+            converter.visit(converter.resolve_refs(attempt, ""), "")
+            text = str(converter.format_grammar())
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
             continue
+        rules = dict(line.split(" ::= ", 1) for line in text.splitlines())
+        shared.update((name, body) for name, body in rules.items() if name in _PLAIN)
+        own = {name for name in rules if name not in _PLAIN}
+        return [f"{prefix}-{name} ::= {_replace_names(rules[name], own, prefix)}" for name in rules if name in own]
     raise AssertionError("any object can be written as a grammar")
 
 
@@ -59,9 +89,8 @@ def _bounded(schema: Any, depth: int = 0) -> Any:
         return {}
     told = {key: value for key, value in schema.items() if key not in ("description", "title", "default", "examples")}
     kind = told.get("type")
-    if kind == "string" and not {"enum", "const", "pattern", "format"} & set(told):
-        longest = told.get("maxLength", LONGEST_TEXT)
-        told["maxLength"] = min(longest if isinstance(longest, int) else LONGEST_TEXT, _LONGEST_ALLOWED)
+    if kind == "string" and isinstance(longest := told.get("maxLength"), int) and longest >= LONGEST_TEXT:
+        del told["maxLength"]  # then it is as long as all others may become
     if kind == "array":
         most = told.get("maxItems", MOST_ITEMS)
         told["maxItems"] = min(most if isinstance(most, int) else MOST_ITEMS, 100)
@@ -73,13 +102,6 @@ def _bounded(schema: Any, depth: int = 0) -> Any:
         if isinstance(told.get(key), list):
             told[key] = [_bounded(part, depth + 1) for part in told[key]]
     return told
-
-
-def _renamed(rules: str, prefix: str) -> list[str]:
-    """The rules of one tool under names of their own."""
-    lines = [line.split(" ::= ", 1) for line in rules.splitlines()]
-    names = {name for name, _ in lines}
-    return [f"{prefix}-{name} ::= {_replace_names(body, names, prefix)}" for name, body in lines]
 
 
 def _replace_names(body: str, names: set[str], prefix: str) -> str:

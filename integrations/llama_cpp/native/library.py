@@ -81,7 +81,7 @@ class Library:
         self.log = Log()
         self.tokens: list[int] = []
         self._shifted = False
-        self.threads = int(options["threads"]) or min(8, os.cpu_count() or 1)
+        self.threads = int(options["threads"]) or _cores()
         lib.llama_backend_init()
         params = lib.llama_model_default_params()
         params.n_gpu_layers = options["gpu_layers"]
@@ -183,7 +183,7 @@ class Library:
 
     def tokenise(self, text: str, *, special: bool = True) -> list[int]:
         """The tokens of *text*, without the one for the beginning. *special*: texts of control tokens are read as such."""
-        raw = text.encode()
+        raw = text.encode("utf-8", "replace")
         if not raw:
             return []
         room = len(raw) + 16
@@ -310,6 +310,12 @@ class Library:
     def close(self) -> None:
         lib.llama_free(self.context)
         lib.llama_model_free(self.model)
+
+
+def _cores() -> int:
+    """All cores but one, eight at most: its threads wait by turning round, so a core less is faster than a core shared."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, there - 1 if there > 2 else there)
 
 
 def _megabytes(count: int) -> str:

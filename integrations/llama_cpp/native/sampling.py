@@ -61,11 +61,19 @@ class Sampler:
         """The token that follows those evaluated."""
         token = int(lib.llama_sampler_sample(self._chain, self._library.context, -1))
         # Holding the whole vocabulary against a grammar takes milliseconds; mostly the free choice is fine with it.
-        if token in self._banned or not self._allows(token):
-            token = self._choose_within()
+        if token not in self._banned and self.accepts(token):
+            return token
+        token = self._choose_within()
+        self.accepts(token)
+        return token
+
+    def accepts(self, token: int) -> bool:
+        """Go on with *token*, chosen elsewhere, if the grammar allows it."""
+        if not self._allows(token):
+            return False
         if self._grammar is not None:
             lib.llama_sampler_accept(self._grammar, token)
-        return token
+        return True
 
     def _allows(self, token: int) -> bool:
         if self._grammar is None:

@@ -26,7 +26,7 @@ from .template import Template
 _NICE = 5
 """The hub paces sound, this only thinks: where both want a core, the hub gets it."""
 _WAITING_JOBS = 64
-_REST_AFTER = 2.0
+_REST_AFTER = 1.0
 """Seconds without a question after which there is time for other things."""
 
 
