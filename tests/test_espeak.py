@@ -228,6 +228,55 @@ async def test_piper_keeps_the_globals_of_its_own_copy() -> None:
     assert espeakbridge.get_phonemes("Zeit") == before
 
 
+async def test_each_start_has_globals_of_its_own_and_gives_them_back() -> None:
+    """The loader takes two files of one name for the same library: the names must differ."""
+    place = library.find_library()
+    first, second = library.Library(place), library.Library(place)
+    try:
+        assert first._api._handle != second._api._handle
+        assert first.phonemes("light", "en-us") == second.phonemes("light", "en-us")
+    finally:
+        first.close()
+        second.close()
+    first.close()
+    with pytest.raises(StageError, match="let go"):
+        first.speak(voices.Speaking("text", "en-us", 165, 45), lambda block: True)
+
+
+@pytest.fixture
+def nothing_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that runs nothing from memory."""
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(library.os, "memfd_create", refuse)
+
+
+async def test_where_nothing_runs_from_memory_the_copy_is_a_file(nothing_in_memory: None) -> None:
+    place = library.find_library()
+    first, second = library.Library(place), library.Library(place)
+    assert first._api._handle != second._api._handle
+    second.close()
+    first.close()
+
+
+async def test_where_no_copy_can_be_loaded_the_program_speaks(
+    nothing_in_memory: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(path: str) -> object:
+        raise OSError(f"{path}: failed to map segment")
+
+    monkeypatch.setattr(library.ctypes, "CDLL", refuse)
+    monkeypatch.setattr(program, "find_program", lambda: a_program(tmp_path, FAKE_PROGRAM))
+    async with started() as engine:
+        assert len(await sound_of(engine, "one line")) == 2205
+    monkeypatch.setattr(program, "find_program", lambda: None)
+    with pytest.raises(NeedsAttention, match="failed to map"):
+        async with started():
+            pass
+
+
 async def test_the_program_speaks_where_there_is_no_library() -> None:
     path = program.find_program()
     if path is None:

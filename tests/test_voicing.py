@@ -18,7 +18,7 @@ from xiaozhi_hub.audio.pcm import KNEE, amplify, level
 from xiaozhi_hub.core.flow import Packet, PcmChunk
 from xiaozhi_hub.dialog.phrase_files import KEEP_DAYS, PhraseFiles
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
-from xiaozhi_hub.dialog.voicing import Others, Voicing, nobody
+from xiaozhi_hub.dialog.voicing import REST_SECONDS, Others, Voicing, nobody
 from xiaozhi_hub.engines.base import EngineInfo, Role, SpeechRequest, Tts
 from xiaozhi_hub.errors import StageError
 
@@ -97,6 +97,20 @@ async def test_who_fails_before_the_first_sound_is_replaced_and_who_fails_later_
     assert good.said == ["Hello."]
     with pytest.raises(StageError, match="no voice speaks"):
         await who_says(Voicing(), [], request)
+
+
+async def test_a_voice_that_failed_rests_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("xiaozhi_hub.dialog.voicing.time.monotonic", lambda: now)
+    broken, good, voicing = Hum("broken", breaks_at=2), Hum("good"), Voicing()
+    with pytest.raises(StageError):
+        await who_says(voicing, [broken, good], SpeechRequest("Hello.", "en"))
+    assert await who_says(voicing, [broken, good], SpeechRequest("Sorry.", "en")) == {"good"}
+    assert voicing.attempts([broken, good], SpeechRequest("对不起", "zh-Hans"))[0][0] is broken, (
+        "another language may work"
+    )
+    now += REST_SECONDS + 1
+    assert voicing.attempts([broken, good], SpeechRequest("Hello.", "en"))[0][0] is broken
 
 
 async def test_a_name_is_looked_for_in_all_engines() -> None:

@@ -195,6 +195,8 @@ class Hub:
         self._ready = asyncio.Event()
         self._ports: tuple[int, ...] = ()
         self._scope = TaskScope("hub")
+        self._leisure = TaskScope("leisure")
+        """What is done while nobody speaks; it ends before the voices do."""
         self._talking: set[asyncio.Future[None]] = set()
         self._writing: set[asyncio.Task[None]] = set()
         self.services: DeviceServices
@@ -322,6 +324,7 @@ class Hub:
         self.announcer.attach(self.devices)
         self.prewarm = Prewarm(self.parts, self._languages, self.devices.quiet)
         enter(self.speaker.close)
+        enter(self._leisure.close)
         enter(self.lettering.close)
         self._stack.callback(self.bus.watch(NamesChanged, self._names_changed))
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
@@ -340,7 +343,7 @@ class Hub:
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._scope.start(self._warm_up(data_dir), name="warm-up")
         self._scope.start(self._retention(), name="retention")
-        self._scope.start(self.prewarm.run(), name="prewarm")
+        self._leisure.start(self.prewarm.run(), name="prewarm")
         self._scope.start(self.stepping.watch(), name="stepping")
         self._built.set()
 
@@ -542,7 +545,6 @@ class Hub:
             self._problem("start", f"The start is not complete: {type(error).__name__}: {error}.", "See the log.")
         finally:
             self._ready.set()
-        self._scope.start(self.speaker.learn_to_read(self._languages()), name="reading")
         log.info("ready after %.1f s", time.monotonic() - began)
 
     async def reload_integration(self, domain: str) -> Entry | None:

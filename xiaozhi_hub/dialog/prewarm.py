@@ -1,4 +1,4 @@
-"""Says the usual phrases to itself while nobody speaks, so that they begin at once when they are needed.
+"""Learns to read and says the usual phrases to itself while nobody speaks, so that they begin at once when they are needed.
 
 Only for voices that run on this machine and compute whole pieces; the others are quick enough, or somebody else's. People come
 first: nothing is begun while somebody talks, and what is under way is given up.
@@ -68,6 +68,7 @@ class Prewarm:
     async def run(self) -> None:
         """Never ends by itself."""
         await self._parts.ready()
+        await self._parts.speaker.learn_to_read(self._languages())
         self._wanted.set()
         while True:
             await self._wanted.wait()

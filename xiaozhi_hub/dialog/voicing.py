@@ -7,6 +7,7 @@ does, a voice that fails before its first sound is replaced by the next.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 JOIN_MS = 40.0
 """Silence that is left before words that another voice says."""
+REST_SECONDS = 30.0
+"""So long a voice that failed is asked last, in the language in which it failed: the apology must not fail like the answer."""
 NAMES = 100
 """Names that an engine is known not to have; more are not remembered."""
 
@@ -40,9 +43,14 @@ class Voicing:
 
     def __init__(self) -> None:
         self._unknown: WeakKeyDictionary[Tts, set[str]] = WeakKeyDictionary()
+        self._resting: WeakKeyDictionary[Tts, dict[str, float]] = WeakKeyDictionary()
+        """Until when (monotonic), by language."""
 
     def attempts(self, voices: Sequence[Tts], request: SpeechRequest) -> list[Attempt]:
         """Whom to ask for what, best first: those that may have the voice that is wanted, then all for their own choice."""
+        if self._resting:
+            now = time.monotonic()
+            voices = sorted(voices, key=lambda voice: self._resting.get(voice, {}).get(request.language, 0.0) > now)
         plain = replace(request, voice="")
         named = [(voice, request) for voice in voices if request.voice not in self._unknown.get(voice, ())]
         return named + [(voice, plain) for voice in voices] if request.voice else named
@@ -84,6 +92,7 @@ class Voicing:
                         names.add(asked.voice)
                     continue
                 log.warning("voice %s failed: %s", voice.info.id, error)
+                self._resting.setdefault(voice, {})[request.language] = time.monotonic() + REST_SECONDS
                 problem = error
                 if begun:
                     break
