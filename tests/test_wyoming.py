@@ -42,6 +42,7 @@ voice: {vad: echo, asr: [%(asr)s], tts: [%(tts)s], llm: [%(llm)s]}
 integrations:
   echo:
   demo: %(demo)s
+  clock: false
   silero_vad: false
   phrases: false
   espeak: false

@@ -39,6 +39,7 @@ devices:
 integrations:
   echo:
   demo:
+  clock: false
   silero_vad: false
   phrases: false
   espeak: false
