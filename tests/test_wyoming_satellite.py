@@ -235,6 +235,18 @@ async def test_a_timer_of_the_server_rings_on_the_device(hub: Hub) -> None:
         await speaker.hears("Your tea timer is done.")
 
 
+async def test_the_end_of_an_earlier_answer_is_not_taken_for_the_next_one() -> None:
+    pipeline = integration("wyoming", "pipeline").Pipeline(5.0)
+    late = AudioChunk(16000, 2, 1, b"\1\0" * 100)
+    for event in (Synthesize("The old one."), AudioStart(16000, 2, 1), late, AudioStop()):
+        pipeline.take(event.event())
+    assert (pipeline.text, pipeline.sounding, pipeline.over) == (None, False, False)
+    for event in (Transcript("and now"), Synthesize("The new one."), AudioStart(16000, 2, 1), late, AudioStop()):
+        pipeline.take(event.event())
+    assert (await pipeline.heard(), await pipeline.answer()) == ("and now", "The new one.")
+    assert sum([len(chunk.samples) async for chunk in pipeline.sound()]) == 100
+
+
 def test_who_hears_a_room_has_to_be_named() -> None:
     schema = integration("wyoming", "config").SCHEMA
     with pytest.raises(vol.Invalid, match="allow"):

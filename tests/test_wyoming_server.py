@@ -30,12 +30,13 @@ from wyoming.tts import (
     SynthesizeStopped,
     SynthesizeVoice,
 )
-from wyoming.wake import Detect
+from wyoming.wake import Detect, Detection, NotDetected
 from wyoming_remote import Remote, serving, tones
 
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.engines.base import EngineInfo, Role, Wake, WakeStream
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.testing import FakeDevice, running_hub
@@ -220,6 +221,31 @@ async def test_without_a_wake_engine_nothing_is_detected(hub: Hub) -> None:
     async with client_of(hub) as client:
         await client.ask(Detect(), AudioStart(16000, 2, 1))
         assert Error.from_event(await client.hear()).code == "no-wake"
+
+
+class Bang(Wake):
+    """Wakes up at a loud sound."""
+
+    info = EngineInfo("bang", Role.WAKE, "Bang")
+
+    def open(self) -> WakeStream:
+        return BangStream()
+
+
+class BangStream(WakeStream):
+    async def feed(self, chunk: PcmChunk) -> str | None:
+        return "bang" if np.abs(chunk.samples).max() > 10_000 else None
+
+
+async def test_a_wake_word_is_detected_by_the_hub_s_engine(hub: Hub) -> None:
+    hub.engines.add(Bang(), "test")
+    quiet, loud = PcmChunk(np.zeros(1024, np.int16), 16000), PcmChunk(np.full(1024, 20_000, np.int16), 16000)
+    async with client_of(hub) as client:
+        await client.ask(Detect(["bang"]), *pieces(quiet)[:-1], *pieces(loud)[1:])
+        assert Detection.from_event(await client.hear()).name == "bang"
+        assert NotDetected.is_type((await client.hear()).type)  # at the end of the sound
+        await client.ask(Detect(["another"]), *pieces(loud))
+        assert NotDetected.is_type((await client.hear()).type)
 
 
 async def test_engines_of_other_services_are_not_passed_on(hub_with: HubMaker) -> None:
