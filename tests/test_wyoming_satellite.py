@@ -64,7 +64,7 @@ class HomeAssistant:
     """Behaves as its Wyoming integration does: runs the satellite, pings it, and answers what it hears."""
 
     client: AsyncTcpClient
-    answer: str = "It is twenty degrees."
+    answer: str = "It is 20 °C."
     streams: bool = False
     """Speak before the whole text is known."""
     refuses: str = ""
@@ -160,8 +160,8 @@ async def test_the_server_hears_answers_and_speaks_for_the_device(hub: Hub) -> N
         info = Info.from_event(await home.until("info")).satellite
         run = RunPipeline.from_event(await home.until("run-pipeline"))
     assert home.heard == ["turn on the bed light"]
-    assert (result.heard, result.said) == ("turn on the bed light", "It is twenty degrees.")
-    assert read_back(result) == "It is twenty degrees."
+    assert (result.heard, result.said) == ("turn on the bed light", "It is 20 °C.")
+    assert read_back(result) == "It is 20 °C."
     assert result.underruns == 0
     assert bed_light(hub) == "off", "the hub must not act beside its device's own brain"
     assert info is not None and (info.name, info.area, info.installed) == ("Kitchen", "Kitchen", True)
@@ -171,7 +171,7 @@ async def test_the_server_hears_answers_and_speaks_for_the_device(hub: Hub) -> N
 async def test_an_answer_may_sound_before_its_text_is_known(hub: Hub) -> None:
     async with home_assistant(hub, streams=True), device(hub) as speaker:
         result = await speaker.ask(spoken("tell me a story"))
-    assert read_back(result) == "It is twenty degrees."
+    assert read_back(result) == "It is 20 °C."
 
 
 async def test_the_hub_answers_when_no_server_runs_the_satellite(hub: Hub) -> None:
