@@ -210,6 +210,7 @@ async def test_a_server_that_has_heard_nothing_makes_the_hub_say_so(hub: Hub) ->
 async def test_a_server_that_is_too_slow_to_hear_is_helped_out(hub: Hub) -> None:
     async with home_assistant(hub, silent=True) as home, device(hub) as speaker:
         result = await speaker.ask(spoken("turn on the bed light"))
+        assert not satellite_of(hub)[0].is_run, "it is called off: a command must not be carried out twice"
     assert home.heard == ["turn on the bed light"]
     assert result.said == "Turned on the Bed Light."
 

@@ -269,7 +269,12 @@ class _Listening(AsrStream):
         if not self._stopped:
             self._stopped = True
             await self._satellite.tell(AudioStop())
-        return Transcript(await self._pipeline.heard(), self._language)
+        try:
+            return Transcript(await self._pipeline.heard(), self._language)
+        except StageError as error:
+            if error.code == "asr-slow":  # the hub steps in: the command must not be carried out twice
+                self._satellite.hang_up()
+            raise
 
     async def aclose(self) -> None:
         if self._pipeline is not None and not self._stopped and self._pipeline is self._satellite.pipeline:

@@ -128,7 +128,7 @@ async def heard_while(saying: Coroutine[Any, Any, None], hearing: Coroutine[Any,
                 async with asyncio.timeout(answer_s):
                     await asyncio.wait([heard])
             said.cancel()
-    except ExceptionGroup as errors:
+    except ExceptionGroup as errors:  # what failed first ended the other
         raise errors.exceptions[0] from errors
     return heard.result()
 
