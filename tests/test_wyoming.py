@@ -42,6 +42,7 @@ voice: {vad: echo, asr: [%(asr)s], tts: [%(tts)s], llm: [%(llm)s]}
 integrations:
   echo:
   demo: %(demo)s
+  clock: false
   silero_vad: false
   phrases: false
   espeak: false
@@ -87,12 +88,14 @@ class Engines:
 
 
 @asynccontextmanager
-async def engines_of(uri: str, voices: dict[str, str] | None = None, patience_s: float = 1.0) -> AsyncIterator[Engines]:
+async def engines_of(
+    uri: str, voices: dict[str, str] | None = None, patience_s: float = 1.0, guesses: bool = True
+) -> AsyncIterator[Engines]:
     """The engines of a service as the integration makes them."""
     service = integration("wyoming", "service").Service("far", uri, patience_s)
     offers = integration("wyoming", "offers")
     async with TaskScope("engines") as scope:
-        how = offers.Offering(voices or {}, 0, scope)
+        how = offers.Offering(voices or {}, 0, scope, guesses)
         yield Engines(offers.engines_of(service, await service.describe(), how))
 
 
@@ -238,6 +241,41 @@ async def test_an_interrupted_guess_ends_the_connection(remote: Remote) -> None:
         await stream.aclose()
 
 
+async def test_words_are_known_while_the_person_still_speaks_where_the_service_tells_them(remote: Remote) -> None:
+    remote.tells_words = True
+    async with engines_of(remote.uri) as found:
+        stream = found.of("asr").open(AsrRequest(("en",)))
+        await stream.feed(spoken("good morning"))
+        await eventually(lambda: stream.partial is not None and stream.partial.text == "good morning")
+        assert not remote.of("audio-stop")
+        assert (await stream.finish()).text == "good morning"
+        await stream.aclose()
+
+
+async def test_a_service_that_dies_while_it_hears_is_missed_before_the_person_has_finished(remote: Remote) -> None:
+    async with engines_of(remote.uri) as found:
+        stream = found.of("asr").open(AsrRequest(("en",)))
+        await stream.feed(spoken("good"))
+        await remote.until("audio-chunk")
+        await remote.stop()
+        with pytest.raises(StageError):
+            async with asyncio.timeout(5):
+                while True:
+                    await stream.feed(PcmChunk(np.zeros(10, np.int16), 16000))
+                    await asyncio.sleep(0.01)
+        await stream.aclose()
+
+
+async def test_a_slow_service_is_spared_guesses(remote: Remote) -> None:
+    async with engines_of(remote.uri, guesses=False) as found:
+        stream = found.of("asr").open(AsrRequest(("en",)))
+        await stream.feed(spoken("good morning"))
+        assert (await stream.guess()).text == ""
+        assert (await stream.finish()).text == "good morning"
+        await stream.aclose()
+    assert len(remote.of("transcribe")) == 1
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 async def test_a_service_speaks(remote: Remote, streaming: bool) -> None:
     remote.info.tts[0].supports_synthesize_streaming = streaming
@@ -254,15 +292,17 @@ async def test_the_voice_is_the_one_asked_for_or_chosen_or_the_first_of_the_lang
             SpeechRequest("a", "en", voice="alan"),
             SpeechRequest("a", "en"),
             SpeechRequest("a", "zh-Hans"),
-            SpeechRequest("a", "en", voice="unheard-of"),
         ):
             await say(voice, request)
+        with pytest.raises(StageError) as caught:
+            await say(voice, SpeechRequest("a", "en", voice="unheard-of"))
+        assert caught.value.code == "voice-unknown"
+        assert voice.speaks(SpeechRequest("a", "zh-Hans")) == ("zh-Hans",)
         keys = {voice.voice_key(SpeechRequest("a", "en", voice=name)) for name in ("alan", "amy", "")}
     assert [asked["voice"] for asked in remote.of("synthesize")] == [
         {"name": "alan"},
         {"name": "amy", "speaker": "3"},
         {"name": "huayan"},
-        {"name": "amy", "speaker": "3"},
     ]
     assert len(keys) == 3
 

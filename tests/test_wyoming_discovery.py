@@ -23,6 +23,7 @@ from xiaozhi_hub.testing import running_hub
 
 CONFIG = '''
 integrations:
+  clock: false
   silero_vad: false
   phrases: false
   espeak: false

@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 from house import integration
+from tiny_piper import write_voice
 
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.engines.base import SpeechRequest
 from xiaozhi_hub.errors import StageError
 
-pytest.importorskip("wyoming_piper", reason="wyoming-piper is not installed: nothing here is tested")
-tiny_piper = pytest.importorskip("tiny_piper")
+pytest.importorskip("wyoming_piper", reason="wyoming-piper is not installed: no real server is tested")
 
 
 @asynccontextmanager
 async def piper(folder: Path) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """Run the server with one voice that hums; yields where it listens."""
     for suffix in (".onnx", ".onnx.json"):  # the server looks into the folder itself
-        (folder / f"hummer{suffix}").symlink_to(tiny_piper.write_voice(folder, "hummer").with_suffix(suffix))
+        (folder / f"hummer{suffix}").symlink_to(write_voice(folder, "hummer").with_suffix(suffix))
     socket = folder / "piper.sock"
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "wyoming_piper", "--uri", f"unix://{socket}", "--voice", "hummer"),

@@ -30,12 +30,13 @@ from wyoming.tts import (
     SynthesizeStopped,
     SynthesizeVoice,
 )
-from wyoming.wake import Detect
+from wyoming.wake import Detect, Detection, NotDetected
 from wyoming_remote import Remote, serving, tones
 
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.engines.base import EngineInfo, Role, Wake, WakeStream
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.testing import FakeDevice, running_hub
@@ -45,6 +46,7 @@ voice: {vad: echo}
 integrations:
   echo: %(echo)s
   demo: %(demo)s
+  clock: false
   silero_vad: false
   phrases: false
   espeak: false
@@ -68,6 +70,12 @@ def hub_with(tmp_path: Path) -> HubMaker:
         return running_hub(tmp_path / "near", CONFIG % parts)
 
     return make
+
+
+@pytest.fixture
+async def hub(hub_with: HubMaker) -> AsyncIterator[Hub]:
+    async with hub_with() as hub:
+        yield hub
 
 
 def server_of(hub: Hub) -> Any:
@@ -157,42 +165,36 @@ async def test_nobody_commands_the_house_unless_the_owner_allows_it(hub_with: Hu
         assert hub.entities.get("light.bed_light").state.value == "off"  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize(("rate", "channels"), [(16000, 1), (48000, 1), (22050, 2)])
-async def test_speech_of_any_usual_format_is_recognised(hub_with: HubMaker, rate: int, channels: int) -> None:
-    sound = resample(spoken("what time is it"), rate)
-    async with hub_with() as hub, client_of(hub) as client:
-        for _ in range(2):  # a connection may be used again
+async def test_speech_of_any_usual_format_is_recognised(hub: Hub) -> None:
+    async with client_of(hub) as client:
+        for rate, channels in ((16000, 1), (48000, 1), (22050, 2)):
+            sound = resample(spoken("what time is it"), rate)
             await client.ask(Transcribe(language="en-GB"), *pieces(sound, channels=channels))
             heard = Transcript.from_event((await client.until(Transcript, Error))[-1])
             assert (heard.text, heard.language) == ("what time is it", "en")
 
 
-async def test_silence_is_no_speech_and_never_reaches_a_recogniser(hub_with: HubMaker) -> None:
-    async with hub_with() as hub, client_of(hub) as client:
+async def test_silence_is_no_speech_and_never_reaches_a_recogniser(hub: Hub) -> None:
+    async with client_of(hub) as client:
         await client.ask(Transcribe(), *pieces(PcmChunk(np.zeros(32000, np.int16), 16000)))
         assert Transcript.from_event(await client.hear()).text == ""
         (echo,) = hub.engines.asrs(["echo"])
         assert echo.behaviour.calls == 0  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-async def test_text_is_spoken_sentence_by_sentence(hub_with: HubMaker, streaming: bool) -> None:
-    async with hub_with() as hub, client_of(hub) as client:
-        voice = SynthesizeVoice(name="echo")
-        if streaming:
-            await client.ask(SynthesizeStart(voice), SynthesizeChunk("Good ni"), SynthesizeChunk("ght. Sleep"))
-            first = await client.until(AudioChunk)  # the first sentence is spoken before the second is known
-            await client.ask(SynthesizeChunk(" well"), Synthesize("Good night. Sleep well", voice), SynthesizeStop())
-            said = first + await client.until(SynthesizeStopped, Error)
-        else:
-            await client.ask(Synthesize("Good night. Sleep well", voice))
-            said = await client.until(AudioStop, Error)
-        assert sound_of(said) in ("Good night.Sleep well", "Good night. Sleep well")
-    assert [event.type for event in said if "chunk" not in event.type] == [
-        "audio-start",
-        "audio-stop",
-        *(["synthesize-stopped"] if streaming else []),
-    ]
+async def test_text_is_spoken_whole_or_as_it_is_written(hub: Hub) -> None:
+    voice = SynthesizeVoice(name="echo")
+    async with client_of(hub) as client:
+        await client.ask(Synthesize("Good night. Sleep well", voice))
+        whole = await client.until(AudioStop, Error)
+        await client.ask(SynthesizeStart(voice), SynthesizeChunk("Good ni"), SynthesizeChunk("ght. Sleep"))
+        first = await client.until(AudioChunk)  # the first sentence is spoken before the second is known
+        await client.ask(SynthesizeChunk(" well"), Synthesize("Good night. Sleep well", voice), SynthesizeStop())
+        streamed = first + await client.until(SynthesizeStopped, Error)
+    assert sound_of(whole) == sound_of(streamed)
+    assert "Good night." in sound_of(whole) and "Sleep well" in sound_of(whole)
+    frames = [[event.type for event in events if "chunk" not in event.type] for events in (whole, streamed)]
+    assert frames == [["audio-start", "audio-stop"], ["audio-start", "audio-stop", "synthesize-stopped"]]
 
 
 async def test_a_question_gets_the_hub_s_own_answer(hub_with: HubMaker) -> None:
@@ -215,10 +217,35 @@ async def test_who_asks_for_an_intent_is_told_how_to_ask(hub_with: HubMaker) -> 
         assert hub.entities.get("light.bed_light").state.value == "off"  # type: ignore[union-attr]
 
 
-async def test_without_a_wake_engine_nothing_is_detected(hub_with: HubMaker) -> None:
-    async with hub_with() as hub, client_of(hub) as client:
+async def test_without_a_wake_engine_nothing_is_detected(hub: Hub) -> None:
+    async with client_of(hub) as client:
         await client.ask(Detect(), AudioStart(16000, 2, 1))
         assert Error.from_event(await client.hear()).code == "no-wake"
+
+
+class Bang(Wake):
+    """Wakes up at a loud sound."""
+
+    info = EngineInfo("bang", Role.WAKE, "Bang")
+
+    def open(self) -> WakeStream:
+        return BangStream()
+
+
+class BangStream(WakeStream):
+    async def feed(self, chunk: PcmChunk) -> str | None:
+        return "bang" if np.abs(chunk.samples).max() > 10_000 else None
+
+
+async def test_a_wake_word_is_detected_by_the_hub_s_engine(hub: Hub) -> None:
+    hub.engines.add(Bang(), "test")
+    quiet, loud = PcmChunk(np.zeros(1024, np.int16), 16000), PcmChunk(np.full(1024, 20_000, np.int16), 16000)
+    async with client_of(hub) as client:
+        await client.ask(Detect(["bang"]), *pieces(quiet)[:-1], *pieces(loud)[1:])
+        assert Detection.from_event(await client.hear()).name == "bang"
+        assert NotDetected.is_type((await client.hear()).type)  # at the end of the sound
+        await client.ask(Detect(["another"]), *pieces(loud))
+        assert NotDetected.is_type((await client.hear()).type)
 
 
 async def test_engines_of_other_services_are_not_passed_on(hub_with: HubMaker) -> None:
@@ -274,12 +301,6 @@ RUDE = {
     "a text that is none": b'{"type": "synthesize", "data": {"text": {}}}\n',
     "an endless text": b'{"type": "synthesize", "data_length": 30013}\n{"text": "%s"}' % (b"a" * 30_000) + b"\n\n",
 }
-
-
-@pytest.fixture
-async def hub(hub_with: HubMaker) -> AsyncIterator[Hub]:
-    async with hub_with() as hub:
-        yield hub
 
 
 async def test_rudeness_ends_only_its_own_connection(hub: Hub) -> None:

@@ -95,6 +95,8 @@ class Remote:
     uri: str = ""
     word_by_word: bool = False
     """Transcripts and answers come in pieces, with nothing whole after them."""
+    tells_words: bool = False
+    """Tell the words as they are heard, before the end of the sound."""
     dies_after: int | None = None
     """Hang up after so many pieces of sound, in or out."""
     hangs: bool = False
@@ -177,6 +179,11 @@ class Handler(AsyncEventHandler):
         self._sound += chunk.audio
         if self._remote.dies_after is not None and len(self._sound) > self._remote.dies_after * 1920:
             return False
+        if self._remote.tells_words:
+            samples = np.frombuffer(bytes(self._sound), "<i2").astype(np.int16)
+            if text := tones().read_text(PcmChunk(samples, RATE)):
+                await self.write_event(TranscriptStart().event())
+                await self.write_event(TranscriptChunk(text).event())
         if self._mode == "detect" and np.abs(np.frombuffer(chunk.audio, "<i2")).max() > LOUD:
             await self.write_event(Detection("bang").event())
         return True

@@ -30,7 +30,10 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
         following = Following(hub, entry, scope, options["look_s"])
         serving = options.get("server")
         listed = [
-            (Service(each["name"], each["uri"], options["timeout_s"]), Offering(each["voices"], LISTED_RANK, scope))
+            (
+                Service(each["name"], each["uri"], options["timeout_s"]),
+                Offering(each["voices"], LISTED_RANK, scope, each["guess"]),
+            )
             for each in options["services"]
         ]
         async with asyncio.TaskGroup() as group:

@@ -91,6 +91,9 @@ _SERVICE = vol.Schema(
         vol.Optional("name", description="What it is called here; a part of the ids of its engines"): vol.All(
             str, vol.Match(_NAME, msg="expected a short name of letters and digits")
         ),
+        vol.Optional(
+            "guess", default=True, description="Ask for the transcript in each silence; false for slow services"
+        ): bool,
         vol.Optional("voices", default=dict, description="The voice for each language: name or name#speaker"): {
             vol.In(LANGUAGES): str
         },

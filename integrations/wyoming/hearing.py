@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from wyoming.asr import Transcribe, TranscriptChunk, TranscriptStop
 from wyoming.asr import Transcript as Said
@@ -24,7 +24,7 @@ from xiaozhi_hub.plugins.api import (
 )
 
 from .languages import hub_languages, tag_for
-from .service import Service, Talk, text_of
+from .service import Service, Talk, heard_while, text_of
 from .sound import RATE, WIDTH, raw
 
 STAGE = "asr"
@@ -46,11 +46,14 @@ class WyomingAsr(Asr):
         model: str | None,
         tags: Sequence[str],
         scope: TaskScope,
+        guesses: bool,
     ) -> None:
-        """*program* and *model* are named to the service where its own choice would be another."""
+        """*program* and *model* are named to the service where its own choice would be another. With *guesses* it is asked in
+        each silence for what was said."""
         self.info = info
         self.service = service
         self.scope = scope
+        self.guesses = guesses
         self._program = program
         self._model = model
         self._tags = tags
@@ -74,22 +77,29 @@ class WyomingAsr(Asr):
                     transcript_names=self._names.get(language) or None,
                 )
             )
-            await talk.say(AudioStart(RATE, WIDTH, 1))
-            sent = 0
-            while sent < len(pieces) or not utterance.over:
-                if sent == len(pieces):
-                    await utterance.news()
-                    continue
-                await talk.say(AudioChunk(RATE, WIDTH, 1, pieces[sent]))
-                sent += 1
-            await talk.say(AudioStop())
-            async with asyncio.timeout(self.service.answer_s):
-                text, tag = await _transcript(talk)
+            text, tag = await heard_while(
+                _send(talk, pieces, utterance),
+                _transcript(talk, lambda text: utterance.so_far(Transcript(text, language))),
+                self.service.answer_s,
+            )
         told = hub_languages([tag])
         return Transcript(text, told[0] if told and told[0] in request.languages else language)
 
 
-async def _transcript(talk: Talk) -> tuple[str, str | None]:
+async def _send(talk: Talk, pieces: Sequence[bytes], utterance: _Hearing) -> None:
+    """Send the sound as it comes, to its end."""
+    await talk.say(AudioStart(RATE, WIDTH, 1))
+    sent = 0
+    while sent < len(pieces) or not utterance.over:
+        if sent == len(pieces):
+            await utterance.news()
+            continue
+        await talk.say(AudioChunk(RATE, WIDTH, 1, pieces[sent]))
+        sent += 1
+    await talk.say(AudioStop())
+
+
+async def _transcript(talk: Talk, so_far: Callable[[str], None]) -> tuple[str, str | None]:
     """What was said and in which language, from services that tell it at once or word by word."""
     said = ""
     while True:
@@ -98,6 +108,7 @@ async def _transcript(talk: Talk) -> tuple[str, str | None]:
             return text_of(event).strip()[:MOST_TEXT], event.data.get("language")
         if TranscriptChunk.is_type(event.type):
             said = (said + text_of(event))[:MOST_TEXT]
+            so_far(said.strip())
         elif TranscriptStop.is_type(event.type):
             return said.strip(), None
 
@@ -105,9 +116,16 @@ async def _transcript(talk: Talk) -> tuple[str, str | None]:
 class _Hearing:
     """One connection that hears an utterance from its beginning."""
 
-    def __init__(self, engine: WyomingAsr, pieces: Sequence[bytes], request: AsrRequest) -> None:
+    def __init__(
+        self,
+        engine: WyomingAsr,
+        pieces: Sequence[bytes],
+        request: AsrRequest,
+        so_far: Callable[[Transcript], None],
+    ) -> None:
         self.over = False
         """No more pieces come."""
+        self.so_far = so_far
         self._engine = engine
         self._news = asyncio.Event()
         self.task = engine.scope.start(self._run(pieces, request), name="hear")
@@ -157,6 +175,11 @@ class _Utterance(AsrStream):
         hearing.more()
 
     async def guess(self) -> Transcript:
+        if not self._engine.guesses:
+            return Transcript("", self._request.languages[0] if self._request.languages else "en")
+        return await self.finish()
+
+    async def finish(self) -> Transcript:
         heard = len(self._pieces)
         if self._known is not None and self._known[0] == heard:
             return self._known[1]
@@ -175,17 +198,17 @@ class _Utterance(AsrStream):
         self._known = heard, result
         return result
 
-    async def finish(self) -> Transcript:
-        return await self.guess()
-
     async def aclose(self) -> None:
         await self._hang_up()
         self._pieces.clear()
 
     def _hear(self) -> _Hearing:
         if self._hearing is None:
-            self._hearing = _Hearing(self._engine, self._pieces, self._request)
+            self._hearing = _Hearing(self._engine, self._pieces, self._request, self._so_far)
         return self._hearing
+
+    def _so_far(self, transcript: Transcript) -> None:
+        self.partial = transcript
 
     async def _hang_up(self) -> None:
         hearing, self._hearing = self._hearing, None

@@ -34,6 +34,8 @@ class Offering:
     """For each language, where the owner has chosen one."""
     rank: int
     scope: TaskScope
+    guesses: bool = True
+    """Recognisers are asked for what was said while it is not sure yet that the person has finished."""
 
 
 def engines_of(service: Service, info: Info, how: Offering) -> list[Engine]:
@@ -55,7 +57,7 @@ def _recognisers(service: Service, info: Info, how: Offering) -> list[Engine]:
             tags = _tags([model])
             told = _info(Role.ASR, service, how, program, [model], tags, own=model.name if made else "", hears=True)
             named = model.name if number else None
-            made.append(WyomingAsr(told, service, _chosen(program, info.asr), named, tags, how.scope))
+            made.append(WyomingAsr(told, service, _chosen(program, info.asr), named, tags, how.scope, how.guesses))
     return made
 
 

@@ -72,7 +72,6 @@ class Satellite:
         self._scope = scope
         self._link: Connection | None = None
         self._take_back: Callable[[], None] | None = None
-        self._tts = _SatelliteTts(self)
         self._brain = Brain(f"Wyoming ({self.name})", _SatelliteAsr(self), self.answer, self.voice)
 
     @asynccontextmanager
@@ -215,7 +214,9 @@ class Satellite:
     def voice(self, text: str) -> Tts | None:
         """The server's own sound for its last answer, nothing for other texts."""
         pipeline = self.pipeline
-        return self._tts if pipeline is not None and pipeline.told and pipeline.told == text else None
+        if pipeline is None or not pipeline.told or pipeline.told != text:
+            return None
+        return _SatelliteTts(pipeline, f"{self.device_id}/{self.asked}")
 
     async def _answer(self, pipeline: Pipeline, language: str) -> AsyncGenerator[Sentence | Emotion, None]:
         if text := await pipeline.answer():
@@ -268,7 +269,12 @@ class _Listening(AsrStream):
         if not self._stopped:
             self._stopped = True
             await self._satellite.tell(AudioStop())
-        return Transcript(await self._pipeline.heard(), self._language)
+        try:
+            return Transcript(await self._pipeline.heard(), self._language)
+        except StageError as error:
+            if error.code == "asr-slow":  # the hub steps in: the command must not be carried out twice
+                self._satellite.hang_up()
+            raise
 
     async def aclose(self) -> None:
         if self._pipeline is not None and not self._stopped and self._pipeline is self._satellite.pipeline:
@@ -277,19 +283,17 @@ class _Listening(AsrStream):
 
 
 class _SatelliteTts(Tts):
-    """Says the server's answers with the server's sound, and nothing else."""
+    """Says one answer of the server with the server's own sound, whatever becomes of its text on the way here."""
 
-    def __init__(self, satellite: Satellite) -> None:
+    def __init__(self, pipeline: Pipeline, key: str) -> None:
         self.info = EngineInfo("wyoming-satellite", Role.TTS, "Wyoming server", streams_output=True)
-        self._satellite = satellite
+        self._pipeline = pipeline
+        self._key = key
 
     def voice_key(self, request: SpeechRequest) -> str:
-        return f"{self._satellite.device_id}/{self._satellite.asked}"  # no two answers sound the same
+        return self._key  # no two answers sound the same
 
     async def speak(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
-        pipeline = self._satellite.pipeline
-        if pipeline is None or pipeline.told != request.text:
-            raise StageError("tts", "the Wyoming server has not said this", code="tts-failed")
-        async with aclosing(pipeline.sound()) as pieces:
+        async with aclosing(self._pipeline.sound()) as pieces:
             async for piece in pieces:
                 yield piece

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 from wyoming.error import Error
 from wyoming.event import Event, Eventable
@@ -21,6 +22,7 @@ MOST_BYTES = 4 * 2**20
 MOST_CONVERSATIONS = 16
 """At the same time, with one service."""
 _MOST_TOLD = 200
+T = TypeVar("T")
 
 
 class Service:
@@ -111,6 +113,24 @@ class Talk:
             told = " ".join(str(event.data.get("text", "")).split())[:_MOST_TOLD]
             raise StageError(self._stage, f"{self._name} refuses: {told}", code=f"{self._stage}-refused")
         return event
+
+
+async def heard_while(saying: Coroutine[Any, Any, None], hearing: Coroutine[Any, Any, T], answer_s: float) -> T:
+    """Say and hear at the same time. What is heard ends it, at the latest *answer_s* after all was said; a failure ends both.
+
+    Raises that failure, or TimeoutError.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            heard, said = group.create_task(hearing), group.create_task(saying)
+            await asyncio.wait([heard, said], return_when=asyncio.FIRST_COMPLETED)
+            if not heard.done():
+                async with asyncio.timeout(answer_s):
+                    await asyncio.wait([heard])
+            said.cancel()
+    except ExceptionGroup as errors:  # what failed first ended the other
+        raise errors.exceptions[0] from errors
+    return heard.result()
 
 
 def text_of(event: Event) -> str:

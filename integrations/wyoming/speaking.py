@@ -44,6 +44,10 @@ class WyomingTts(Tts):
         self._voices = voices
         self._chosen = chosen
 
+    def speaks(self, request: SpeechRequest) -> tuple[str, ...]:
+        languages = self._voices.get(self._voice(request).name or "")
+        return self.info.languages if languages is None else hub_languages(languages)
+
     def voice_key(self, request: SpeechRequest) -> str:
         voice = self._voice(request)
         return f"{self.info.id}/{voice.name or voice.language}/{voice.speaker or ''}"
@@ -66,6 +70,8 @@ class WyomingTts(Tts):
     async def speak(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
         """Wyoming has a way to ask for speech while its text is still being written; here whole sentences are asked for, so it is
         used only where the service prefers it: its end is told in another way."""
+        if request.voice and request.voice.partition("#")[0] not in self._voices:
+            raise StageError(STAGE, f"{self.service.name} has no voice {request.voice}", code="voice-unknown")
         async with self.service.talk(STAGE, self._program) as talk:
             voice, streams = self._voice(request), self.info.streams_output
             if streams:

@@ -20,7 +20,7 @@ from xiaozhi_hub.plugins.api import (
     resample,
 )
 
-from .service import Service, Talk
+from .service import Service, Talk, heard_while
 from .sound import RATE, WIDTH, raw
 
 STAGE = "wake"
@@ -75,12 +75,7 @@ class _Listening(WakeStream):
             async with engine.service.talk(STAGE, engine.program) as talk:
                 await talk.say(Detect())
                 await talk.say(AudioStart(RATE, WIDTH, 1))
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(self._hear(talk))
-                        await self._speak(talk)
-                except ExceptionGroup as errors:  # the first of the two that fails ends the other
-                    raise errors.exceptions[0] from errors
+                await heard_while(self._speak(talk), self._hear(talk), engine.service.answer_s)
         except StageError as error:
             return error
 
