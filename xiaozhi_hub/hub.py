@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +101,8 @@ from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
 from xiaozhi_hub.web.integrations_api import IntegrationsApi
 from xiaozhi_hub.web.memory import MemoryApi
+from xiaozhi_hub.web.openai_api import OpenAiApi, OpenAiParts
+from xiaozhi_hub.web.openai_talks import Talk
 from xiaozhi_hub.web.ota import clock, framing
 from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.sharing import Sharing
@@ -399,6 +401,7 @@ class Hub:
             ),
         )
         api = Api(ApiParts(turn_parts, self.ask_stream, chat_history, language_of(config.hub.language)))
+        openai_api = OpenAiApi(OpenAiParts(turn_parts, self.ask_stream, clients.admit, client_language))
         app = build_app(
             WebParts(
                 texts=self.texts,
@@ -427,6 +430,7 @@ class Hub:
                 ),
                 routes=(
                     *api.routes(),
+                    *openai_api.routes(),
                     *desk.routes(),
                     *DevicesApi(self._management).routes(),
                     *AnnouncementsApi(self._open_messenger).routes(),
@@ -648,10 +652,17 @@ class Hub:
                 self._problem("retention", f"Old turns are not deleted: {error.message}", error.hint)
             await asyncio.sleep(RETENTION_SECONDS)
 
-    async def ask_stream(self, text: str, language: str, device_id: str) -> AsyncGenerator[str | TurnRecord, None]:
-        """Answer a written question without a device: yield the sentences and, last, the record of the turn."""
+    async def ask_stream(
+        self, text: str, language: str, device_id: str, assistant: str = "", talk: Talk | None = None
+    ) -> AsyncGenerator[str | TurnRecord, None]:
+        """Answer a written question without a device: yield the sentences and, last, the record of the turn. With *talk* it
+        belongs to what was said before."""
         await self.ready()
-        async with aclosing(ask(self.parts, self._text_turn(language, device_id), text)) as pieces:
+        info = replace(self._text_turn(language, device_id), assistant=assistant)
+        conversation = None
+        if talk is not None:
+            info, conversation = replace(info, session_id=talk.session_id), talk.conversation
+        async with aclosing(ask(self.parts, info, text, conversation)) as pieces:
             async for piece in pieces:
                 yield piece
 
