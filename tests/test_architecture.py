@@ -29,14 +29,20 @@ RANK = {
     "discovery": 7,
     "diagnostics": 7,
     "stepping": 7,
+    "problems": 7,
     "overview": 8,
     "services": 8,
-    "hub": 8,
-    "doctor": 8,
-    "testing": 9,
-    "conformance": 9,
-    "cli": 9,
-    "__main__": 9,
+    "archive": 8,
+    "answering": 8,
+    "own_tools": 9,
+    "reception": 9,
+    "front": 9,
+    "hub": 10,
+    "doctor": 10,
+    "testing": 11,
+    "conformance": 11,
+    "cli": 11,
+    "__main__": 11,
 }
 """Imports point from a higher number to a lower one, or stay in their own room."""
 NEIGHBOURS = {
@@ -47,8 +53,6 @@ NEIGHBOURS = {
     ("tools", "engines"),
     ("entities", "tools"),
     ("store", "audio"),
-    ("hub", "overview"),
-    ("hub", "services"),
 }
 """Rooms of equal rank where one may look into the other, never back."""
 

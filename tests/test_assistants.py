@@ -121,7 +121,7 @@ async def test_assistants_are_called_by_name_or_key_and_by_nothing_else(hub: Hub
     record = await hub.ask("be the astronaut", "en", KITCHEN)
     assert record.outcome == "not_understood"
     call, refusal = await hub.tools.attempt(
-        "assistant.switch", {"assistant": "astronaut"}, hub._text_turn("en", KITCHEN)
+        "assistant.switch", {"assistant": "astronaut"}, hub.answering.text_turn("en", KITCHEN)
     )
     assert call.error == "assistant-unknown"
     assert str(refusal) == "I don't know an assistant called astronaut. There are: XiaoZhi, storyteller, 老师, Quentin."

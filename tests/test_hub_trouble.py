@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -22,8 +24,9 @@ from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Outcome, PcmChunk
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.plugins import manager
 from xiaozhi_hub.store.database import Database
-from xiaozhi_hub.testing import FakeDevice, running_hub
+from xiaozhi_hub.testing import FakeDevice, running_hub, starting_hub
 
 BASE = """
 voice: {vad: echo, asr: echo, tts: echo, llm: %s}
@@ -459,3 +462,77 @@ async def _deaf(http: aiohttp.ClientSession, hub: Hub) -> AsyncIterator[aiohttp.
             yield ws
         finally:
             transport.abort()  # type: ignore[union-attr]  # or closing would wait for an answer it does not read
+
+
+# -- a stop that comes early ----------------------------------------------------------------------------------------
+
+LACKING = (BASE % ("none", "tts: {ms: 200}")) + "assistants: {nobody: {asr: not_there}}\n"
+
+
+async def test_a_hub_that_stops_while_it_looks_for_integrations_is_quiet(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The thread that looks through the folders comes back when the integrations have been stopped already."""
+    looking, go_on = threading.Event(), threading.Event()
+    find, stop = manager.find_integrations, manager.PluginManager.stop
+
+    def slowly(own: Path | None = None) -> Any:
+        looking.set()
+        assert go_on.wait(10)
+        return find(own)
+
+    async def stop_first(self: manager.PluginManager) -> None:
+        await stop(self)
+        go_on.set()
+        await asyncio.to_thread(find)  # as long as the other thread needs
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(manager, "find_integrations", slowly)
+    monkeypatch.setattr(manager.PluginManager, "stop", stop_first)
+    async with starting_hub(folder, LACKING) as hub:
+        assert await asyncio.to_thread(looking.wait, 10)
+    assert (hub.problems, _complaints(caplog)) == ({}, [])
+    assert not hub.plugins.entries
+    assert not hub.is_ready
+
+
+async def test_a_hub_that_stops_while_an_integration_starts_is_quiet(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = folder / "integrations" / "slow"
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text(
+        '{"domain": "slow", "name": "S", "version": "1", "kinds": ["tools"], "online": false}'
+    )
+    (home / "__init__.py").write_text(
+        "import asyncio\n"
+        "from contextlib import asynccontextmanager\n"
+        "from xiaozhi_hub.plugins.api import hookimpl\n"
+        "@hookimpl\n"
+        "@asynccontextmanager\n"
+        "async def entry_context(hub, entry):\n"
+        "    (hub.data_dir / 'begun').touch()\n"
+        "    await asyncio.sleep(60)\n"
+        "    yield\n"
+    )
+    configuration = LACKING.replace("  demo:\n", "  demo:\n  slow:\n")
+    async with asyncio.timeout(20), starting_hub(folder, configuration) as hub:
+        while not (hub.config.data_dir / "begun").exists():
+            await asyncio.sleep(0.01)
+    assert (hub.problems, _complaints(caplog)) == ({}, [])
+    assert not hub.is_ready
+
+
+async def test_integrations_that_were_stopped_do_not_start_again(folder: Path) -> None:
+    async with running_hub(folder, PLAIN) as hub:
+        await hub.plugins.stop()
+        engines = hub.engines.all()
+        await hub.plugins.start()
+        await hub.plugins.reload("echo")
+        assert hub.engines.all() == engines
+
+
+def _complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged, but that the door is open on the first day."""
+    told = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    return [record.getMessage() for record in told if not record.name.endswith(".pairing")]

@@ -343,7 +343,7 @@ class Talk:
         return await engine.count()
 
     async def __call__(self, text: str) -> str:
-        turn = self._hub._text_turn("", self._device_id)
+        turn = self._hub.answering.text_turn("", self._device_id)
         reply = self._hub.parts.responder.respond(turn, text, self._conversation, self)
         pieces = [piece.text async for piece in reply if isinstance(piece, Sentence)]
         return ("" if turn.language == "zh-Hans" else " ").join(pieces)

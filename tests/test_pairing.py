@@ -583,7 +583,7 @@ async def test_while_the_database_is_not_open_nobody_loses_a_token_and_nobody_co
                 await done.wait()
 
         group.create_task(run())
-        while not hub._ports:
+        while not hub.front.ports:
             await asyncio.sleep(0.01)
         answer = await check_in(hub)
         assert set(answer["websocket"]) == {"url", "version"}

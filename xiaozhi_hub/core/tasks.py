@@ -29,6 +29,10 @@ class TaskScope:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closed = False
 
+    def is_closed(self) -> bool:
+        """Nothing starts in it any more."""
+        return self._closed
+
     async def __aenter__(self) -> Self:
         return self
 

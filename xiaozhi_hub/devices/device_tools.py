@@ -53,6 +53,7 @@ class DeviceTools:
     """Knows the tools of every connected device."""
 
     def __init__(self, devices: Mapping[str, DeviceConfig], entities: EntityRegistry, texts: Texts) -> None:
+        self._configured = devices
         self._devices = dict(devices)
         self._entities = entities
         self._texts = texts
@@ -66,8 +67,11 @@ class DeviceTools:
 
     def name(self, device_id: str, name: str, area: str) -> None:
         """The owner calls the device *name* and says where it stands; what is written in the configuration goes before."""
-        written = self._devices.get(device_id, DeviceConfig(device_id))
-        device = replace(written, name=name or written.name, area=area or written.area)
+        configured = self._configured.get(device_id, DeviceConfig(device_id))
+        if configured.name != device_id:
+            return
+        known = self._devices.get(device_id, configured)
+        device = replace(known, name=name or known.name, area=configured.area or area or known.area)
         self._devices[device_id] = device
         self.on_named(device_id, device)
 

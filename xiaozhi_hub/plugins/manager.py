@@ -101,10 +101,19 @@ class PluginManager:
     def entries(self) -> tuple[Entry, ...]:
         return tuple(running.entry for running in self._running.values())
 
+    def entry(self, domain: str) -> Entry | None:
+        """The entry of an integration; None when there is no such integration, or it is not set up."""
+        running = self._running.get(domain)
+        return running.entry if running is not None else None
+
     async def start(self) -> None:
-        """Find the integrations and start those that are on. Returns when each is ready, retrying or failed."""
+        """Find the integrations and start those that are on. Returns when each is ready, retrying or failed; or, with nothing
+        started, when `stop` was called meanwhile."""
         own = self._hub.config.config_dir / "integrations"
-        self.manifests, wrong = await asyncio.to_thread(find_integrations, own)
+        manifests, wrong = await asyncio.to_thread(find_integrations, own)
+        if self._scope.is_closed():
+            return
+        self.manifests = manifests
         chosen = self._hub.config.integrations
         for problem in wrong:
             folder = Path(problem.place.file).parent
@@ -148,11 +157,12 @@ class PluginManager:
         await asyncio.gather(*(self._undo(running) for running in self._running.values()))
 
     async def reload(self, domain: str) -> Entry:
-        """Stop an entry, read its files again, and start it; people may talk meanwhile. What is switched off stays so."""
+        """Stop an entry, read its files again, and start it; people may talk meanwhile. What is switched off stays so, and
+        after `stop` nothing starts again."""
         running = self._running[domain]
         entry = running.entry
         async with running.reloading:
-            if entry.state is EntryState.DISABLED:
+            if entry.state is EntryState.DISABLED or self._scope.is_closed():
                 return entry
             if running.task is not None:
                 await cancel_and_wait(running.task)
@@ -164,6 +174,8 @@ class PluginManager:
             except ConfigError as error:
                 self._fail(running, error)
             else:
+                if self._scope.is_closed():
+                    return entry
                 entry.name = running.manifest.name
                 self.manifests = {**self.manifests, domain: running.manifest}
                 running.task = self._scope.start(self._start(running), name=f"start-{domain}")

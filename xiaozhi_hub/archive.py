@@ -1,0 +1,145 @@
+"""What the hub writes down: turns, and for how long; what was said with language models while it does not run.
+
+Where the data folder refuses, the hub works without remembering and says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from xiaozhi_hub.audio import ogg
+from xiaozhi_hub.core.bus import Bus
+from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.events import TurnFinished
+from xiaozhi_hub.core.flow import Outcome, TurnRecord
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.dialog.agent import keeping
+from xiaozhi_hub.dialog.agent.keeping import Kept
+from xiaozhi_hub.errors import StoreError
+from xiaozhi_hub.problems import Problems
+from xiaozhi_hub.store.database import Database
+from xiaozhi_hub.store.devices import Devices
+from xiaozhi_hub.store.history import History
+
+DIALOGUES = "dialogues.json"
+"""What was talked about with language models, in the data folder while the hub does not run."""
+RETENTION_SECONDS = 6 * 3600.0
+
+
+class Archive:
+    """`open` before anything else. *nobody* is the id of a device of which nothing is remembered: the hub's own self-test."""
+
+    def __init__(self, config: Config, bus: Bus, scope: TaskScope, problems: Problems, nobody: str) -> None:
+        self._config = config
+        self._bus = bus
+        self._scope = scope
+        self._problems = problems
+        self._nobody = nobody
+        self._writing: set[asyncio.Task[None]] = set()
+        self._stack = AsyncExitStack()
+        self.folder: Path
+        """Where everything is kept that outlives the process; a temporary folder where the owner's cannot be used."""
+        self.database: Database
+        self.history: History
+        self.known_devices: Devices
+
+    async def open(self) -> None:
+        """Open the database; `close` afterwards, even if this fails."""
+        folder = self._config.data_dir
+        try:
+            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+            self.database = Database(folder / "hub.db")
+            await self.database.open()
+        except (OSError, StoreError) as error:
+            reason, hint = _told(folder, error)
+            self._problems.show("store", f"Nothing will be remembered after a restart: {reason}.", hint)
+            folder = Path(tempfile.mkdtemp(prefix="xiaozhi-hub-"))
+            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            self.database = Database(folder / "hub.db")
+            await self.database.open()
+        self._stack.push_async_callback(self.database.close)
+        history = self._config.history
+        self.folder = folder
+        self.history = History(
+            self.database,
+            folder / "audio",
+            ogg.write_ogg,
+            enabled=history.enabled,
+            keep_audio=history.audio,
+            keep_days=history.keep_days,
+        )
+        self.known_devices = Devices(self.database)
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    # -- turns ----------------------------------------------------------------------------------------------------
+
+    def remember(self, record: TurnRecord) -> None:
+        """Hand a finished turn to the history; what was only noise is not worth a record."""
+        if (
+            record.device_id == self._nobody
+            or record.outcome is Outcome.NO_SPEECH
+            or (record.outcome is Outcome.INTERRUPTED and not record.heard)
+        ):
+            return
+        self._bus.tell(TurnFinished(record))
+        task = self._scope.start(self._write(record), name="remember")
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def written(self, seconds: float) -> None:
+        """Wait until the turns so far are written, but no longer than *seconds*."""
+        if self._writing:
+            await asyncio.wait(self._writing, timeout=seconds)
+
+    async def _write(self, record: TurnRecord) -> None:
+        try:
+            await self.history.add(record)
+        except StoreError as error:
+            self._problems.show("history", f"Turns are not remembered: {error.message}", error.hint)
+        else:
+            self._problems.solved("history")
+
+    async def retention(self, others: Iterable[Callable[[float], Awaitable[None]]]) -> None:
+        """Forget what is older than the owner wishes, now and every few hours: turns, and what *others* forget when they are
+        told the time. Never returns."""
+        everyone = (self.history.apply_retention, *others)
+        while True:
+            try:
+                for forget in everyone:
+                    await forget(time.time())
+            except StoreError as error:
+                self._problems.show("retention", f"Old turns are not deleted: {error.message}", error.hint)
+            await asyncio.sleep(RETENTION_SECONDS)
+
+    # -- dialogues ------------------------------------------------------------------------------------------------
+
+    async def take_dialogues(self) -> list[Kept]:
+        """The dialogues that were kept when the hub stopped; from now on they are kept nowhere."""
+        return await asyncio.to_thread(keeping.take, self.folder / DIALOGUES)
+
+    async def keep_dialogues(self, dialogues: Callable[[float], Iterable[Kept]]) -> None:
+        """Keep what *dialogues* gives for the time of now, until the hub starts again."""
+        if self._config.history.enabled:
+            kept = [item for item in dialogues(time.time()) if item.device_id != self._nobody]
+            await asyncio.to_thread(keeping.write, self.folder / DIALOGUES, kept)
+
+
+def _told(folder: Path, error: OSError | StoreError) -> tuple[str, str]:
+    """Why the folder cannot be used and what to do about it, for people."""
+    if isinstance(error, StoreError):
+        return error.message, error.hint
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return f"{folder} is not a folder", "Move what is there away, or set data_dir to another folder."
+    hint = "Let the user the hub runs as write to the folder, or set data_dir to another one."
+    return f"{folder}: {error.strerror}", hint
+
+
+__all__ = ["Archive"]
