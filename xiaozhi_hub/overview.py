@@ -84,6 +84,7 @@ def parts_of(hub: Hub) -> tuple[PartStatus, ...]:
     failed = [e for e in hub.plugins.entries if e.state in (EntryState.FAILED, EntryState.RETRYING)]
     free = _free_bytes(hub)
     opening, waiting = hub.pairing.opening, len(hub.pairing.waiting)
+    check = hub.devices.wake_check
     return (
         PartStatus("database", store is None, store.message if store is not None else ""),
         PartStatus("voice_loop", not missing, f"missing: {', '.join(missing)}" if missing else ""),
@@ -105,6 +106,7 @@ def parts_of(hub: Hub) -> tuple[PartStatus, ...]:
             hub.discovery is None or hub.discovery.problem is None,
             (hub.discovery.problem or "") if hub.discovery is not None else "switched off",
         ),
+        *((PartStatus("wake_words", True, f"{check.refused} of {check.checked} were false"),) if check.enabled else ()),
     )
 
 
