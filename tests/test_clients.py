@@ -529,7 +529,7 @@ _JSON = st.recursive(
     max_leaves=5,
 )
 _TYPES = st.sampled_from(("hello", "text", "audio", "image", "listen", "abort", "mcp", "iot", "ping"))
-_KEYS = st.sampled_from(("token", "language", "audio_params", "text", "data", "question", "size", "state", "payload"))
+_KEYS = st.sampled_from(("token", "language", "audio_params", "text", "data", "question", "size", "state", "wake"))
 
 
 @given(_TYPES, st.dictionaries(_KEYS, _JSON))

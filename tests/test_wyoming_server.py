@@ -227,6 +227,7 @@ class Bang(Wake):
     """Wakes up at a loud sound."""
 
     info = EngineInfo("bang", Role.WAKE, "Bang")
+    words = ("bang",)
 
     def open(self) -> WakeStream:
         return BangStream()
@@ -241,6 +242,8 @@ async def test_a_wake_word_is_detected_by_the_hub_s_engine(hub: Hub) -> None:
     hub.engines.add(Bang(), "test")
     quiet, loud = PcmChunk(np.zeros(1024, np.int16), 16000), PcmChunk(np.full(1024, 20_000, np.int16), 16000)
     async with client_of(hub) as client:
+        await client.ask(Describe())
+        assert [model.name for model in Info.from_event(await client.hear()).wake[0].models] == ["bang"]
         await client.ask(Detect(["bang"]), *pieces(quiet)[:-1], *pieces(loud)[1:])
         assert Detection.from_event(await client.hear()).name == "bang"
         assert NotDetected.is_type((await client.hear()).type)  # at the end of the sound

@@ -97,6 +97,7 @@ def parts_of(hub: Hub) -> tuple[PartStatus, ...]:
         return f" (fails: {reason})" if reason is not None else ""
 
     opening, waiting = hub.pairing.opening, len(hub.pairing.waiting)
+    check = hub.devices.wake_check
     return (
         PartStatus("database", store is None, store.message if store is not None else ""),
         PartStatus("voice_loop", not missing, f"missing: {', '.join(missing)}" if missing else ""),
@@ -120,6 +121,7 @@ def parts_of(hub: Hub) -> tuple[PartStatus, ...]:
             hub.discovery is None or hub.discovery.problem is None,
             (hub.discovery.problem or "") if hub.discovery is not None else "switched off",
         ),
+        *((PartStatus("wake_words", True, f"{check.refused} of {check.checked} were false"),) if check.enabled else ()),
     )
 
 

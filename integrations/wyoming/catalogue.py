@@ -68,7 +68,8 @@ class Catalogue:
             info.asr.append(AsrProgram(models=models, **_program("Speech recognition")))
         if voices := [TtsVoice(languages=tags_of(e.info.languages), **_artifact(e)) for e in self.voices()]:
             info.tts.append(TtsProgram(voices=voices, supports_synthesize_streaming=True, **_program("Voices")))
-        if words := [WakeModel(languages=[], phrase=None, **_artifact(e)) for e in self.detectors()]:
+        heard = dict.fromkeys(word for engine in self.detectors() for word in engine.words)
+        if words := [WakeModel(languages=[], phrase=word, **_named(word, word)) for word in heard]:
             info.wake.append(WakeProgram(models=words, **_program("Wake words")))
         if "handle" in self.roles:
             handler = HandleModel(languages=tags_of(LANGUAGES), **_program("Answers and commands"))

@@ -185,11 +185,14 @@ class Guest:
         if not await self._is_allowed():
             return
         if self._detect is not None:
-            detectors = self._catalogue.detectors()
-            if detectors:
-                self._wake = detectors[0].open()
-            else:
+            detectors, names = self._catalogue.detectors(), self._detect.names or ()
+            if not detectors:
                 await self._say(Error("No wake word detector is ready.", "no-wake"))
+                return
+            try:
+                self._wake = next((each for each in detectors if set(names) & set(each.words)), detectors[0]).open()
+            except HubError as error:
+                await self._say(Error(error.message, error.code))
             return
         languages = self._languages(self._transcribe.language)
         name = self._transcribe.name

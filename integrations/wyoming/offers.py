@@ -86,7 +86,7 @@ def _detectors(service: Service, info: Info, how: Offering) -> list[Engine]:
         words: list[WakeModel] = _installed(program.models)
         own = program.name if made else ""
         told = _info(Role.WAKE, service, how, program, words, (), own=own, hears=True)
-        made.append(WyomingWake(told, service, _chosen(program, info.wake), how.scope))
+        made.append(WyomingWake(told, service, _chosen(program, info.wake), [w.name for w in words], how.scope))
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Never
 
 from wyoming.audio import AudioChunk, AudioStart
@@ -32,11 +33,18 @@ _MOST_NAME = 100
 class WyomingWake(Wake):
     """All the words of one program of one service."""
 
-    def __init__(self, info: EngineInfo, service: Service, program: str | None, scope: TaskScope) -> None:
+    def __init__(
+        self, info: EngineInfo, service: Service, program: str | None, words: Sequence[str], scope: TaskScope
+    ) -> None:
         self.info = info
+        self._words = tuple(words)
         self.service = service
         self.program = program
         self.scope = scope
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return self._words
 
     def open(self) -> WakeStream:
         return _Listening(self)

@@ -109,6 +109,8 @@ class ConversationConfig:
     """The hub hangs up when nobody has spoken for so long."""
     farewell: bool = True
     """Say goodbye before hanging up on somebody who has fallen silent."""
+    check_wake_words: bool = False
+    """Look once more at what devices took to be their wake word, and let go of those that were surely woken by something else."""
 
 
 @dataclass(frozen=True, slots=True)

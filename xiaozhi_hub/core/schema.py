@@ -390,7 +390,9 @@ CONFIGURATION = vol.Schema(
                     "phrase_cache_mb": whole("a number of megabytes", 0, 10_000),
                 }
             ),
-            "conversation": group({"idle_s": amount("a number of seconds", 5, 109), "farewell": switch}),
+            "conversation": group(
+                {"idle_s": amount("a number of seconds", 5, 109), "farewell": switch, "check_wake_words": switch}
+            ),
             "assistants": group(
                 {
                     assistant_id: group(

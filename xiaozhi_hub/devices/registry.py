@@ -12,8 +12,10 @@ from xiaozhi_hub.core.events import DeviceConnected, DeviceDisconnected
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.devices.conversations import Conversations
 from xiaozhi_hub.devices.device_tools import DeviceTools
+from xiaozhi_hub.devices.open_mic import OpenMicSession
 from xiaozhi_hub.devices.session import DeviceProfile, Session
 from xiaozhi_hub.devices.wake_arbiter import WakeArbiter
+from xiaozhi_hub.devices.wake_check import WakeCheck
 from xiaozhi_hub.dialog.agent.keeping import Kept
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import TurnParts
@@ -47,6 +49,7 @@ class DeviceRegistry:
         self._sessions: dict[str, Session] = {}
         self._lines: dict[str, dict[str, float]] = {}
         self._arbiter = WakeArbiter()
+        self.wake_check = WakeCheck(parts.engines, config.conversation.check_wake_words)
         self._conversations = Conversations()
         self._closing = False
 
@@ -104,7 +107,7 @@ class DeviceRegistry:
         conversation.pending = None  # a question of the last conversation is not open any more
         conversation.over = False
         toolset = self._tools.open(link)
-        session = Session(
+        session = (OpenMicSession if link.waits_for_wake else Session)(
             link,
             self._parts,
             lambda: self.profile(device_id),
@@ -114,6 +117,7 @@ class DeviceRegistry:
             line_kept=lambda: self._line_kept(device_id),
             farewell=self._config.conversation.farewell,
             woken=self._arbiter.woken,
+            check=self.wake_check,
         )
         old = self._sessions.get(device_id)
         self._sessions[device_id] = session

@@ -13,6 +13,7 @@ from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Channel, Outcome, Packet, TurnInfo
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.devices.wake_arbiter import Wake
+from xiaozhi_hub.devices.wake_check import WakeCheck
 from xiaozhi_hub.devices.wake_words import is_wake_word
 from xiaozhi_hub.dialog.hear import RATE, Ears
 from xiaozhi_hub.dialog.respond import Conversation
@@ -81,6 +82,7 @@ class Session:
         line_kept: Callable[[], bool],
         farewell: bool,
         woken: Callable[[Wake], None],
+        check: WakeCheck,
     ) -> None:
         self.link = link
         self._parts = parts
@@ -89,6 +91,7 @@ class Session:
         self._line_kept = line_kept
         self._farewell = farewell
         self._woken = woken
+        self._check = check
         self._before: deque[Packet] = deque(maxlen=MOST_BEFORE)
         """The sound of the wake word, which comes before the device says that it listens."""
         self._is_awake = False
@@ -104,6 +107,8 @@ class Session:
         self._answering: _Running | None = None
         """The turn before that, where the microphone stays open while the hub speaks."""
         self._mode = "auto"
+        self._hears_on = False
+        """It streams after an answer, too, without saying so again."""
         self._failures = 0
         self._talked = False
         """Somebody was answered."""
@@ -132,16 +137,19 @@ class Session:
         try:
             async for message in self.link.receive():
                 if isinstance(message, Packet):
-                    if self._mic is not None:
-                        self._mic.put(message)
-                    else:
-                        self._before.append(message)
+                    await self._on_packet(message)
                 else:
                     await self._on_message(message)
         finally:
             await self._scope.close()
             if self._ears is not None:
                 self._ears.decoder.close()
+
+    async def _on_packet(self, packet: Packet) -> None:
+        if self._mic is not None:
+            self._mic.put(packet)
+        else:
+            self._before.append(packet)
 
     async def _on_message(self, message: DeviceMessage) -> None:
         match message:
@@ -178,12 +186,26 @@ class Session:
         self.active_at = self._loop.time()
         if not text or is_wake_word(text):
             self._is_awake = True  # the person is present; `listen start` follows
-            self._woken(Wake(self.device_id, self._loop.time(), tuple(self._before), self._give_way))
+            sound = tuple(self._before)
+            self._woken(Wake(self.device_id, self._loop.time(), sound, self._give_way))
+            if self._check.enabled and not self._talked:
+                self._scope.start(self._look_again(text, sound), name="check-wake")
             return
         await self._interrupt()
         info = self._info(Channel.TEXT)
         self._start(Turn(self._parts, self.link, info, self._conversation), lambda turn: turn.text(text))
         self._listen_on()
+
+    async def _look_again(self, text: str, sound: Sequence[Packet]) -> None:
+        """Let go when it was not the wake word after all, and nobody is being answered yet."""
+        if not await self._check.is_false(text, sound) or self._talked or self.link.closed:
+            return
+        if self._now is not None:
+            if self._now.turn.hub_speaks:
+                return
+            self._now.turn.standby = True  # where the line stays open
+        log.info("%s was woken by something else than %s", self.device_id, text)
+        self._end("it was not the wake word")
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -198,10 +220,10 @@ class Session:
             channel=channel,
         )
 
-    def _listen(self) -> None:
-        """Begin to hear the next question."""
+    def _listen(self, before_ms: float = BEFORE_MS) -> None:
+        """Begin to hear the next question; after the wake word, with *before_ms* of the sound that has come already."""
         before = tuple(self._before) if self._is_awake else ()
-        while before and sum(packet.ms for packet in before) > BEFORE_MS:
+        while before and sum(packet.ms for packet in before) > before_ms:
             before = before[1:]
         self._before.clear()
         self._is_awake = False
@@ -272,7 +294,7 @@ class Session:
             self._scope.start(self.link.close("it failed again and again"), name="give-up")
             return
         only_noise = task.result() is Outcome.NO_SPEECH and mic is not None and self._mode != "manual"
-        if self._now is None and (only_noise or self._mode == "realtime"):
+        if self._now is None and (only_noise or self._hears_on or self._mode == "realtime"):
             self._listen()  # the device is still listening, and will not say so again
 
     async def _interrupt(self) -> None:
@@ -315,10 +337,10 @@ class Session:
     def _give_way(self) -> None:
         self._scope.start(self.link.close("another device has heard the wake word better"), name="give-way")
 
-    def _end(self) -> None:
+    def _end(self, reason: str = "the conversation is over") -> None:
         """Everything has been said. A line that is needed for something that is due stays open, and is quiet."""
         if not self._line_kept():
-            self._scope.start(self.link.close("the conversation is over"), name="end")
+            self._scope.start(self.link.close(reason), name="end")
             return
         self._conversation.over = False
         self.active_at = self._loop.time() - self._idle_seconds

@@ -210,8 +210,27 @@ class WakeStream(ABC):
 class Wake(Engine):
     """Wake-word detection on streamed audio."""
 
+    @property
     @abstractmethod
-    def open(self) -> WakeStream: ...
+    def words(self) -> tuple[str, ...]:
+        """What it listens for, by the names that streams return: ``hey jarvis``."""
+
+    def knows(self, text: str) -> str | None:
+        """Which of `words` is meant by *text*, the name that a device gives to a wake word; None when it is none of them."""
+        return next((word for word in self.words if _bare(word) == _bare(text)), None)
+
+    @abstractmethod
+    def open(self) -> WakeStream:
+        """Begin to listen to one microphone; close the stream when done. `StageError` when there are too many."""
+
+    async def likelihood(self, word: str, sound: PcmChunk) -> float | None:
+        """How surely (0…1) *word*, one of `words`, is in *sound* (16 kHz), a whole recording. `StageError` when there is no
+        room for it now; None from an engine that can only say that it heard a word, and not how surely it did not."""
+        return None
+
+
+def _bare(text: str) -> str:
+    return "".join(char for char in text.casefold() if char.isalnum())
 
 
 # -- answering ----------------------------------------------------------------------------------------------------

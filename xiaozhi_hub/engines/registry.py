@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from xiaozhi_hub.engines.base import Asr, Engine, EngineInfo, Llm, Memory, Role, Tts, Vad, Vision
+from xiaozhi_hub.engines.base import Asr, Engine, EngineInfo, Llm, Memory, Role, Tts, Vad, Vision, Wake
 from xiaozhi_hub.errors import StageError
 
 
@@ -65,6 +65,9 @@ class EngineRegistry:
 
     def vads(self, names: Sequence[str] = ()) -> tuple[Vad, ...]:
         return tuple(engine for engine in self.chain(Role.VAD, names) if isinstance(engine, Vad))
+
+    def wakes(self) -> tuple[Wake, ...]:
+        return tuple(engine for engine in self.chain(Role.WAKE) if isinstance(engine, Wake))
 
     def asrs(self, names: Sequence[str] = (), language: str | None = None) -> tuple[Asr, ...]:
         return tuple(engine for engine in self.chain(Role.ASR, names, language) if isinstance(engine, Asr))

@@ -54,6 +54,8 @@ class ClientHello:
     """Empty when it was shown before."""
     language: str = ""
     sound: ClientSound = field(default_factory=ClientSound)
+    wake: bool = False
+    """It streams all the time; the hub is to wait for a wake word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,12 @@ def _hello(message: Mapping[str, Any]) -> ClientHello:
     token = message.get("token", "")
     if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
         raise ClientMistake("token_wrong", close=True)
-    return ClientHello(token, plain(message.get("language")), _sound_params(message.get("audio_params")))
+    sound, wake = _sound_params(message.get("audio_params")), message.get("wake", False)
+    if not isinstance(wake, bool):
+        raise ClientMistake("hello_invalid", name="wake", allowed="true, false")
+    if wake and sound.format == "none":
+        raise ClientMistake("no_sound")
+    return ClientHello(token, plain(message.get("language")), sound, wake)
 
 
 def _sound_params(said: object) -> ClientSound:
@@ -206,6 +213,26 @@ class ClientGreeting(HubMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class WakeWaiting(HubMessage):
+    """To a client that streams all the time: from now on nothing is answered until one of ``words`` is said."""
+
+    words: tuple[str, ...]
+
+    def _fields(self) -> dict[str, Any]:
+        return {"type": "wake", "state": "waiting", "words": list(self.words)}
+
+
+@dataclass(frozen=True, slots=True)
+class WakeHeard(HubMessage):
+    """To a client that streams all the time: ``word`` was said, and the hub listens."""
+
+    word: str
+
+    def _fields(self) -> dict[str, Any]:
+        return {"type": "wake", "state": "heard", "word": self.word}
+
+
+@dataclass(frozen=True, slots=True)
 class ClientError(HubMessage):
     """Something that the client sent cannot be used; ``code`` is for programs, ``message`` for people."""
 
@@ -225,6 +252,8 @@ __all__ = [
     "ClientSound",
     "SentPicture",
     "SentSound",
+    "WakeHeard",
+    "WakeWaiting",
     "WrittenText",
     "parse_client_message",
 ]

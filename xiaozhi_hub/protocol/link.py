@@ -21,6 +21,9 @@ class Link(ABC):
     close_reason: str = ""
     """Why it ended, empty while it lives."""
 
+    waits_for_wake: bool = False
+    """It streams all the time, and the hub is to wait for a wake word in that."""
+
     @property
     @abstractmethod
     def closed(self) -> bool:

@@ -128,6 +128,7 @@ class ClientLink(WebSocketLink):
             await self._complain(ClientMistake("token_wrong"))
             raise
         self._sound = hello.sound
+        self.waits_for_wake = hello.wake
         # Nothing else that devices can do: a client has no tools, and its packets say themselves how long they are.
         self.hello = DeviceHello(frame_ms=hello.sound.frame_ms)
         await self.send(ClientGreeting(self.device.id, hello.sound))
@@ -159,7 +160,8 @@ class ClientLink(WebSocketLink):
 
     async def _understand(self, frame: str | bytes) -> Iterator[DeviceMessage | Packet]:
         if isinstance(frame, bytes):
-            return self._packets((frame,), ends=False) if self._listening else iter(())
+            wanted = self._listening or self.waits_for_wake
+            return self._packets((frame,), ends=False) if wanted else iter(())
         message = parse_client_message(frame)
         match message:
             case ClientHello():
