@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xiaozhi_hub.core.config import Config
@@ -34,6 +34,7 @@ from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.problems import Problems
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.tools.registry import ToolRegistry
+from xiaozhi_hub.web.openai_talks import Talk
 from xiaozhi_hub.web.ota import clock
 
 
@@ -133,10 +134,17 @@ class Answering:
         await self._ready()
         return self.parts
 
-    async def ask_stream(self, text: str, language: str, device_id: str) -> AsyncGenerator[str | TurnRecord, None]:
-        """Answer a written question without a device: yield the sentences and, last, the record of the turn."""
+    async def ask_stream(
+        self, text: str, language: str, device_id: str, assistant: str = "", talk: Talk | None = None
+    ) -> AsyncGenerator[str | TurnRecord, None]:
+        """Answer a written question without a device: yield the sentences and, last, the record of the turn. With *talk* it
+        belongs to what was said before."""
         await self._ready()
-        async with aclosing(ask(self.parts, self.text_turn(language, device_id), text)) as pieces:
+        info = replace(self.text_turn(language, device_id), assistant=assistant)
+        conversation = None
+        if talk is not None:
+            info, conversation = replace(info, session_id=talk.session_id), talk.conversation
+        async with aclosing(ask(self.parts, info, text, conversation)) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -42,6 +42,7 @@ from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
 from xiaozhi_hub.web.integrations_api import IntegrationsApi
 from xiaozhi_hub.web.memory import MemoryApi
+from xiaozhi_hub.web.openai_api import OpenAiApi, OpenAiParts
 from xiaozhi_hub.web.ota import Contribution, clock, framing
 from xiaozhi_hub.web.pairing import PairingDesk
 from xiaozhi_hub.web.sharing import Sharing
@@ -196,9 +197,11 @@ class Front:
     def _routes(self, desk: PairingDesk, clients: Clients) -> tuple[web.AbstractRouteDef, ...]:
         """The APIs, each with what it needs."""
         parts, answering = self._parts, self._parts.answering
+        openai = OpenAiParts(answering.turn_parts, answering.ask_stream, clients.admit, self._client_language)
         management = self._once_built(parts.management)
         return (
             *Api(ApiParts(answering.turn_parts, answering.ask_stream, self._chat_history, self._language)).routes(),
+            *OpenAiApi(openai).routes(),
             *desk.routes(),
             *DevicesApi(management).routes(),
             *AnnouncementsApi(self._once_built(parts.messenger)).routes(),

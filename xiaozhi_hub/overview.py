@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from xiaozhi_hub import __version__
+from xiaozhi_hub.engines.base import EngineInfo
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.web.status import (
@@ -71,7 +72,13 @@ async def gather_status(hub: Hub) -> HubStatus:
             TurnStatus(t.id, name_of(t.device_id), t.started_at, t.heard, t.said, t.outcome.value, t.stamps)
             for t in turns
         ),
-        problems=tuple(f"{problem.message} {problem.hint}".strip() for problem in hub.problems.values()),
+        problems=(
+            *(f"{problem.message} {problem.hint}".strip() for problem in hub.problems.values()),
+            *(
+                f"{engine.name} ({engine.role.value}) fails, others are asked first: {reason}"
+                for engine, reason in hub.engines.left_out()
+            ),
+        ),
     )
 
 
@@ -83,11 +90,19 @@ def parts_of(hub: Hub) -> tuple[PartStatus, ...]:
     missing = [role for role in ("vad", "asr", "tts") if role not in roles]
     failed = [e for e in hub.plugins.entries if e.state in (EntryState.FAILED, EntryState.RETRYING)]
     free = _free_bytes(hub)
+    left_out = {(engine.role, engine.id): reason for engine, reason in hub.engines.left_out()}
+
+    def failing(engine: EngineInfo) -> str:
+        reason = left_out.get((engine.role, engine.id))
+        return f" (fails: {reason})" if reason is not None else ""
+
     opening, waiting = hub.pairing.opening, len(hub.pairing.waiting)
     return (
         PartStatus("database", store is None, store.message if store is not None else ""),
         PartStatus("voice_loop", not missing, f"missing: {', '.join(missing)}" if missing else ""),
-        PartStatus("models", "asr" in roles, ", ".join(f"{e.role.value} {e.id}" for e in hub.engines.all())),
+        PartStatus(
+            "models", "asr" in roles, ", ".join(f"{e.role.value} {e.id}{failing(e)}" for e in hub.engines.all())
+        ),
         PartStatus("plugins", not failed, "; ".join(f"{e.domain}: {e.reason}" for e in failed)),
         PartStatus(
             "pairing",

@@ -1,4 +1,4 @@
-"""Models on a server that speaks the OpenAI API: llama.cpp, Ollama, vLLM, LM Studio, or one on the internet."""
+"""Models on servers that speak the OpenAI API: llama.cpp, Ollama, vLLM, LM Studio, or one on the internet."""
 
 from __future__ import annotations
 
@@ -7,18 +7,25 @@ from contextlib import asynccontextmanager
 
 from xiaozhi_hub.plugins.api import Engine, Entry, hookimpl
 
-from .server import Server
+from .answering import OpenAiLlm
+from .hearing import OpenAiAsr
+from .server import connected
+from .speaking import OpenAiTts
 from .vision import OpenAiVision
+
+_ENGINES = {"llm": OpenAiLlm, "asr": OpenAiAsr, "tts": OpenAiTts, "vision": OpenAiVision}
 
 
 @hookimpl
 @asynccontextmanager
 async def entry_context(entry: Entry) -> AsyncIterator[None]:
-    async with Server.connected(entry.options) as server:
-        entry.runtime = OpenAiVision(server, entry.options["vision"])
+    async with connected(entry.options) as servers:
+        entry.runtime = servers
         yield
 
 
 @hookimpl
 def register_engines(register: Callable[[Engine], None], entry: Entry) -> None:
-    register(entry.runtime)
+    for server in entry.runtime:
+        for role in server.models:
+            register(_ENGINES[role](server))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
-from xiaozhi_hub.plugins.api import EngineInfo, Role, TextDelta, Vision, VisionRequest
+from xiaozhi_hub.plugins.api import Role, TextDelta, Vision, VisionRequest
 
+from .describing import info_of
 from .server import Server
 
 ROLE = "vision"
@@ -23,18 +23,11 @@ _IN = {"en": "Answer in English.", "zh-Hans": "请用简体中文回答。"}
 class OpenAiVision(Vision):
     """Sends the photo to the server with the question."""
 
-    def __init__(self, server: Server, options: Mapping[str, Any]) -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
-        self._prompt = options["prompt"] or _PROMPT
-        self._most_tokens = options["max_tokens"]
-        self.info = EngineInfo(
-            id="openai_compatible",
-            role=Role.VISION,
-            name="OpenAI-compatible server",
-            streams_output=True,
-            offline=server.local,
-            detail=server.model,
-        )
+        self._options = server.options["vision"]
+        self._prompt = self._options["prompt"] or _PROMPT
+        self.info = info_of(server, Role.VISION)
 
     async def describe(self, request: VisionRequest) -> AsyncGenerator[TextDelta, None]:
         picture = base64.b64encode(request.image).decode()
@@ -48,7 +41,8 @@ class OpenAiVision(Vision):
                 ],
             },
         ]
-        asked = {"messages": messages, "max_tokens": self._most_tokens}
+        asked = {"messages": messages, "max_tokens": self._options["max_tokens"], **self._options["extra"]}
         async with aclosing(self._server.chat(ROLE, asked)) as pieces:
             async for piece in pieces:
-                yield TextDelta(piece)
+                if isinstance(piece, str):
+                    yield TextDelta(piece)

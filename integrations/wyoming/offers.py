@@ -123,6 +123,8 @@ def _info(
         streams_output=streams,
         detail=f"{shown} …" if len(artifacts) > _SHOWN else shown,
         rank=how.rank,
+        # Agents do what they are asked to: no second one may be asked because the first is slow.
+        remote=role in (Role.ASR, Role.TTS) and not service.uri.startswith("unix:"),
     )
 
 

@@ -113,6 +113,8 @@ class TurnInfo:
     channel: Channel = Channel.VOICE
     sound: tuple[Packet, ...] = field(default=(), repr=False)
     """The person's own voice, where a tool has asked for it with the slot `SOUND`."""
+    assistant: str = ""
+    """Id of the assistant that was asked by name; empty for the one of the device."""
 
 
 SOUND = "sound"

@@ -27,8 +27,11 @@ class _Calls:
         self.calls.append(call)
 
 
-async def ask(parts: TurnParts, info: TurnInfo, text: str) -> AsyncGenerator[str | TurnRecord, None]:
+async def ask(
+    parts: TurnParts, info: TurnInfo, text: str, conversation: Conversation | None = None
+) -> AsyncGenerator[str | TurnRecord, None]:
     """Yield the sentences of the answer and, last, the record of the turn, which is remembered as any other."""
+    conversation = conversation or Conversation()
     began, started_at = asyncio.get_running_loop().time(), time.time()
     assistant = parts.assistants.of(info.device_id, info.area)
     said: list[str] = []
@@ -39,7 +42,7 @@ async def ask(parts: TurnParts, info: TurnInfo, text: str) -> AsyncGenerator[str
         stamps.setdefault(name, round((asyncio.get_running_loop().time() - began) * 1000, 2))
 
     try:
-        async with aclosing(parts.responder.respond(info, text, Conversation(), calls)) as pieces:
+        async with aclosing(parts.responder.respond(info, text, conversation, calls)) as pieces:
             async for piece in pieces:
                 stamp("reply")
                 if isinstance(piece, Emotion):

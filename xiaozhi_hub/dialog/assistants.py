@@ -89,8 +89,11 @@ class Assistants:
     def get(self, id: str) -> Assistant | None:
         return self._all.get(id)
 
-    def of(self, device_id: str, area: str | None = None) -> Assistant:
-        """The assistant of a device: the one chosen there, then its own, then its room's, then the default one."""
+    def of(self, device_id: str, area: str | None = None, wanted: str = "") -> Assistant:
+        """The assistant of a device: the one that is *wanted* now (the default one is not asked for by name), the one chosen there,
+        then its own, then its room's, then the default one."""
+        if wanted != DEFAULT and wanted in self._all:
+            return self._all[wanted]
         chosen = self._all.get(self._chosen.get(device_id, ""))
         if chosen is not None:
             return chosen

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from xiaozhi_hub.core.flow import Channel, TurnInfo
+from xiaozhi_hub.core.flow import Channel, TextDelta, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.engines.base import Vision, VisionRequest
-from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.engines.relay import Limits, itself, relay
+from xiaozhi_hub.errors import HubError, StageError
 
 log = logging.getLogger(__name__)
 LOOK_S = 25.0
+LOOKS = Limits(unknown_ms=8000.0, least_ms=2000.0, most_ms=12_000.0, stall_ms=5000.0)
+"""Pictures take their time; after the last of these limits the next engine can still answer within `LOOK_S`."""
 _MOST_SAID = 4000
 """Characters of an answer; nobody wants to hear more."""
 
@@ -25,24 +28,30 @@ class NothingSeen(HubError):
 
 
 async def describe(engines: Sequence[Vision], request: VisionRequest) -> str:
-    """Ask one engine after the other until one answers; `NothingSeen` when none does."""
-    for engine in engines:
-        said = ""
-        try:
-            async with aclosing(engine.describe(request)) as pieces:
-                async for piece in pieces:
-                    said += piece.text
-                    if len(said) > _MOST_SAID:
-                        break
-        except HubError as error:
-            log.warning("%s cannot look at a photo: %s", engine.info.name, error)
-            continue
-        except Exception:  # an engine is anybody's code
-            log.exception("%s failed with a photo", engine.info.name)
-            continue
-        if said := " ".join(said.split()):
-            return said
-    raise NothingSeen("no engine could look at the picture")
+    """Ask the engines until one has answered; the next one when one fails or, on another machine, takes unusually long.
+    `NothingSeen` when none does."""
+
+    async def look(engine: Vision) -> AsyncGenerator[TextDelta, None]:
+        empty = True
+        async with aclosing(engine.describe(request)) as pieces:
+            async for piece in pieces:
+                empty = empty and not piece.text.strip()
+                yield piece
+        if empty:
+            raise StageError("vision", "it has said nothing")
+
+    said, speaker = "", None
+    try:
+        async with aclosing(relay(engines, look, LOOKS, itself)) as pieces:
+            async for engine, piece in pieces:
+                if engine is not speaker:  # half a description is worth nothing
+                    said, speaker = "", engine
+                said += piece.text
+                if len(said) > _MOST_SAID:
+                    break
+    except Exception as error:  # an engine is anybody's code; the log knows
+        raise NothingSeen("no engine could look at the picture") from error
+    return " ".join(said.split())
 
 
 Keep = Callable[[TurnInfo, bytes, str, str], Awaitable[None]]

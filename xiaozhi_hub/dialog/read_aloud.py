@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from xiaozhi_hub.audio.ogg import OggWriter
 from xiaozhi_hub.audio.pcm import Resampler, amplify, wav_header
-from xiaozhi_hub.core.flow import Sentence
+from xiaozhi_hub.core.flow import PcmChunk, Sentence
 from xiaozhi_hub.dialog.sentences import Splitter
 from xiaozhi_hub.dialog.speak import RATE
 from xiaozhi_hub.dialog.turn import TurnParts
@@ -41,8 +41,25 @@ async def ogg_of(parts: TurnParts, request: SpeechRequest) -> AsyncGenerator[byt
 
 async def wav_of(parts: TurnParts, request: SpeechRequest) -> AsyncGenerator[bytes, None]:
     """Yield a WAV file of the text as the voice made it, at the voice's own rate. Otherwise like `ogg_of`."""
+    begun = False
+    async with aclosing(_sound_of(parts, request)) as pieces:
+        async for piece in pieces:
+            if not begun:
+                begun = True
+                yield wav_header(piece.rate)
+            yield piece.samples.astype("<i2").tobytes()
+
+
+async def pcm_of(parts: TurnParts, request: SpeechRequest) -> AsyncGenerator[bytes, None]:
+    """Yield bare samples of the text: 24 kHz, 16 bits, little-endian, mono. Otherwise like `ogg_of`."""
+    async with aclosing(_sound_of(parts, request, RATE)) as pieces:
+        async for piece in pieces:
+            yield piece.samples.astype("<i2").tobytes()
+
+
+async def _sound_of(parts: TurnParts, request: SpeechRequest, rate: int = 0) -> AsyncGenerator[PcmChunk, None]:
+    """The sound of the text at *rate*, or at that of the first voice."""
     await parts.ready()
-    rate = 0
     for sentence in _sentences(request):
         resampler: Resampler | None = None
         said_at = rate
@@ -50,19 +67,16 @@ async def wav_of(parts: TurnParts, request: SpeechRequest) -> AsyncGenerator[byt
             parts.speaker.voicing.say(parts.voices(request.language), sentence, parts.voices)
         ) as chunks:
             async for _, chunk in chunks:
-                if not rate:
-                    rate = chunk.rate
-                    yield wav_header(rate)
+                rate = rate or chunk.rate
                 if resampler is None or chunk.rate != said_at:
-                    tail = resampler.flush() if resampler is not None else chunk.samples[:0]
+                    if resampler is not None and len(tail := resampler.flush()):
+                        yield PcmChunk(tail, rate)
                     resampler, said_at = Resampler(chunk.rate, rate), chunk.rate
-                    if len(tail):
-                        yield tail.astype("<i2").tobytes()
                 loud = amplify(chunk.samples, request.volume)
-                if data := (await asyncio.to_thread(resampler.feed, loud)).astype("<i2").tobytes():
-                    yield data
-        if resampler is not None and (data := resampler.flush().astype("<i2").tobytes()):
-            yield data
+                if len(samples := await asyncio.to_thread(resampler.feed, loud)):
+                    yield PcmChunk(samples, rate)
+        if resampler is not None and len(samples := resampler.flush()):
+            yield PcmChunk(samples, rate)
 
 
 def _sentences(request: SpeechRequest) -> list[SpeechRequest]:
@@ -71,4 +85,4 @@ def _sentences(request: SpeechRequest) -> list[SpeechRequest]:
     return [replace(request, text=piece.text) for piece in pieces if isinstance(piece, Sentence)]
 
 
-__all__ = ["ogg_of", "wav_of"]
+__all__ = ["ogg_of", "pcm_of", "wav_of"]

@@ -20,6 +20,7 @@ from xiaozhi_hub.dialog.intents import Intents, Pending
 from xiaozhi_hub.dialog.look import Eyes
 from xiaozhi_hub.dialog.sentences import sentences
 from xiaozhi_hub.engines.brains import Brains
+from xiaozhi_hub.engines.failover import one_model
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import MissingSlot, NotForMe, ToolError
 from xiaozhi_hub.tools.base import ToolResult
@@ -93,8 +94,8 @@ class Responder:
                 async for piece in pieces:
                     yield piece
             return
-        assistant = self.assistants.of(turn.device_id, turn.area)
-        models = self.engines.llms(assistant.llm)
+        assistant = self.assistants.of(turn.device_id, turn.area, turn.assistant)
+        models = one_model(self.engines.llms(assistant.llm))
         if not models:
             raise NotUnderstood
 

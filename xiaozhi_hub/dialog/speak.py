@@ -237,7 +237,7 @@ class Speaker:
         usual: bool,
     ) -> None:
         encoding: _Encoding | None = None
-        speaking: Attempt | None = None
+        speakers: list[Attempt] = []
         try:
             if (kept := await self._read(key)) is not None:
                 self._cache.put(key, kept)
@@ -245,7 +245,9 @@ class Speaker:
                 rendering.end()
                 return
             async with aclosing(self.voicing.say(voices, request, others)) as pieces:
-                async for speaking, chunk in pieces:  # noqa: B007 (looked at afterwards)
+                async for attempt, chunk in pieces:
+                    if attempt not in speakers:
+                        speakers.append(attempt)
                     if encoding is None:
                         encoding = await self._worker.run(_Encoding, chunk.rate, request.volume)
                     rendering.add(await self._worker.run(encoding.feed, chunk))
@@ -253,7 +255,7 @@ class Speaker:
                 rendering.add(await self._worker.run(encoding.flush))
             rendering.end()
             best = self.voicing.attempts(voices, request)[0]  # known by now: who has the voice that was asked for
-            if speaking == best and (finished := rendering.finished):
+            if speakers == [best] and (finished := rendering.finished):
                 key_now = self._key(voices, request, others)
                 self._cache.put(key_now, finished)
                 if usual:

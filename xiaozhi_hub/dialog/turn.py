@@ -43,6 +43,7 @@ from xiaozhi_hub.dialog.sentences import put_together
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
 from xiaozhi_hub.engines.base import Asr, AsrRequest, Role, SpeechRequest, Tts
 from xiaozhi_hub.engines.brains import Brains
+from xiaozhi_hub.engines.failover import one_open_recogniser
 from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.protocol.link import Link
@@ -89,7 +90,7 @@ class TurnParts:
     def recognisers(self, language: str, assistant: Assistant | None = None) -> tuple[tuple[Asr, ...], bool]:
         """The recognisers to use, and whether they speak *language*; others are better than none."""
         names = (assistant or self.assistants.usual).asr
-        fitting = self.engines.asrs(names, language)
+        fitting = one_open_recogniser(self.engines.asrs(names, language))
         return (fitting, True) if fitting else (self.engines.asrs(names), False)
 
     def voices(self, language: str, assistant: Assistant | None = None) -> tuple[Tts, ...]:

@@ -1,7 +1,7 @@
 """One sentence, said by the voices that can.
 
 What is written becomes what is said (`reading`), words in a language that the voice does not speak are given to one that
-does, a voice that fails before its first sound is replaced by the next.
+does, and when a voice fails the next one says what is missing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from xiaozhi_hub.audio.pcm import trim_start
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.dialog.reading import foreign_languages, runs, spoken
 from xiaozhi_hub.engines.base import SpeechRequest, Tts
+from xiaozhi_hub.engines.failover import Attempt, speak
 from xiaozhi_hub.errors import HubError, StageError
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ NAMES = 100
 
 Others = Callable[[str], Sequence[Tts]]
 """The voices for a language, best first."""
-Attempt = tuple[Tts, SpeechRequest]
 
 
 def nobody(_: str) -> Sequence[Tts]:
@@ -69,36 +69,41 @@ class Voicing:
     ) -> AsyncGenerator[tuple[Attempt, PcmChunk], None]:
         """Yield who speaks and the sound, piece by piece; its rate changes where the voice does.
 
-        `StageError` when nobody can, or somebody failed in the middle: another voice would begin the sentence again.
+        The next voice goes on where one fails (`failover.speak`). `StageError` when nobody can.
         """
-        problem: HubError = StageError("tts", f"no voice speaks {request.language}", code="no-tts")
+        attempts = self.attempts(voices, request)
+        if not attempts:
+            raise StageError("tts", f"no voice speaks {request.language}", code="no-tts")
         news = False
-        for voice, asked in self.attempts(voices, request):
+
+        async def said(attempt: Attempt, text: str) -> AsyncGenerator[PcmChunk, None]:
+            nonlocal news
+            voice, asked = attempt
             if news and not asked.voice:
                 log.warning("no engine has the voice %r: %s speaks with its own", request.voice, voice.info.id)
                 news = False
-            begun = False
             try:
-                async with aclosing(self._one(voice, asked, others)) as chunks:
+                async with aclosing(self._one(voice, replace(asked, text=text), others)) as chunks:
                     async for chunk in chunks:
-                        begun = True
-                        yield (voice, asked), chunk
-                return
+                        yield chunk
             except HubError as error:
                 if asked.voice and error.code == "voice-unknown":
                     news = True
                     names = self._unknown.setdefault(voice, set())
                     if len(names) < NAMES:
                         names.add(asked.voice)
-                    continue
-                log.warning("voice %s failed: %s", voice.info.id, error)
-                self._resting.setdefault(voice, {})[request.language] = time.monotonic() + REST_SECONDS
-                problem = error
-                if begun:
-                    break
-        if isinstance(problem, StageError):
-            raise problem
-        raise StageError("tts", f"the voice failed: {problem}") from problem
+                else:
+                    self._resting.setdefault(voice, {})[request.language] = time.monotonic() + REST_SECONDS
+                raise
+
+        try:
+            async with aclosing(speak(attempts, request, said)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except StageError:
+            raise
+        except HubError as error:
+            raise StageError("tts", f"the voice failed: {error}") from error
 
     async def _one(self, voice: Tts, request: SpeechRequest, others: Others) -> AsyncGenerator[PcmChunk, None]:
         text = spoken(request.text, request.language)

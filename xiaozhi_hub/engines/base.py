@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from typing import Any, Protocol
 
 from xiaozhi_hub.core.flow import Completeness, PcmChunk, TextDelta, Transcript
+from xiaozhi_hub.engines.health import Health
 
 
 class Role(StrEnum):
@@ -53,12 +55,19 @@ class EngineInfo:
     """Where the configuration names no engine, those of higher rank are tried first."""
     closed: bool = False
     """A recogniser that knows the hub's own sentences only: what it does not understand may be put to the next one."""
+    remote: bool = False
+    """It computes on another machine: while it keeps people waiting, another engine may be asked at the same time."""
 
 
 class Engine(ABC):
     """Shared by all devices; started and stopped by its integration's entry."""
 
     info: EngineInfo
+
+    @cached_property
+    def health(self) -> Health:
+        """How it has been doing. The hub keeps this; engines have no part in it."""
+        return Health()
 
 
 # -- hearing ------------------------------------------------------------------------------------------------------

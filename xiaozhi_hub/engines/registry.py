@@ -34,10 +34,16 @@ class EngineRegistry:
     def all(self) -> tuple[EngineInfo, ...]:
         return tuple(engine.info for engine, _ in self._engines.values())
 
+    def left_out(self) -> tuple[tuple[EngineInfo, str], ...]:
+        """The engines that are asked last at present, because they fail; each with the reason."""
+        engines = (engine for engine, _ in self._engines.values())
+        return tuple((engine.info, engine.health.reason) for engine in engines if engine.health.left_out)
+
     def chain(self, role: Role, names: Sequence[str] = (), language: str | None = None) -> tuple[Engine, ...]:
         """The engines to try for *role*, best first: those *names* in that order, or all by rank when none is named.
 
         With *language*, engines that speak it come before those that do not care; engines of other languages are left out.
+        Those whose circuit is open come last: who has no other still gets them.
         """
         self.asked(role)
         engines = [engine for (kind, _), (engine, _) in self._engines.items() if kind is role]
@@ -48,7 +54,7 @@ class EngineRegistry:
             engines.sort(key=lambda engine: -engine.info.rank)  # stable: then in order of contribution
         if language is not None:
             engines = [e for e in engines if not e.info.languages or language in e.info.languages]
-        return tuple(engines)
+        return tuple(sorted(engines, key=lambda engine: engine.health.left_out))  # stable
 
     def first(self, role: Role, language: str | None = None) -> Engine:
         """The best engine for *role*; `StageError` when there is none."""

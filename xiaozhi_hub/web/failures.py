@@ -36,7 +36,7 @@ _STATUS: tuple[tuple[type[HubError], int], ...] = (
     (StageError, 502),
     (BadAudio, 400),
 )
-_FOR_PROGRAMS = ("/api/", "/xiaozhi/", "/mcp/", "/health", "/static/")
+_FOR_PROGRAMS = ("/api/", "/v1/", "/xiaozhi/", "/mcp/", "/health", "/static/")
 
 
 class Rejected(HubError):

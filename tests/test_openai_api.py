@@ -1,0 +1,303 @@
+"""The hub's own /v1: the real OpenAI client talks to it, and what it must not do."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+from aiohttp import ClientSession, FormData
+from openai import AsyncOpenAI
+
+from xiaozhi_hub.audio.ogg import read_ogg, write_ogg
+from xiaozhi_hub.audio.opus import decode_all, encode_all
+from xiaozhi_hub.audio.pcm import read_wav, write_wav
+from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.testing import running_hub
+from xiaozhi_hub.web import openai_api
+
+CONFIGURATION = """
+devices: {pairing: open}
+assistants: {teller: {persona: You tell stories., llm: [second]}, quiet: {tools: []}}
+voice: {vad: echo, asr: echo, tts: echo, llm: echo}
+integrations:
+  silero_vad: false
+  phrases: false
+  espeak: false
+  demo:
+  echo:
+    llm:
+      otherwise: "You said {text}. That is all."
+      rules:
+        - {heard: break, say: "One sentence. Half a", fail: true}
+"""
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    async with running_hub(tmp_path, CONFIGURATION) as running:
+        yield running
+
+
+@asynccontextmanager
+async def client(hub: Hub, token: str = "", name: str = "A program") -> AsyncIterator[AsyncOpenAI]:
+    token = token or (await hub.device_management.invite(name, "Kitchen")).token
+    async with AsyncOpenAI(base_url=f"{hub.local_url}/v1", api_key=token, max_retries=0) as program:
+        yield program
+
+
+def user(*texts: str) -> Any:
+    """A conversation in which the user begins."""
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+async def test_the_hub_answers_a_question(hub: Hub) -> None:
+    async with client(hub) as program:
+        answer = await program.chat.completions.create(model="default", messages=user("good morning"))
+        assert answer.choices[0].message.content == "You said good morning. That is all."
+        assert (answer.choices[0].finish_reason, answer.model) == ("stop", "default")
+
+
+async def test_the_hub_does_what_it_is_told_in_the_room_of_the_client(hub: Hub) -> None:
+    async with client(hub) as program:
+        answer = await program.chat.completions.create(model="default", messages=user("turn on the light"))
+        assert "kitchen" in (answer.choices[0].message.content or "").lower()
+        assert answer.choices[0].message.tool_calls is None
+    lights = [e for e in hub.entities.all() if e.area == "Kitchen" and e.domain.value == "light"]
+    assert lights and all(light.state.value == "on" for light in lights)
+
+
+async def test_an_answer_comes_sentence_by_sentence_and_is_remembered(hub: Hub) -> None:
+    async with client(hub) as program:
+        stream = await program.chat.completions.create(model="default", messages=user("good morning"), stream=True)
+        chunks = [chunk async for chunk in stream]
+    said = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices[0].delta.content]
+    assert said == ["You said good morning.", " That is all."]
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason] == ["stop"]
+    assert len({chunk.id for chunk in chunks}) == 1
+    async with asyncio.timeout(5):
+        while not (turns := await hub.history.turns(5)):
+            await asyncio.sleep(0.01)
+    assert (turns[0].heard, turns[0].channel.value) == ("good morning", "text")
+
+
+async def test_a_question_that_is_asked_back_can_be_answered(hub: Hub) -> None:
+    async with client(hub) as program:
+        first = await program.chat.completions.create(model="default", messages=user("set a timer"))
+        asked_back = first.choices[0].message.content or ""
+        assert asked_back.endswith("?")
+        second = await program.chat.completions.create(
+            model="default", messages=user("set a timer", asked_back, "five minutes")
+        )
+        assert "5 minute" in (second.choices[0].message.content or "")
+
+
+async def test_two_clients_do_not_share_a_conversation(hub: Hub) -> None:
+    async with client(hub, name="One") as one, client(hub, name="Other") as other:
+        first = await one.chat.completions.create(model="default", messages=user("set a timer"))
+        asked_back = first.choices[0].message.content or ""
+        second = await other.chat.completions.create(
+            model="default", messages=user("set a timer", asked_back, "five minutes")
+        )
+        assert "You said five minutes" in (second.choices[0].message.content or "")
+
+
+async def test_a_failed_answer_is_an_error_and_not_half_an_answer(hub: Hub) -> None:
+    async with client(hub) as program:
+        with pytest.raises(openai.APIStatusError) as failed:
+            await program.chat.completions.create(model="default", messages=user("break"))
+        assert failed.value.status_code == 502
+        stream = await program.chat.completions.create(model="default", messages=user("break"), stream=True)
+        with pytest.raises(openai.APIError):
+            async for _ in stream:
+                pass
+
+
+async def test_the_assistants_are_the_models(hub: Hub) -> None:
+    async with client(hub) as program:
+        assert {model.id async for model in program.models.list()} == {"default", "teller", "quiet"}
+        assert (await program.models.retrieve("teller")).owned_by == "xiaozhi-hub"
+        with pytest.raises(openai.NotFoundError) as unknown:
+            await program.chat.completions.create(model="gpt-4o", messages=user("hello"))
+        assert "default" in unknown.value.message
+
+
+async def test_the_model_is_the_assistant_that_answers(hub: Hub) -> None:
+    async with client(hub) as program:  # the teller's language model is not there
+        answer = await program.chat.completions.create(model="teller", messages=user("good morning"))
+        assert "You said" not in (answer.choices[0].message.content or "")
+
+
+async def test_without_a_token_of_the_owner_nothing_is_told(hub: Hub) -> None:
+    async with ClientSession() as http, http.get(f"{hub.local_url}/v1/models") as answer:
+        assert answer.status == 401  # although it comes from the hub's own machine
+        assert (await answer.json())["error"]["type"] == "authentication_error"
+    for token in ("sesame", "client-000000000000.wrong"):
+        await refused(hub, token)
+
+
+async def refused(hub: Hub, token: str) -> None:
+    async with client(hub, token) as stranger:
+        with pytest.raises(openai.AuthenticationError) as refused:
+            await stranger.models.list()
+        assert "devices invite" in refused.value.message and token not in refused.value.message
+        with pytest.raises(openai.AuthenticationError):
+            await stranger.chat.completions.create(model="default", messages=user("turn on the light"))
+        with pytest.raises(openai.AuthenticationError):
+            await stranger.audio.speech.create(model="tts-1", voice="alloy", input="hello")
+
+
+async def test_a_token_that_was_taken_back_opens_nothing(hub: Hub) -> None:
+    invited = await hub.device_management.invite("Old phone")
+    async with client(hub, invited.token) as program:
+        await program.models.list()
+        await hub.device_management.revoke(invited.device.id)
+        with pytest.raises(openai.AuthenticationError):
+            await program.models.list()
+
+
+async def test_no_page_from_elsewhere_is_allowed_to_read(hub: Hub) -> None:
+    token = (await hub.device_management.invite("Page")).token
+    headers = {"Origin": "https://evil.example", "Authorization": f"Bearer {token}"}
+    async with ClientSession(headers=headers) as http:
+        async with http.options(f"{hub.local_url}/v1/models") as preflight:
+            assert preflight.status == 404
+            assert not [name for name in preflight.headers if name.lower().startswith("access-control")]
+        async with http.get(f"{hub.local_url}/v1/models") as answer:
+            assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+
+
+# -- sound --------------------------------------------------------------------------------------------------------
+
+
+def tones() -> Any:
+    return importlib.import_module("xiaozhi_hub_integrations.echo.tones")
+
+
+def spoken(text: str) -> PcmChunk:
+    sound: PcmChunk = tones().write_text(text)
+    return sound
+
+
+async def test_a_recording_is_transcribed(hub: Hub) -> None:
+    sound = spoken("open the window")
+    wav = write_wav(sound)
+    files = {
+        "a.wav": wav,
+        "a.ogg": write_ogg(encode_all(sound), 16000),
+        "a.pcm": sound.samples.astype("<i2").tobytes(),
+    }
+    async with client(hub) as program:
+        for file in files.items():
+            heard = await program.audio.transcriptions.create(model="whisper-1", file=file)
+            assert heard.text == "open the window", file[0]
+        text = await program.audio.transcriptions.create(model="any", file=("a.wav", wav), response_format="text")
+        assert str(text).strip() == "open the window"
+        told = await program.audio.transcriptions.create(
+            model="any", file=("a.wav", wav), response_format="verbose_json", language="en"
+        )
+        assert told.duration and float(told.duration) > 0.5 and told.language == "en"
+
+
+async def test_what_is_no_recording_is_refused(hub: Hub) -> None:
+    wrong = [
+        (b"ID3 music", "a.mp3", 415),
+        (b"", "a.wav", 400),
+        (b"RIFF....WAVEjunk", "a.wav", 400),
+        (b"\x00\x01", "a.bin", 415),
+        (b"\x00" * (openai_api.BYTES + 1), "a.wav", 413),
+    ]
+    async with client(hub) as program:
+        for file, name, status in wrong:
+            with pytest.raises(openai.APIStatusError) as refusal:
+                await program.audio.transcriptions.create(model="any", file=(name, file))
+            assert refusal.value.status_code == status, name
+
+
+async def test_a_text_is_read_aloud(hub: Hub) -> None:
+    decoders: dict[Any, Callable[[bytes], PcmChunk]] = {
+        "wav": read_wav,
+        "pcm": lambda data: PcmChunk(np.frombuffer(data, "<i2").astype(np.int16), 24000),
+        "opus": lambda data: decode_all(read_ogg(data), 24000),
+    }
+    text = "The kettle boils. Take it off."
+    async with client(hub) as program:
+        for kind, decode in decoders.items():
+            reply = await program.audio.speech.create(model="tts-1", voice="alloy", input=text, response_format=kind)
+            assert tones().read_text(decode(reply.content)) == text, kind
+
+
+ASKED = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
+WRONG: list[tuple[str, Any, str]] = [
+    ("audio/speech", {"input": "hello", "response_format": "mp3"}, "field_invalid"),
+    ("audio/speech", {"input": ""}, "field_missing"),
+    ("audio/speech", {"input": "hello", "speed": 9}, "field_invalid"),
+    ("audio/speech", {"input": "hello", "speed": True}, "field_invalid"),
+    ("audio/speech", {"input": "x" * 5000}, "field_invalid"),
+    ("audio/speech", ["hello"], "json_invalid"),
+    ("chat/completions", {**ASKED, "model": None}, "field_missing"),
+    ("chat/completions", {**ASKED, "messages": []}, "messages_invalid"),
+    ("chat/completions", {**ASKED, "messages": "hi"}, "messages_invalid"),
+    ("chat/completions", {**ASKED, "messages": [{"role": "assistant", "content": "hi"}]}, "messages_invalid"),
+    ("chat/completions", {**ASKED, "messages": [{"role": "user", "content": 7}]}, "messages_invalid"),
+    ("chat/completions", {**ASKED, "messages": [{"role": "user", "content": "x" * 5000}]}, "messages_invalid"),
+    ("chat/completions", {**ASKED, "n": 3}, "field_invalid"),
+    ("chat/completions", {**ASKED, "stream": "yes"}, "field_invalid"),
+    ("chat/completions", {**ASKED, "tool_choice": "required"}, "tools_unsupported"),
+    (
+        "chat/completions",
+        {**ASKED, "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        "content_unsupported",
+    ),
+    ("embeddings", {"input": "hi"}, "not_found"),
+]
+
+
+async def test_what_cannot_be_done_is_told_in_the_form_of_the_api(hub: Hub) -> None:
+    token = (await hub.device_management.invite("Program")).token
+    async with ClientSession(headers={"Authorization": f"Bearer {token}"}) as http:
+        for path, body, code in WRONG:
+            async with http.post(f"{hub.local_url}/v1/{path}", json=body) as answer:
+                error = (await answer.json())["error"]
+                assert 400 <= answer.status < 500, (path, body)
+                assert (error["code"], bool(error["message"]), bool(error["type"])) == (code, True, True), (path, body)
+
+
+async def test_a_broken_form_is_refused(hub: Hub) -> None:
+    token = (await hub.device_management.invite("Program")).token
+    url = f"{hub.local_url}/v1/audio/transcriptions"
+    async with ClientSession(headers={"Authorization": f"Bearer {token}"}) as http:
+        for body in (b"", b"not a form", b"--x\r\n\r\n", b"--x--"):
+            headers = {"Content-Type": "multipart/form-data; boundary=x"}
+            async with http.post(url, data=body, headers=headers) as answer:
+                assert answer.status == 400 and "error" in await answer.json(), body
+        form = FormData({"model": "whisper-1"})
+        form.add_field("note", b"x", filename="x.txt")
+        async with http.post(url, data=form) as answer:
+            assert (answer.status, (await answer.json())["error"]["code"]) == (400, "audio_missing")
+
+
+async def test_one_client_cannot_take_all_the_places(tmp_path: Path) -> None:
+    slow = CONFIGURATION.replace("otherwise:", "hang: true\n      otherwise:")
+    async with running_hub(tmp_path, slow) as hub, client(hub) as greedy, client(hub, name="Other") as other:
+        asked = [
+            asyncio.create_task(greedy.chat.completions.create(model="default", messages=user("wait")))
+            for _ in range(openai_api.AT_ONCE)
+        ]
+        llm = next(engine for engine in hub.engines.llms())
+        async with asyncio.timeout(10):
+            while llm.behaviour.calls < openai_api.AT_ONCE:  # type: ignore[attr-defined]
+                await asyncio.sleep(0.01)
+        with pytest.raises(openai.RateLimitError):
+            await greedy.models.list()
+        assert [model.id async for model in other.models.list()]
+        for task in asked:
+            task.cancel()
+        await asyncio.wait(asked)

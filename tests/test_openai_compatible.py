@@ -1,0 +1,453 @@
+"""The integration `openai_compatible`: servers that answer, hear and speak, as they differ, and as they fail."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
+
+from remotes import ANSWER, Mishap, Remote, serving  # not installed, lies beside the benchmarks
+
+from xiaozhi_hub.audio.pcm import read_wav, resample, write_wav
+from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.schema import check_options
+from xiaozhi_hub.engines.base import AsrRequest, ChatRequest, Message, SpeechRequest, ToolRequest, ToolSpec
+from xiaozhi_hub.errors import ConfigErrors, Place, StageError
+from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.plugins.entries import EntryState
+from xiaozhi_hub.plugins.loader import import_integration
+from xiaozhi_hub.testing import running_hub
+
+DOMAIN = "openai_compatible"
+LIGHT = ToolSpec("home.light-on", "Switch a light on.", {"type": "object", "properties": {"room": {"type": "string"}}})
+
+
+def part(name: str) -> Any:
+    import_integration(builtin("integrations") / DOMAIN)
+    return importlib.import_module(f"xiaozhi_hub_integrations.{DOMAIN}.{name}")
+
+
+def options_of(**written: Any) -> Any:
+    return check_options(part("config").SCHEMA, written, lambda path: Place("test"))
+
+
+@asynccontextmanager
+async def engines(*remotes: Remote, **more: Any) -> AsyncIterator[list[Any]]:
+    """The engines that the integration makes of these servers, in the order of their roles."""
+    servers = [{"name": f"s{number}", "url": remote.url, **more} for number, remote in enumerate(remotes)]
+    async with part("server").connected(options_of(servers=servers)) as connected:
+        made = {"llm": "answering.OpenAiLlm", "asr": "hearing.OpenAiAsr", "tts": "speaking.OpenAiTts"}
+        yield [
+            getattr(part(where.split(".")[0]), where.split(".")[1])(server)
+            for server in connected
+            for role, where in made.items()
+            if role in server.models
+        ]
+
+
+def question(*, tools: bool = False) -> ChatRequest:
+    messages = (Message("system", "Be kind."), Message("user", "How is the weather?"))
+    return ChatRequest(messages, (LIGHT,) if tools else ())
+
+
+async def answer_of(llm: Any, request: ChatRequest | None = None) -> tuple[str, list[ToolRequest]]:
+    text, calls = "", []
+    async with asyncio.timeout(10):
+        async for piece in llm.chat(request or question()):
+            if isinstance(piece, ToolRequest):
+                calls.append(piece)
+            else:
+                text += piece.text
+    return text.strip(), calls
+
+
+# -- answers ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", ["plain", "usage", "no-done", "thinks", "whole"])
+async def test_answers_are_understood_however_servers_write_them(style: str) -> None:
+    async with serving(Remote(style=style)) as remote, engines(remote) as (llm, *_):
+        assert await answer_of(llm) == (ANSWER, [])
+
+
+def call(**piece: Any) -> dict[str, Any]:
+    function = {key: piece.pop(key) for key in ("name", "arguments") if key in piece}
+    return {"type": "function", **piece, "function": function}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "arguments"),
+    [
+        (
+            [call(index=0, id="a", name="home_light-on", arguments='{"ro'), call(index=0, arguments='om": "attic"}')],
+            [{"room": "attic"}],
+        ),
+        ([call(id="a", name="home_light-on", arguments='{"room"'), call(arguments=': "attic"}')], [{"room": "attic"}]),
+        ([call(index=0, id="a", name="home_light-on", arguments={"room": "attic"})], [{"room": "attic"}]),
+        ([call(index=0, id="a", name="home_light-on", arguments="")], [{}]),
+        ([call(index=0, id="a", name="home_light-on", arguments='"{\\"room\\": \\"attic\\"}"')], [{"room": "attic"}]),
+        (
+            [call(index=0, id="a", name="home_light-on", arguments="{}"), call(index=1, id="b", name="home_light-on")],
+            [{}, {}],
+        ),
+        (  # two whole calls under one index, as older Ollama sends them
+            [call(index=0, id="a", name="home_light-on"), call(index=0, id="b", name="home_light-on")],
+            [{}, {}],
+        ),
+        (  # the name in every piece, as llama-cpp-python sends it
+            [call(index=0, id="a", name="home_light-on", arguments=piece) for piece in ("{", '"room": ', '"attic"}')],
+            [{"room": "attic"}],
+        ),
+    ],
+)
+async def test_tool_calls_are_put_together_however_servers_cut_them(
+    pieces: list[dict[str, Any]], arguments: list[dict[str, Any]]
+) -> None:
+    async with serving(Remote(calls=pieces)) as remote, engines(remote) as (llm, *_):
+        text, calls = await answer_of(llm, question(tools=True))
+        assert (text, [(c.name, dict(c.arguments)) for c in calls]) == ("", [("home.light-on", a) for a in arguments])
+        (offered,) = remote.asked[0][1]["tools"]
+        assert offered["function"]["name"] == "home_light-on"  # the API allows no dots
+
+
+async def test_a_model_that_may_not_call_is_told_so_and_still_reads_the_same_beginning() -> None:
+    async with (
+        serving(Remote()) as remote,
+        engines(remote, llm={"context_tokens": 4096, "max_tokens": 96}) as (llm, *_),
+    ):
+        await answer_of(llm, question(tools=True))
+        await answer_of(llm, replace(question(tools=True), may_call=False))
+        free, bound = (asked for _, asked in remote.asked)
+        assert (free.pop("tool_choice"), bound.pop("tool_choice")) == ("auto", "none")
+        assert free == bound
+        assert llm.context_tokens == 4000
+
+
+async def test_a_call_that_is_no_json_is_refused() -> None:
+    broken = [call(index=0, id="a", name="home_light-on", arguments="room: attic")]
+    async with serving(Remote(calls=broken)) as remote, engines(remote) as (llm, *_):
+        with pytest.raises(StageError, match="no JSON"):
+            await answer_of(llm, question(tools=True))
+
+
+async def test_results_go_back_with_the_ids_of_their_calls() -> None:
+    wanted = (ToolRequest("home.light-on", {"room": "attic"}), ToolRequest("clock", {}))
+    messages = (
+        Message("user", "Light, and the time?"),
+        Message("assistant", "", calls=wanted),
+        Message("tool", "done", "home.light-on"),
+        Message("tool", "noon", "clock"),
+        Message("tool", "nobody asked", "weather"),
+    )
+    async with serving(Remote()) as remote, engines(remote) as (llm, *_):
+        await answer_of(llm, ChatRequest(messages, (LIGHT,)))
+        sent = remote.asked[0][1]["messages"]
+    one, two = sent[1]["tool_calls"]
+    assert [one["function"]["name"], two["function"]["name"]] == ["home_light-on", "clock"]
+    assert one["function"]["arguments"] == '{"room": "attic"}'
+    assert [sent[2]["tool_call_id"], sent[3]["tool_call_id"]] == [one["id"], two["id"]]
+    assert sent[5]["tool_call_id"] == sent[4]["tool_calls"][0]["id"]  # a result without a call is refused by servers
+    assert len({one["id"], two["id"], sent[5]["tool_call_id"]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("what", "after", "code"),
+    [
+        ("drop", 0, "llm-unreachable"),
+        ("drop", 4, "llm-unreachable"),
+        ("hang", 0, "llm-slow"),
+        ("hang", 4, "llm-slow"),
+        ("garbage", 0, "llm-failed"),
+        ("garbage", 4, "llm-failed"),
+        ("error", 4, "llm-failed"),
+        ("end", 0, "llm-failed"),
+        ("end", 4, "llm-failed"),
+        ("401", 0, "llm-refused"),
+        ("500", 0, "llm-refused"),
+    ],
+)
+async def test_an_answer_that_does_not_come_to_its_end_is_a_failure(what: str, after: int, code: str) -> None:
+    remote = Remote(key="sesame-open")
+    remote.mishaps.extend([Mishap("llm", what, after)] * 2)  # a closed connection is tried once more
+    async with serving(remote), engines(remote, key="sesame-open", timeout_s=1) as (llm, *_):
+        with pytest.raises(StageError) as failed:
+            await answer_of(llm)
+        assert failed.value.code == code and "sesame" not in str(failed.value)
+
+
+async def test_a_connection_that_the_server_closed_in_the_meantime_is_opened_again() -> None:
+    async with serving(Remote()) as remote, engines(remote) as (llm, *_):
+        await answer_of(llm)
+        await remote.kill()
+        await remote.revive()
+        assert await answer_of(llm) == (ANSWER, [])
+
+
+async def test_the_answer_to_an_interrupted_question_is_not_written_on() -> None:
+    remote = Remote()
+    remote.mishaps.append(Mishap("llm", "hang", 4))
+    async with serving(remote), engines(remote) as (llm, *_):
+        task = asyncio.create_task(answer_of(llm))
+        async with asyncio.timeout(5):
+            while not remote.hit:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.wait([task])
+            while not remote.left:
+                await asyncio.sleep(0.01)
+
+
+# -- sound --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_utterance_is_sent_as_a_wav_file() -> None:
+    async with serving(Remote(heard=" Open the\n window. ")) as remote, engines(remote) as (_, asr, _):
+        stream = asr.open(AsrRequest(("zh-Hans",)))
+        for _ in range(30):
+            await stream.feed(PcmChunk(np.full(960, 500, np.int16), 16000))
+        guessed, finished = await stream.guess(), await stream.finish()
+        assert guessed.text == finished.text == "Open the window."
+        assert len(remote.asked) == 1  # nothing had come in between
+        form = remote.asked[0][1]
+        assert (form["language"], form["model"]) == ("zh", "whisper-tiny")
+        sound = read_wav(form["file"])
+        assert (sound.rate, len(sound.samples)) == (16000, 30 * 960)
+
+
+async def test_bare_text_is_a_transcript_too_and_anything_else_is_none() -> None:
+    hearing = part("hearing")
+    async with serving(Remote()) as remote, engines(remote) as (_, asr, _):
+        assert asr._text_of(b"just text\n", False) == "just text"
+        for told in (b"{}", b"[]", b"7", b'{"text": 7}', b"{"):
+            with pytest.raises(StageError):
+                asr._text_of(told, True)
+    assert hearing._language_of("打开灯", ("en", "zh-Hans")) == "zh-Hans"
+
+
+@pytest.mark.parametrize("form", ["wav", "pcm"])
+async def test_speech_is_heard_while_it_is_made(form: str) -> None:
+    remote = Remote()
+    async with serving(remote), engines(remote, tts={"format": form, "voices": {"zh-Hans": "xiaobei"}}) as (*_, tts):
+        chunks = [chunk async for chunk in tts.speak(SpeechRequest("Hello there.", "zh-Hans", speed=1.5))]
+        assert len(chunks) > 1 and {chunk.rate for chunk in chunks} == {24000}
+        assert sum(chunk.ms for chunk in chunks) == pytest.approx(30 * len("Hello there."), abs=1)
+        asked = remote.asked[0][1]
+        assert (asked["voice"], asked["speed"], asked["model"]) == ("xiaobei", 1.5, "kokoro")
+
+
+@pytest.mark.parametrize("what", ["drop", "hang", "garbage", "500"])
+async def test_a_voice_that_breaks_off_says_so(what: str) -> None:
+    remote = Remote()
+    remote.mishaps.extend([Mishap("tts", what)] * 2)
+    async with serving(remote), engines(remote, timeout_s=1) as (*_, tts):
+        with pytest.raises(StageError):
+            _ = [chunk async for chunk in tts.speak(SpeechRequest("Hello there.", "en"))]
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_a_wav_file_is_read_in_pieces_of_any_size(size: int) -> None:
+    sound = PcmChunk(np.arange(-3000, 3000, dtype=np.int16), 22050)
+    reader = part("wav").WavReader()
+    data = write_wav(sound) + b"LIST\x04\x00\x00\x00info"
+    heard = [chunk for at in range(0, len(data), size) if (chunk := reader.feed(data[at : at + size])) is not None]
+    reader.end()
+    assert np.array_equal(np.concatenate([chunk.samples for chunk in heard]), sound.samples)
+    assert {chunk.rate for chunk in heard} == {22050}
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"ID3.........", b"RIFF\x00\x00\x00\x00AVI ", write_wav(PcmChunk(np.zeros(9, np.int16), 16000))[:-4]]
+)
+def test_what_is_no_whole_wav_file_is_refused(data: bytes) -> None:
+    wav = part("wav")
+    reader = wav.WavReader()
+    with pytest.raises(wav.BadWav):
+        reader.feed(data)
+        reader.end()
+
+
+# -- what a server is for -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("written", "models", "roles"),
+    [
+        ({}, ["qwen3-8b", "nomic-embed-text"], {"llm": "qwen3-8b"}),
+        ({}, ["text-embedding-3", "Qwen/Qwen2.5-VL-7B"], {"llm": "Qwen/Qwen2.5-VL-7B", "vision": "Qwen/Qwen2.5-VL-7B"}),
+        (
+            {},
+            ["Systran/faster-whisper-small", "speaches-ai/Kokoro-82M"],
+            {"asr": "Systran/faster-whisper-small", "tts": "speaches-ai/Kokoro-82M"},
+        ),
+        ({}, None, {"llm": ""}),
+        ({"roles": ["tts"]}, None, {"tts": ""}),
+        ({"roles": ["asr"]}, ["anything"], {"asr": ""}),
+        ({"llm": False}, ["qwen3-8b"], {}),
+        ({"model": "gemma"}, ["qwen3-8b", "gemma"], {"llm": "gemma", "vision": "gemma"}),
+        ({"model": "gemma", "vision": False}, ["gemma"], {"llm": "gemma"}),
+        ({"tts": {"model": "my-voice"}}, ["qwen3-8b"], {"llm": "qwen3-8b", "tts": "my-voice"}),
+        ({"vision": {}}, ["one"], {"llm": "one", "vision": "one"}),
+    ],
+)
+def test_what_a_server_is_used_for(written: dict[str, Any], models: list[str] | None, roles: dict[str, str]) -> None:
+    (options,) = options_of(servers=[{"url": "http://h/v1", **written}])["servers"]
+    assert part("roles").choose(options, models) == roles
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {},
+        {"servers": []},
+        {"url": "http://h/v1", "servers": [{"url": "http://h/v1"}]},
+        {"servers": [{"url": "http://h/v1", "name": "a"}, {"url": "http://i/v1", "name": "a"}]},
+        {"servers": [{"url": "http://h/v1", "name": "Attic GPU"}]},
+        {"url": "http://h/v1", "roles": ["cook"]},
+        {"url": "http://h/v1", "llm": {"temperatur": 0.5}},
+    ],
+)
+def test_options_that_make_no_sense_are_refused(written: dict[str, Any]) -> None:
+    with pytest.raises(ConfigErrors):
+        options_of(**written)
+
+
+async def test_a_server_that_is_away_at_the_start_is_used_when_it_comes() -> None:
+    there, away = Remote(answer="I am there."), Remote(answer="I am back.")
+    async with serving(there), serving(away):
+        await away.kill()
+        async with engines(there, away) as made:
+            *_, llm = made
+            assert [engine.info.id for engine in made] == ["s0", "s0", "s0", "s1"]
+            with pytest.raises(StageError):
+                await answer_of(llm)
+            await away.revive()
+            assert await answer_of(llm) == ("I am back.", [])
+            assert away.asked[-1][1]["model"] == "tiny-chat"
+
+
+async def test_the_key_is_told_to_nobody() -> None:
+    remote = Remote(key="sesame-open")
+    async with serving(remote):
+        with pytest.raises(Exception, match="refuses the key") as refused:
+            async with engines(remote, key="another-key"):
+                pass
+        assert "sesame" not in str(refused.value) and "another" not in str(refused.value)
+
+
+# -- in a hub -----------------------------------------------------------------------------------------------------
+
+QUIET = "history: {enabled: false}\nintegrations: {phrases: false, silero_vad: false, espeak: false, echo: , "
+
+
+async def test_servers_become_engines_under_their_names_and_help_each_other_out(tmp_path: Path) -> None:
+    one, two = Remote(), Remote()
+    one.mishaps.append(Mishap("llm", "kill", 9))
+    async with serving(one), serving(two):
+        servers = (
+            f"openai_compatible: {{servers: [{{name: gpu, url: '{one.url}'}}, {{name: nas, url: '{two.url}'}}]}}}}"
+        )
+        async with running_hub(tmp_path, f"voice: {{llm: [gpu, nas], tts: [echo]}}\n{QUIET}{servers}\n") as hub:
+            assert _entry(hub).state is EntryState.READY, _entry(hub).reason
+            assert [llm.info.id for llm in hub.engines.llms(["gpu", "nas"])] == ["gpu", "nas"]
+            record = await hub.ask("tell me something nice", "en", "")
+            assert (record.said, record.error) == (ANSWER, "")
+            assert two.asked and one.hit == 1
+
+
+async def test_a_hub_can_be_the_second_machine_of_another(tmp_path: Path) -> None:
+    talks = "echo: {llm: {otherwise: 'Upstairs they say {text}.'}}}\ndevices: {pairing: open}\n"
+    quiet = QUIET.replace("echo: , ", "")
+    async with running_hub(tmp_path / "up", f"{quiet}{talks}") as upstairs:
+        token = (await upstairs.device_management.invite("Downstairs")).token
+        server = f"{{name: up, url: '{upstairs.local_url}/v1', key: {token}, roles: [llm, asr, tts]}}"
+        more = f"openai_compatible: {{servers: [{server}]}}}}\nvoice: {{llm: up, asr: up, tts: up, vad: echo}}\n"
+        async with running_hub(tmp_path / "down", f"{QUIET}{more}") as hub, asyncio.timeout(20):
+            assert _entry(hub).state is EntryState.READY, _entry(hub).reason
+            record = await hub.ask("tell me something nice", "en", "")
+            assert record.said == "Upstairs they say tell me something nice."
+            (voice,), (ear,) = hub.engines.ttss(["up"]), hub.engines.asrs(["up"])
+            stream = ear.open(AsrRequest(("en",)))
+            async for chunk in voice.speak(SpeechRequest("It is warm.", "en")):
+                await stream.feed(resample(chunk, 16000))
+            assert (await stream.finish()).text == "It is warm."
+
+
+def _entry(hub: Hub) -> Any:
+    return next(entry for entry in hub.plugins.entries if entry.domain == DOMAIN)
+
+
+# -- llama-cpp-python's own server --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The real server, with a real if tiny model."""
+    pytest.importorskip(
+        "llama_cpp.server.app", reason="LOUDLY: llama-cpp-python[server] is not installed; see docs/models.md"
+    )
+    gguf = pytest.importorskip("tiny_gguf")
+    model = tmp_path_factory.mktemp("model") / "tiny.gguf"
+    gguf.write_tiny_gguf(model, {"weather": ANSWER}, template=gguf.CHATML, context=2048)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        str(model),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    process = subprocess.Popen(
+        [*command, "--n_ctx", "2048", "--n_threads", "1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    yield f"http://127.0.0.1:{port}/v1"
+    process.kill()
+    process.wait(10)
+
+
+async def test_llama_cpps_own_server_answers_and_asks_for_tools(llama_server: str) -> None:
+    async with asyncio.timeout(60), aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.get(f"{llama_server}/models"):
+                    break
+            except aiohttp.ClientError:
+                await asyncio.sleep(0.1)
+    forced = {"tool_choice": {"type": "function", "function": {"name": "home_light-on"}}}
+    servers = [
+        {"name": "plain", "url": llama_server, "llm": {"temperature": 0}},
+        {"name": "forced", "url": llama_server, "llm": {"max_tokens": 64, "extra": forced}},
+    ]
+    async with part("server").connected(options_of(servers=servers)) as (plain, obliged):
+        make = part("answering").OpenAiLlm
+        assert await answer_of(make(plain)) == (ANSWER, [])
+        strict = ToolSpec(
+            "home.light-on", "Light.", {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
+        )
+        _, calls = await answer_of(make(obliged), ChatRequest(question().messages, (strict,)))
+        assert [call.name for call in calls] == ["home.light-on"] and isinstance(calls[0].arguments["on"], bool)
+        after = (
+            *question().messages,
+            Message("assistant", "", calls=tuple(calls)),
+            Message("tool", "weather: warm", "home.light-on"),
+        )
+        assert (await answer_of(make(plain), ChatRequest(after)))[0]
