@@ -197,6 +197,7 @@ class Front:
     def _routes(self, desk: PairingDesk, clients: Clients) -> tuple[web.AbstractRouteDef, ...]:
         """The APIs, each with what it needs."""
         parts, answering = self._parts, self._parts.answering
+        openai = OpenAiParts(answering.turn_parts, answering.ask_stream, clients.admit, self._client_language)
         management = self._once_built(parts.management)
         openai = OpenAiParts(answering.turn_parts, answering.ask_stream, clients.admit, self._client_language)
         return (
