@@ -12,6 +12,7 @@ from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Channel, Outcome, Packet, TurnInfo
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
+from xiaozhi_hub.devices.echo_path import EchoPath
 from xiaozhi_hub.devices.wake_arbiter import Wake
 from xiaozhi_hub.devices.wake_check import WakeCheck
 from xiaozhi_hub.devices.wake_words import is_wake_word
@@ -101,6 +102,9 @@ class Session:
         self._loop = asyncio.get_running_loop()
         self._scope = TaskScope(f"session-{link.session_id}")
         self._ears: Ears | None = None
+        self.echo_path = EchoPath.of(link)
+        """Of a device that leaves its echo to the hub."""
+        self._outgoing = self.echo_path.sent if self.echo_path is not None else None
         self._mic: Mic | None = None
         self._now: _Running | None = None
         """The newest turn: it listens, or answers."""
@@ -144,8 +148,12 @@ class Session:
             await self._scope.close()
             if self._ears is not None:
                 self._ears.decoder.close()
+            if self.echo_path is not None:
+                self.echo_path.close()
 
     async def _on_packet(self, packet: Packet) -> None:
+        if self.echo_path is not None:
+            self.echo_path.arrived(packet)
         if self._mic is not None:
             self._mic.put(packet)
         else:
@@ -193,7 +201,7 @@ class Session:
             return
         await self._interrupt()
         info = self._info(Channel.TEXT)
-        self._start(Turn(self._parts, self.link, info, self._conversation), lambda turn: turn.text(text))
+        self._start(self._speaking_turn(info), lambda turn: turn.text(text))
         self._listen_on()
 
     async def _look_again(self, text: str, sound: Sequence[Packet]) -> None:
@@ -220,6 +228,10 @@ class Session:
             channel=channel,
         )
 
+    def _speaking_turn(self, info: TurnInfo) -> Turn:
+        """A turn that hears nobody."""
+        return Turn(self._parts, self.link, info, self._conversation, outgoing=self._outgoing)
+
     def _listen(self, before_ms: float = BEFORE_MS) -> None:
         """Begin to hear the next question; after the wake word, with *before_ms* of the sound that has come already."""
         before = tuple(self._before) if self._is_awake else ()
@@ -236,6 +248,7 @@ class Session:
             mode=self._mode,
             speech_began=self._barge_in,
             speech_ended=self._listen_on,
+            outgoing=self._outgoing,
         )
         turn.standby = self._line_kept() and self._quiet_seconds() > self._idle_seconds
         mic = self._mic
@@ -261,6 +274,9 @@ class Session:
                 self._ears = Ears(OpusDecoder(RATE), vads[0].open())
         if self._ears is None:
             return await turn.fail(no_engine(Role.VAD))
+        if self.echo_path is not None and self._mode == "realtime":
+            await self.echo_path.open()
+            self._ears.clean = self.echo_path.clean
         self._ears.vad.reset()
         return await turn.voice(mic, self._ears)
 
@@ -321,7 +337,7 @@ class Session:
         except TimeoutError:
             log.info("%s talks on and on; ringing anyway", self.device_id)
         await self._interrupt()
-        turn = Turn(self._parts, self.link, self._info(Channel.ANNOUNCEMENT, language), self._conversation)
+        turn = self._speaking_turn(self._info(Channel.ANNOUNCEMENT, language))
         self._start(turn, lambda turn: turn.announce(text, rounds, sound))
         assert self._now is not None
         task = self._now.task
@@ -352,7 +368,7 @@ class Session:
         self._conversation.over = True
         info = self._info(Channel.ANNOUNCEMENT)
         text = self._parts.texts.text("spoken.goodbye", info.language)
-        self._start(Turn(self._parts, self.link, info, self._conversation), lambda turn: turn.say(text))
+        self._start(self._speaking_turn(info), lambda turn: turn.say(text))
 
     def _quiet_seconds(self) -> float:
         return self._loop.time() - self.active_at

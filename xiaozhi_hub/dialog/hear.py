@@ -60,14 +60,17 @@ class Ears:
 
     decoder: OpusDecoder
     vad: VadStream
+    clean: Callable[[PcmChunk, int], PcmChunk] | None = None
+    """Takes the hub's own voice out of a sound with a timestamp, for devices that leave that to the hub."""
 
     def decode(self, packet: Packet) -> PcmChunk:
         """Decode one packet; a broken one sounds like silence of its length."""
         try:
-            return PcmChunk(self.decoder.decode(packet.data), RATE)
+            chunk = PcmChunk(self.decoder.decode(packet.data), RATE)
         except ProtocolError as error:
             log.debug("a packet could not be decoded: %s", error)
-            return PcmChunk(self.decoder.decode(b""), RATE)
+            chunk = PcmChunk(self.decoder.decode(b""), RATE)
+        return chunk if self.clean is None else self.clean(chunk, packet.timestamp)
 
 
 Stamp = Callable[..., None]

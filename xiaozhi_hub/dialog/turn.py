@@ -124,14 +124,17 @@ class Turn:
         mode: str = "",
         speech_began: Callable[[], Awaitable[None]] | None = None,
         speech_ended: Callable[[], None] | None = None,
+        outgoing: Callable[[Packet], Packet] | None = None,
     ) -> None:
-        """*speech_began* is awaited when the person begins to speak, *speech_ended* is called when what was said is known."""
+        """*speech_began* is awaited when the person begins to speak, *speech_ended* is called when what was said is known;
+        *outgoing* sees each packet at the moment it is sent, and returns what to send."""
         self._parts = parts
         self._link = link
         self._conversation = conversation
         self._mode = mode
         self._speech_began = speech_began
         self._speech_ended = speech_ended
+        self._outgoing = outgoing
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._started_at = time.time()
@@ -426,7 +429,7 @@ class Turn:
         if due > now:
             await asyncio.sleep(due - now)
             now = self._loop.time()
-        await self._link.send_audio(packet)
+        await self._link.send_audio(packet if self._outgoing is None else self._outgoing(packet))
         pacer.sent(packet.ms, now)
         self._mouth.packets.append(packet)
         if "first_audio" not in self._stamps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xiaozhi_hub.testing.device import FakeDevice
 from xiaozhi_hub.testing.firmware import DeviceState, NoAnswer
 from xiaozhi_hub.testing.house import running_hub, starting_hub
+from xiaozhi_hub.testing.loopback import Loopback
 from xiaozhi_hub.testing.playback import Playback
 from xiaozhi_hub.testing.profile import PROFILES, FirmwareProfile
 from xiaozhi_hub.testing.speech import Utterance, quiet, speech_end_ms
@@ -18,6 +19,7 @@ __all__ = [
     "FakeDevice",
     "FirmwareProfile",
     "FirmwareTool",
+    "Loopback",
     "NoAnswer",
     "Playback",
     "TurnResult",

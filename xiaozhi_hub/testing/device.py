@@ -41,6 +41,8 @@ class FakeDevice(Firmware):
         await self._scope.close()
         if self._decoder is not None:
             self._decoder.close()
+        if self._loopback is not None:
+            self._loopback.close()
 
     # -- asking ---------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from xiaozhi_hub.testing.camera import Camera
 from xiaozhi_hub.testing.check_in import Address, NoLink, check_in
 from xiaozhi_hub.testing.glyphs import PushedGlyph, take_glyphs
 from xiaozhi_hub.testing.line import Line
+from xiaozhi_hub.testing.loopback import Loopback
 from xiaozhi_hub.testing.mqtt import Station
 from xiaozhi_hub.testing.playback import Playback
 from xiaozhi_hub.testing.profile import FirmwareProfile
@@ -80,6 +81,7 @@ class Firmware:
         profile: FirmwareProfile | None = None,
         listens: bool = True,
         watch: Watch | None = None,
+        loopback: Loopback | None = None,
     ) -> None:
         if (ota_url is None) == (url is None):
             raise ValueError("a device needs ota_url or url")
@@ -137,6 +139,7 @@ class Firmware:
         self._unasked: deque[TurnResult] = deque(maxlen=_UNASKED_ANSWERS)
         self._audio_at = 0.0
         self._watch = watch
+        self._loopback = loopback
 
     @property
     def connected(self) -> bool:
@@ -307,8 +310,15 @@ class Firmware:
             message = {"session_id": self.session_id if self.profile.stores_session_id else "", **message}
         await self._write(json.dumps(message, ensure_ascii=False))
 
-    async def _send_audio(self, opus: bytes) -> None:
-        await self._write(pack(self._framing, opus))
+    async def _send_audio(self, opus: bytes, timestamp: int = 0) -> None:
+        await self._write(pack(self._framing, opus, timestamp))
+
+    async def _send_heard(self, opus: bytes, frame_at: float) -> None:
+        """Send what the microphone heard from *frame_at* on: *opus*, and the speaker where it can be heard."""
+        if self._loopback is None:
+            await self._send_audio(opus)
+        else:
+            await self._send_audio(*self._loopback.hear(opus, frame_at))
 
     async def _write(self, data: str | bytes) -> None:
         if self._watch is not None:
@@ -353,7 +363,7 @@ class Firmware:
             await asyncio.sleep(max(0.0, frame_at + FRAME_MS / 1000 - self._loop.time()))
             turn = self._interrupting or self._turn
             if self._speech is None or turn is None:
-                await self._send_audio(silence[index % len(silence)])
+                await self._send_heard(silence[index % len(silence)], frame_at)
             elif await self._send_speech(self._speech, turn, frame_at):
                 return
             index += 1
@@ -367,7 +377,7 @@ class Firmware:
             turn.zero_at = frame_at + speech.end_ms / 1000
         if self._speech_at >= len(speech.packets):
             self._speech = None
-        await self._send_audio(speech.packets[at])
+        await self._send_heard(speech.packets[at], frame_at)
         if at != speech.last_packet:
             return False
         turn.stamp("speech_sent", self._loop.time())
@@ -536,6 +546,8 @@ class Firmware:
         if begins is None:
             return
         turn.packets.append(Packet(opus, ms, timestamp))
+        if self._loopback is not None:
+            self._loopback.play(opus, begins, timestamp)
         turn.stamp("first_frame", now)
         if self._decoder is not None and "first_voice" not in turn.stamps:
             self._look_for_voice(self._decoder, turn, opus, begins)
