@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from xiaozhi_hub.audio.echo import RATE, Alignment, EchoCanceller, EchoGate, Reference
+from xiaozhi_hub.audio.echo import HOP, RATE, Alignment, EchoCanceller, EchoGate, Reference, closed
 from xiaozhi_hub.core.flow import Samples
 
 _PIECE = RATE // 100
@@ -32,7 +32,7 @@ class ApmCanceller(EchoCanceller):
         self._played = Reference()
         self._alignment = Alignment()
         self._gate = EchoGate()
-        """For what is left: much in the first moments, little later, and never a person's."""
+        """Decides what may pass: the canceller leaves much in its first moments, and of sounds that are no speech."""
 
     def reference(self, samples: Samples, at_ms: float) -> None:
         self._played.add(samples, at_ms)
@@ -55,7 +55,8 @@ class ApmCanceller(EchoCanceller):
             frame = self._frame(heard[piece].tobytes(), RATE, 1, _PIECE)
             self._module.process_stream(frame)
             cleaned[piece] = np.frombuffer(frame.data, np.int16)
-        return self._gate.clean(cleaned[: len(samples)], at_ms)
+        passes = np.repeat(self._gate.judge(samples, at_ms), HOP)[: len(samples)]
+        return np.where(passes, cleaned[: len(samples)], closed(samples))
 
 
 __all__ = ["ApmCanceller", "available"]

@@ -119,9 +119,9 @@ class EchoCanceller(ABC):
 def _band_matrix() -> Floats:
     edges = np.geomspace(150, 7000, _BANDS + 1) * _WINDOW / RATE
     bins = np.arange(_WINDOW // 2 + 1)[:, None]
-    return ((bins >= np.floor(edges[:-1])) & (bins < np.maximum(np.floor(edges[1:]), np.floor(edges[:-1]) + 1))).astype(
-        np.float32
-    )
+    low, high = np.floor(edges[:-1]), np.floor(edges[1:])
+    matrix: Floats = ((bins >= low) & (bins < np.maximum(high, low + 1))).astype(np.float32)
+    return matrix
 
 
 _MATRIX = _band_matrix()
@@ -165,7 +165,7 @@ class EchoGate(EchoCanceller):
 
     def clean(self, samples: Samples, at_ms: float) -> Samples:
         passes = np.repeat(self.judge(samples, at_ms), HOP)[: len(samples)]
-        return np.where(passes, samples, (samples * _CLOSED).astype(np.int16))
+        return np.where(passes, samples, closed(samples))
 
     def judge(self, samples: Samples, at_ms: float) -> NDArray[np.bool_]:
         """Tell for each 20 ms of *samples* whether they may pass."""
@@ -237,6 +237,11 @@ class EchoGate(EchoCanceller):
             )
 
 
+def closed(samples: Samples) -> Samples:
+    """What a closed gate leaves of *samples*."""
+    return (samples * _CLOSED).astype(np.int16)
+
+
 class _Likeness:
     """How much the loudness that is heard rises and falls with the loudness that was played, for each delay."""
 
@@ -267,4 +272,4 @@ def open_canceller() -> EchoCanceller:
     return apm.ApmCanceller() if apm.available() else EchoGate()
 
 
-__all__ = ["Alignment", "EchoCanceller", "EchoGate", "Reference", "open_canceller"]
+__all__ = ["Alignment", "EchoCanceller", "EchoGate", "Reference", "closed", "open_canceller"]

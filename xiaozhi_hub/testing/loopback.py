@@ -73,7 +73,8 @@ def room(ms: float, seed: int = 1) -> NDArray[np.float32]:
     count = max(1, round(_RATE * ms / 1000))
     response = np.random.default_rng(seed).normal(0, 1, count) * 10 ** (-3 * np.arange(count) / count)
     response[0] = 3.0
-    return (response / np.sqrt((response**2).sum())).astype(np.float32)
+    normed: NDArray[np.float32] = (response / np.sqrt((response**2).sum())).astype(np.float32)
+    return normed
 
 
 __all__ = ["Loopback", "room"]
