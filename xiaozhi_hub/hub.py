@@ -142,7 +142,12 @@ class Hub:
         self.pairing = Pairing(config.pairing, self.bus, tickets=Tickets(config.server.auth_key) if shares else None)
         self.self_test_client_id = self.pairing.own_device(SELF_TEST)
         self.device_management = DeviceManagement(
-            self.pairing, self._devices_known, config.devices, lambda: self.devices.sessions, self.bus
+            self.pairing,
+            self._devices_known,
+            config.devices,
+            lambda: self.devices.sessions,
+            self.bus,
+            lambda device_id: self.devices.sound_figures(device_id),
         )
         audience = Audience(self._management, self.device_tools, self.entities, self.texts)
         self.messenger = Messenger(self.texts, self.transports, audience, lambda: self.devices, time.time)

@@ -111,13 +111,24 @@ def listed(answer: dict[str, Any]) -> str:
         where = " · ".join(part for part in (name, each["area"], f"{each['board']} {each['firmware']}".strip()) if part)
         now = "in conversation" if each["connected"] else f"seen {_when(each['last_seen_at'])}"
         lines.append(f"{_STATES.get(each['state'], each['state']):11}  {each['id']:17}  {where}  ({now})")
+        if each.get("sound") is not None:
+            lines.append(f"{'':11}  {sound_line(each['sound'])}")
     if not answer["devices"] and not answer["waiting"]:
         lines.append("No device has checked in yet.")
     return "\n".join(lines)
+
+
+def sound_line(sound: dict[str, Any]) -> str:
+    """How a device's sound travels, for people."""
+    trip = "" if sound["round_trip_ms"] is None else f", {sound['round_trip_ms']:g} ms there and back"
+    return (
+        f"sound: jitter {sound['jitter_ms']:g} ms, {sound['late']} of {sound['packets']} packets late,"
+        f" {sound['lost']} of {sound['lost'] + sound['played']} that it should have played lost{trip}"
+    )
 
 
 def _when(seconds: float | None) -> str:
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else "never"
 
 
-__all__ = ["add_parser", "door_line", "listed", "run"]
+__all__ = ["add_parser", "door_line", "listed", "run", "sound_line"]

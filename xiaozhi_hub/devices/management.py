@@ -14,6 +14,7 @@ from xiaozhi_hub.devices.admission import PairingError
 from xiaozhi_hub.devices.door import Opening
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.waiting import Waiting
+from xiaozhi_hub.protocol.arrivals import SoundFigures
 from xiaozhi_hub.store.devices import Device, Devices
 from xiaozhi_hub.store.grants import GrantState
 
@@ -38,6 +39,8 @@ class ManagedDevice:
     """Who or what let it in: ``owner``, ``first-day``, ``window``, ``open``; empty when nobody did."""
     connected: bool
     last_seen_at: float | None
+    sound: SoundFigures | None = None
+    """How its sound travels, for connected devices whose timestamps tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +73,10 @@ class DeviceManagement:
         written: Mapping[str, DeviceConfig],
         connected: Callable[[], Collection[str]],
         bus: Bus,
+        sound: Callable[[str], SoundFigures | None] = lambda _: None,
     ) -> None:
         self._pairing = pairing
+        self._sound = sound
         self._known = known
         self._written = written
         self._connected = connected
@@ -96,6 +101,7 @@ class DeviceManagement:
                 granted_by=grant.granted_by if grant is not None and grant.state is GrantState.IN else "",
                 connected=id in connected,
                 last_seen_at=device.last_seen_at if device is not None else None,
+                sound=self._sound(id),
             )
 
         ids = sorted({*known, *grants, *self._written, *(id for id in connected if not self._pairing.is_own(id))})

@@ -19,6 +19,7 @@ from xiaozhi_hub.devices.wake_check import WakeCheck
 from xiaozhi_hub.dialog.agent.keeping import Kept
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.protocol.arrivals import SoundFigures
 from xiaozhi_hub.protocol.link import Link
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,12 @@ class DeviceRegistry:
     def sessions(self) -> Mapping[str, Session]:
         """The connected devices by id."""
         return self._sessions
+
+    def sound_figures(self, device_id: str) -> SoundFigures | None:
+        """How the sound of a connected device travels; None when its packets do not tell."""
+        session = self._sessions.get(device_id)
+        path = session.echo_path if session is not None else None
+        return path.arrivals.figures() if path is not None else None
 
     def quiet(self) -> bool:
         """Nobody talks with the hub, nor has for some seconds."""
