@@ -147,7 +147,7 @@ class Hub:
             config.devices,
             lambda: self.devices.sessions,
             self.bus,
-            lambda device_id: self.devices.sound_figures(device_id),
+            lambda device_id: self.devices.sound_figures(device_id),  # noqa: PLW0108 - they come later
         )
         audience = Audience(self._management, self.device_tools, self.entities, self.texts)
         self.messenger = Messenger(self.texts, self.transports, audience, lambda: self.devices, time.time)
