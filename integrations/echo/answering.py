@@ -11,6 +11,8 @@ from xiaozhi_hub.plugins.api import ChatRequest, EngineInfo, Llm, Message, Role,
 
 from .behaviour import Behaviour
 
+_TOLD_OF = re.compile(r"([\w.]+\.\w+)\{")
+"""A tool in what the hub adds to a question: its name, and its arguments in braces."""
 _WORD = re.compile(r"\S+\s*|\s+")
 
 
@@ -27,7 +29,7 @@ class EchoLlm(Llm):
         )
         self.behaviour = Behaviour(Role.LLM, options)
         self.offered: set[str] = set()
-        """The names of all tools that it could have called so far."""
+        """The names of all tools that it could have called so far, or was told of."""
         self._word_delay: float = options["word_delay"]
         self._replies = {_plain(text): reply for text, reply in options["replies"].items()}
         self._rules: list[dict[str, Any]] = options["rules"]
@@ -35,6 +37,7 @@ class EchoLlm(Llm):
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
         self.offered.update(tool.name for tool in request.tools)
+        self.offered.update(name for message in request.messages for name in _TOLD_OF.findall(message.text))
         await self.behaviour.act()
         heard = next((message.words for message in reversed(request.messages) if message.role == "user"), "")
         last = request.messages[-1] if request.messages else Message("user", "")

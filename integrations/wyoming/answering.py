@@ -27,7 +27,7 @@ class WyomingAgent(Llm):
         self._tags = tags
 
     async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
-        said = next((message.text for message in reversed(request.messages) if message.role == "user"), "")
+        said = next((message.words for message in reversed(request.messages) if message.role == "user"), "")
         context = {"conversation_id": request.conversation} if request.conversation else None
         async with self.service.talk(STAGE, self._program) as talk:
             await talk.say(Said(said, language=tag_for(request.language, self._tags), context=context))

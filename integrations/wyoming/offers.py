@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from wyoming.info import Artifact, AsrModel, HandleModel, Info, TtsVoice, WakeModel
@@ -97,7 +97,7 @@ def _agents(service: Service, info: Info, how: Offering) -> list[Engine]:
         tags, own = _tags(models), program.name if made else ""
         streams = program.supports_handled_streaming is True
         told = _info(Role.LLM, service, how, program, models, tags, own=own, streams=streams)
-        made.append(WyomingAgent(told, service, _chosen(program, info.handle), tags))
+        made.append(WyomingAgent(replace(told, acts=True), service, _chosen(program, info.handle), tags))
     return made
 
 

@@ -55,6 +55,8 @@ class EngineInfo:
     """Where the configuration names no engine, those of higher rank are tried first."""
     closed: bool = False
     """A recogniser that knows the hub's own sentences only: what it does not understand may be put to the next one."""
+    acts: bool = False
+    """It stands where a language model does, but has tools of its own and carries out what it says: it is believed."""
     remote: bool = False
     """It computes on another machine: while it keeps people waiting, another engine may be asked at the same time."""
 

@@ -45,7 +45,7 @@ class LlmTargets(Llm):
 
     def __init__(self, models: Sequence[Llm]) -> None:
         self._models = tuple(models)
-        self.info = models[0].info
+        self.info = replace(models[0].info, acts=all(model.info.acts for model in models))
 
     @property
     def context_tokens(self) -> int | None:

@@ -56,6 +56,8 @@ class _Reply:
     truth: Truth
     until: float
     speaks: Callable[[str], bool]
+    believed: bool = False
+    """What is said to be done is done elsewhere."""
     clause_first: bool = False
     rounds: int = 0
     text: str = ""
@@ -152,7 +154,7 @@ class Agent:
         calls = Calls(usable, foreign, index, call, note, area, self.texts, turn.language)
         truth = Truth(await self.briefing.claims(), text, turn.language, frozenset(dialogue.done))
         until = asyncio.get_running_loop().time() + self.seconds
-        return _Reply(turn, exchange, calls, truth, until, speaks)
+        return _Reply(turn, exchange, calls, truth, until, speaks, model.info.acts)
 
     def _usable(self, turn: TurnInfo, assistant: Assistant) -> list[Tool]:
         return [tool for tool in self.tools.all_for(turn) if not tool.owner_only and assistant.may_use(tool.name)]
@@ -233,7 +235,7 @@ class Agent:
         language = language_of_words(item.text, reply.turn.language)
         if language != item.language and reply.speaks(language):
             item = replace(item, language=language)
-        spoken = reply.truth.feed(item)
+        spoken = [item] if reply.believed else reply.truth.feed(item)
         reply.spoken += len(spoken)
         reply.since_error += len(spoken)
         return list(spoken)
