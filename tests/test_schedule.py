@@ -190,6 +190,9 @@ async def test_recognition_runs_beside_the_speech_and_the_model_goes_on_at_once_
             await asyncio.sleep(0.01)
     (call,) = turns[0].tool_calls
     assert call.name == "home.get_weather"
+    stamps = turns[0].stamps
+    order = ["transcript", "first_token", "tool", "tool_result", "reply", "first_voice"]
+    assert sorted(order, key=lambda name: stamps[name]) == order, "the waterfall knows model and tools"
     assert second.asked - first.finished < call.ms / 1000 + 0.5, "nothing is waited for in between"
 
 

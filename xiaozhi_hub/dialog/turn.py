@@ -241,6 +241,14 @@ class Turn:
 
     def tool_called(self, call: ToolCall) -> None:
         self._calls.append(call)
+        now = self._loop.time()
+        if "tool" not in self._stamps:
+            self._stamp("tool", now - call.ms / 1000)
+        self._stamp("tool_result", now)
+
+    def model_wrote(self) -> None:
+        if "first_token" not in self._stamps:
+            self._stamp("first_token")
 
     # -- hearing --------------------------------------------------------------------------------------------------
 

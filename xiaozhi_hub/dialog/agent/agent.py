@@ -56,6 +56,7 @@ class _Reply:
     truth: Truth
     until: float
     speaks: Callable[[str], bool]
+    wrote: Callable[[], None] = lambda: None
     clause_first: bool = False
     rounds: int = 0
     text: str = ""
@@ -90,15 +91,17 @@ class Agent:
         speaks: Callable[[str], bool] = lambda _: True,
         *,
         note: Callable[[ToolCall], None] = lambda _: None,
+        wrote: Callable[[], None] = lambda: None,
         clause_first: bool = False,
     ) -> AsyncGenerator[Sentence | Emotion | Pending, None]:
         """Yield the reply sentence by sentence as it is written, and at its end perhaps a question that the person may answer.
 
         The next of *models* goes on when one fails before its first word; `StageError` when all did. *speaks* tells whether there is
-        a voice for a language, *note* is told of calls that were refused, *clause_first* is as for `Splitter`.
+        a voice for a language, *note* is told of calls that were refused, *wrote* of each piece that a model writes, *clause_first* is
+        as for `Splitter`.
         """
         reply = await self._begin(models[0], turn, text, assistant, dialogue, call, note, speaks)
-        reply.clause_first = clause_first
+        reply.clause_first, reply.wrote = clause_first, wrote
         finished = False
         try:
             problem: HubError | None = None
@@ -213,6 +216,7 @@ class Agent:
                     raise StageError("llm", f"{model.info.id} takes too long", code="llm-slow") from error
                 if piece is None:
                     break
+                reply.wrote()
                 if isinstance(piece, ToolRequest):
                     asked.append(piece)
                     continue
