@@ -129,8 +129,10 @@ class Job:
     finished: float | None = None
     stopped: float | None = None
     """When it was given up."""
-    marks: list[tuple[str, float, float]] = field(default_factory=list)
-    """A model's pieces: the text, when it was written, and the seconds of work up to there."""
+    work: float = 0.0
+    """Seconds that it costs on an otherwise idle processor."""
+    marks: list[tuple[str, float, float, float]] = field(default_factory=list)
+    """A model's pieces: the text, when it was written, the seconds that it worked up to there, and what that costs."""
     read: int = 0
     """Tokens of the prompt that a model had to evaluate."""
     sound_ms: float = 0.0
@@ -206,9 +208,9 @@ class _ReplayStream(AsrStream):
     async def _recognise(self) -> Transcript:
         engine, board = self._engine, self._engine.board
         job = engine.book.begin("asr", engine.says)
-        job.began = job.asked
+        job.began, job.work = job.asked, board.asr_window + board.asr_per_second * self._heard_ms / 1000
         try:
-            await engine.processor.work(board.asr_window + board.asr_per_second * self._heard_ms / 1000)
+            await engine.processor.work(job.work)
         except asyncio.CancelledError:
             job.stopped = _now()
             raise
@@ -249,17 +251,18 @@ class ReplayLlm(Llm):
                 for piece in self.reply(request):
                     for text in _WORD.findall(piece) if isinstance(piece, str) else [_call(piece)]:
                         begun = _now()
-                        due = await self.processor.work(cost + self.board.token * estimate(text), due)
-                        cost = 0.0
+                        cost += self.board.token * estimate(text)
+                        due = await self.processor.work(cost, due)
+                        job.work, cost = job.work + cost, 0.0
                         worked += max(0.0, _now() - begun)
                         job.first = job.first or _now()
                         if isinstance(piece, str):
                             said += text
-                            job.marks.append((text, _now(), worked))
+                            job.marks.append((text, _now(), worked, job.work))
                             yield TextDelta(text)
                     if isinstance(piece, ToolRequest):
                         calls += (piece,)
-                        job.marks.append(("", _now(), worked))
+                        job.marks.append(("", _now(), worked, job.work))
                         yield piece
                 self._evaluated[request.conversation] = prompt + _written(Message("assistant", said, calls=calls))
                 job.finished = _now()
@@ -298,7 +301,8 @@ class ReplayTts(Tts):
         try:
             async with self._one:
                 job.began = _now()
-                await self.processor.work(self.board.tts_first + self.board.tts_per_second * seconds)
+                job.work = self.board.tts_first + self.board.tts_per_second * seconds
+                await self.processor.work(job.work)
                 job.first = job.finished = _now()
             time = np.arange(int(seconds * RATE)) / RATE
             sound = (np.sin(2 * np.pi * 300 * time) * 9000).astype(np.int16)

@@ -9,8 +9,9 @@ the first sound, and the last, could have come if nobody had ever waited without
     end of the speech → the wait that is configured, in whole packets, and beside it recognition, from the first silent packet on
     → the model's first piece (of each round, and the tool between) → the voice's first sound, or the lead-in
 
-each stage as long as it really took, the next piece of speech as soon as it is written and the voice is free, and its sound when the one
-before has ended. *efficiency* is that divided by what the device measured, for the first sound and for the end.
+each stage as long as it really took (*alone*: as long as it takes when nothing else works on the board), the next piece of speech as
+soon as it is written and the voice is free, and its sound when the one before has ended. *efficiency* is that divided by what the device
+measured, for the first sound of the answer and for its end. All times are ms after the last sound of the question.
 """
 
 from __future__ import annotations
@@ -130,6 +131,7 @@ class Measured:
     """One turn. Milliseconds after the end of the speech."""
 
     kind: str
+    first_alone: float
     first_path: float
     first: float
     last_path: float
@@ -163,39 +165,39 @@ class CriticalPath:
     gaps: float
 
 
-def critical_path(end: float, waited_ms: float, jobs: list[Job], tool_s: float) -> CriticalPath:
+def critical_path(end: float, waited_ms: float, jobs: list[Job], *, alone: bool = False) -> CriticalPath:
     """The critical path of a turn whose speech ended at *end* and whose silence is *waited_ms* long."""
+
+    def taken(job: Job) -> float:
+        assert job.began is not None and job.finished is not None
+        return job.work if alone else job.finished - job.began
+
     guess = [job for job in jobs if job.role == "asr" and job.finished is not None][-1]
     silent = end + SPARE_MS / 1000
     wait = math.ceil(waited_ms / PACKET_MS) * PACKET_MS / 1000
     heard = silent + max(wait, PACKET_MS / 1000 + taken(guess))
-    at = heard + tool_s
+    at = heard
     written: dict[str, float] = {}
     for job in (job for job in jobs if job.role == "llm" and job.marks):
         splitter = Splitter("en", clause_first=not written)
-        for text, _, worked in job.marks:
+        for text, _, worked, cost in job.marks:
             for piece in splitter.feed(text):
                 if isinstance(piece, Sentence):
-                    written.setdefault(piece.text, at + worked)
+                    written.setdefault(piece.text, at + (cost if alone else worked))
+        at += job.marks[-1][3 if alone else 2]
         for piece in splitter.flush():
             if isinstance(piece, Sentence):
-                written.setdefault(piece.text, at + job.marks[-1][2])
-        at += job.marks[-1][2]
+                written.setdefault(piece.text, at)
     free = sounded = 0.0
     first = gaps = 0.0
     for job in (job for job in jobs if job.role == "tts" and job.what != WORD and job.finished is not None):
-        begin = max(written.get(job.what, heard + tool_s), free)
+        begin = max(written.get(job.what, heard), free)
         free = begin + taken(job)
         sounds = max(free, sounded, heard + LEAD_IN_MS / 1000)
         first = first or sounds
         gaps += max(0.0, sounds - sounded) if sounded else 0.0
         sounded = sounds + math.ceil(job.sound_ms / PACKET_MS) * PACKET_MS / 1000
     return CriticalPath(heard, first, sounded, gaps)
-
-
-def taken(job: Job) -> float:
-    assert job.began is not None and job.finished is not None
-    return job.finished - job.began
 
 
 class Bench:
@@ -247,12 +249,13 @@ class Bench:
 
     async def _measured(self, kind: str, end: float, waited: float, result: TurnResult) -> Measured:
         book = self.engines.book
-        tool_s = 0.0
-        path = critical_path(end, waited, book.jobs, tool_s)
+        path = critical_path(end, waited, book.jobs)
+        alone = critical_path(end, waited, book.jobs, alone=True)
         sounding = [at for text, at in self.device.sounding if text != WORD]
         first = sounding[0] if sounding and result.sentences[0] == WORD else end + result.stamps["first_voice"] / 1000
         return Measured(
             kind,
+            (alone.first - end) * 1000,
             (path.first - end) * 1000,
             (first - end) * 1000,
             (path.last - end) * 1000,
@@ -294,8 +297,8 @@ async def run(board: Board, kinds: Sequence[str], turns: int, *, shared: bool) -
 
 
 HEAD = (
-    "| board | kind | first sound: path | measured | efficiency | end of sound: path | measured | efficiency | silence inside: needed | "
-    "measured | tokens read | |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    "| board | kind | first sound: alone | path | measured | efficiency | end of sound: path | measured | efficiency "
+    "| silence inside: needed | measured | tokens read | |\n" + "|---" * 13 + "|"
 )
 
 
@@ -310,7 +313,8 @@ def row(board: str, kind: str, turns: Sequence[Measured]) -> str:
         notes.append(f"engines at rest {max(turn.stopped or 0 for turn in turns):.0f} ms after the interruption")
     read = "/".join(str(tokens) for tokens in turns[-1].read) or "–"
     return (
-        f"| {board} | {kind} | {mean('first_path'):.0f} | {mean('first'):.0f} | **{mean('first_efficiency'):.3f}** "
+        f"| {board} | {kind} | {mean('first_alone'):.0f} "
+        f"| {mean('first_path'):.0f} | {mean('first'):.0f} | **{mean('first_efficiency'):.3f}** "
         f"| {mean('last_path'):.0f} | {mean('last'):.0f} | **{mean('last_efficiency'):.3f}** "
         f"| {mean('gap_path_ms'):.0f} | {mean('gap_ms'):.0f} | {read} | {'; '.join(notes)} |"
     )

@@ -155,7 +155,7 @@ async def test_a_long_answer_is_spoken_while_it_is_written(house: Any) -> None:
     voices = house.engines.book.of("tts")
     at_of = {}
     text = ""
-    for piece, at, _ in model.marks:
+    for piece, at, *_ in model.marks:
         text += piece
         at_of[text.count(".")] = at_of.get(text.count("."), at)
     assert [job.what for job in voices] == list(result.sentences)
@@ -216,11 +216,12 @@ def test_the_critical_path_of_a_known_turn() -> None:
     """Speech ends at 10; two pieces of 0.6 s of sound, the second of which is late by what the engines take."""
     asr = replay.Job("asr", "x", 10.1, began=10.1, first=10.3, finished=10.3)
     llm = replay.Job("llm", "x", 11.0, began=11.0, first=11.2, finished=14.0)
-    llm.marks = [("Yes. ", 11.2, 0.2), ("No. ", 14.0, 3.0)]
-    yes = replay.Job("tts", "Yes.", 11.5, began=11.5, first=11.6, finished=11.6, sound_ms=590)
+    llm.marks = [("Yes. ", 11.2, 0.2, 0.1), ("No. ", 14.0, 3.0, 2.0)]
+    yes = replay.Job("tts", "Yes.", 11.5, began=11.5, first=11.6, finished=11.6, work=0.05, sound_ms=590)
     no = replay.Job("tts", "No.", 14.5, began=14.5, first=14.7, finished=14.7, sound_ms=600)
-    path = schedule.critical_path(10.0, 700, [asr, llm, yes, no], 0.0)
+    path = schedule.critical_path(10.0, 700, [asr, llm, yes, no])
     assert path.heard == pytest.approx(10.74)  # the wait, in whole packets, is longer than recognition
     assert path.first == pytest.approx(10.74 + 0.2 + 0.1)
     assert path.last == pytest.approx(10.74 + 3.0 + 0.2 + 0.6)
+    assert schedule.critical_path(10.0, 700, [asr, llm, yes, no], alone=True).first == pytest.approx(10.74 + 0.1 + 0.05)
     assert path.gaps == pytest.approx(3.0 + 0.2 - 0.2 - 0.1 - 0.6)
