@@ -337,6 +337,9 @@ class Talk:
     def tool_called(self, call: ToolCall) -> None:
         """Nobody asks."""
 
+    def model_wrote(self) -> None:
+        """Nor here."""
+
     async def count(self) -> int:
         engine = self._hub.memories.engine
         assert engine is not None

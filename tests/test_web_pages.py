@@ -133,6 +133,18 @@ def test_the_stages_of_a_turn_lie_one_after_the_other() -> None:
     assert laid[-1].begin + laid[-1].width == pytest.approx(100)
 
 
+@pytest.mark.parametrize("language", ["en", "zh-Hans"])
+def test_what_a_model_read_and_the_tools_it_used_have_bars_of_their_own(language: str) -> None:
+    laid = bars({**TURN.stamps, "first_token": 1402, "tool": 1403, "tool_result": 1407})
+    assert [(bar.stage, bar.ms) for bar in laid[2:6]] == [
+        ("hearing", 100),
+        ("reading", 2),
+        ("tool", 4),
+        ("thinking", 8),
+    ]
+    assert all(Texts().has(f"page.stage.{bar.stage}", language) for bar in laid)
+
+
 @pytest.mark.parametrize(
     "stamps", [{}, {"transcript": 5.0}, {"speech_start": 9, "speech_end": 3}, dict.fromkeys(STAMPS, 1)]
 )

@@ -152,6 +152,9 @@ STAMPS = (
     "guess",
     "endpoint",
     "transcript",
+    "tool",
+    "tool_result",
+    "first_token",
     "reply",
     "tts_start",
     "first_audio",
@@ -161,7 +164,8 @@ STAMPS = (
 )
 """Moments of a turn in their usual order, in ms after the turn began: listening began, the person began and stopped
 (by the device's own frames), the first speculative recognition was in, the end of the turn was certain, the transcript
-and the first words of the reply were known, ``tts start`` and the first packet went out, the first packet that holds
+was known, the first tool was called and the last one had answered (in no fixed order with the next two), a language model wrote
+the first thing, the first words of the reply were known, ``tts start`` and the first packet went out, the first packet that holds
 voice went out, the last packet went out, the device has played it."""
 
 

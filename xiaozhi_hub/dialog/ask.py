@@ -26,6 +26,9 @@ class _Calls:
     def tool_called(self, call: ToolCall) -> None:
         self.calls.append(call)
 
+    def model_wrote(self) -> None:
+        """In writing nobody waits for the first word."""
+
 
 async def ask(
     parts: TurnParts, info: TurnInfo, text: str, conversation: Conversation | None = None

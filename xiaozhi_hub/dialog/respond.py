@@ -52,6 +52,9 @@ class Watcher(Protocol):
 
     def tool_called(self, call: ToolCall) -> None: ...
 
+    def model_wrote(self) -> None:
+        """A language model has written something, perhaps not for the first time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Responder:
@@ -112,7 +115,10 @@ class Responder:
 
         late = self._voice_is_late(turn)
         note = watcher.tool_called
-        answer = self.agent.answer(models, turn, text, assistant, dialogue, call, speaks, note=note, clause_first=late)
+        wrote = watcher.model_wrote
+        answer = self.agent.answer(
+            models, turn, text, assistant, dialogue, call, speaks, note=note, wrote=wrote, clause_first=late
+        )
         async with aclosing(with_a_word(answer, wait, self.scope)) as reply:
             async for said in reply:
                 if isinstance(said, Pending):

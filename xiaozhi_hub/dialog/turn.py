@@ -241,6 +241,14 @@ class Turn:
 
     def tool_called(self, call: ToolCall) -> None:
         self._calls.append(call)
+        now = self._loop.time()
+        if "tool" not in self._stamps:
+            self._stamp("tool", now - call.ms / 1000)
+        self._stamp("tool_result", now)
+
+    def model_wrote(self) -> None:
+        if "first_token" not in self._stamps:
+            self._stamp("first_token")
 
     # -- hearing --------------------------------------------------------------------------------------------------
 
@@ -360,12 +368,16 @@ class Turn:
         await self._until_played()
 
     async def _send_all(self, pieces: AsyncGenerator[Sentence | Emotion, None]) -> None:
-        async with prefetch(self._rendered(pieces), SENTENCES_AHEAD) as ahead:
-            async for sentence, rendering in ahead:
-                try:
+        begun: list[Rendering] = []
+        try:
+            async with prefetch(self._rendered(pieces, begun), SENTENCES_AHEAD) as ahead:
+                async for sentence, rendering in ahead:
                     await self._play(rendering, sentence)
-                finally:
+                    begun.remove(rendering)
                     rendering.leave()
+        finally:
+            for rendering in begun:  # nobody will hear what was to come; the next answer must not wait for it
+                rendering.leave()
         self._stamp("sent")
 
     async def _until_played(self) -> None:
@@ -375,8 +387,9 @@ class Turn:
             self._stamp("played")
 
     async def _rendered(
-        self, pieces: AsyncGenerator[Sentence | Emotion, None]
+        self, pieces: AsyncGenerator[Sentence | Emotion, None], begun: list[Rendering]
     ) -> AsyncGenerator[tuple[Sentence, Rendering], None]:
+        """Begin to render each sentence; *begun* are those that somebody has to leave."""
         async with aclosing(pieces):
             async for piece in pieces:
                 if isinstance(piece, Emotion):
@@ -389,7 +402,8 @@ class Turn:
                 brain = self._parts.brains.of(self.info.device_id)
                 if brain is not None and (theirs := brain.voice(piece.text)) is not None:
                     voices = (theirs, *voices)
-                yield piece, self._parts.speaker.render(voices, request, others)
+                begun.append(self._parts.speaker.render(voices, request, others))
+                yield piece, begun[-1]
 
     async def _face(self, name: str) -> None:
         self._mouth.emotion, self._mouth.faced = name, True

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import groupby
 
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
 from xiaozhi_hub.engines.base import (
@@ -45,7 +46,7 @@ class LlmTargets(Llm):
 
     def __init__(self, models: Sequence[Llm]) -> None:
         self._models = tuple(models)
-        self.info = replace(models[0].info, acts=all(model.info.acts for model in models))
+        self.info = models[0].info
 
     @property
     def context_tokens(self) -> int | None:
@@ -209,8 +210,10 @@ class _Utterance(AsrStream):
 
 
 def one_model(models: Sequence[Llm]) -> tuple[Llm, ...]:
-    """The models as one that fails only when all do; none where there is none."""
-    return (LlmTargets(models),) if len(models) > 1 else tuple(models)
+    """The models as one that fails only when all do; none where there is none. Those that act by themselves and those that do not
+    cannot stand in for each other within an answer: they are one each."""
+    groups = [list(group) for _, group in groupby(models, key=lambda model: model.info.acts)]
+    return tuple(LlmTargets(group) if len(group) > 1 else group[0] for group in groups)
 
 
 def one_open_recogniser(recognisers: Sequence[Asr]) -> tuple[Asr, ...]:

@@ -9,7 +9,9 @@ _STAGES = (
     ("speech", ("speech_start",), ("speech_end",)),
     ("silence", ("speech_end",), ("endpoint",)),
     ("hearing", ("endpoint",), ("transcript",)),
-    ("thinking", ("transcript",), ("reply",)),
+    ("reading", ("transcript",), ("first_token",)),
+    ("tool", ("tool",), ("tool_result",)),
+    ("thinking", ("first_token", "transcript"), ("reply",)),
     ("voice", ("reply", "transcript"), ("first_voice", "first_audio")),
     ("playing", ("first_voice", "first_audio"), ("played", "sent")),
 )
@@ -21,7 +23,8 @@ class Bar:
     """One stage of a turn."""
 
     stage: str
-    """``speech``, ``silence``, ``hearing``, ``thinking``, ``voice`` or ``playing``."""
+    """``speech``, ``silence``, ``hearing``, ``reading`` (a language model, the question), ``tool`` (of the first call's begin to
+    the last one's end), ``thinking``, ``voice`` or ``playing``."""
     begin: float
     """Percent of the whole width."""
     width: float

@@ -58,6 +58,7 @@ class _Reply:
     speaks: Callable[[str], bool]
     believed: bool = False
     """What is said to be done is done elsewhere."""
+    wrote: Callable[[], None] = lambda: None
     clause_first: bool = False
     rounds: int = 0
     text: str = ""
@@ -92,19 +93,22 @@ class Agent:
         speaks: Callable[[str], bool] = lambda _: True,
         *,
         note: Callable[[ToolCall], None] = lambda _: None,
+        wrote: Callable[[], None] = lambda: None,
         clause_first: bool = False,
     ) -> AsyncGenerator[Sentence | Emotion | Pending, None]:
         """Yield the reply sentence by sentence as it is written, and at its end perhaps a question that the person may answer.
 
         The next of *models* goes on when one fails before its first word; `StageError` when all did. *speaks* tells whether there is
-        a voice for a language, *note* is told of calls that were refused, *clause_first* is as for `Splitter`.
+        a voice for a language, *note* is told of calls that were refused, *wrote* of each piece that a model writes, *clause_first* is
+        as for `Splitter`.
         """
         reply = await self._begin(models[0], turn, text, assistant, dialogue, call, note, speaks)
-        reply.clause_first = clause_first
+        reply.clause_first, reply.wrote = clause_first, wrote
         finished = False
         try:
             problem: HubError | None = None
             for model in models:
+                reply.believed = model.info.acts
                 try:
                     async with aclosing(self._rounds(model, reply, dialogue)) as pieces:
                         async for piece in pieces:
@@ -154,7 +158,7 @@ class Agent:
         calls = Calls(usable, foreign, index, call, note, area, self.texts, turn.language)
         truth = Truth(await self.briefing.claims(), text, turn.language, frozenset(dialogue.done))
         until = asyncio.get_running_loop().time() + self.seconds
-        return _Reply(turn, exchange, calls, truth, until, speaks, model.info.acts)
+        return _Reply(turn, exchange, calls, truth, until, speaks)
 
     def _usable(self, turn: TurnInfo, assistant: Assistant) -> list[Tool]:
         return [tool for tool in self.tools.all_for(turn) if not tool.owner_only and assistant.may_use(tool.name)]
@@ -215,6 +219,7 @@ class Agent:
                     raise StageError("llm", f"{model.info.id} takes too long", code="llm-slow") from error
                 if piece is None:
                     break
+                reply.wrote()
                 if isinstance(piece, ToolRequest):
                     asked.append(piece)
                     continue
