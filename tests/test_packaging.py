@@ -139,6 +139,7 @@ def test_the_wheel_says_what_it_is_and_needs(wheel: Path) -> None:
         "wake",
         "llm",
         "all",
+        "aec",
         "wyoming",
         "fast",
         "dev",

@@ -463,8 +463,7 @@ async def test_the_entry_waits_until_a_service_is_there(hub_with: HubMaker) -> N
         port = int(remote.uri.rsplit(":", 1)[1])
     async with hub_with(far(remote)) as hub:
         entry = entry_of(hub)
-        assert entry.state is EntryState.RETRYING
-        assert remote.uri in entry.reason
+        await eventually(lambda: entry.state is EntryState.RETRYING and remote.uri in entry.reason)
         async with serving(Remote(), port=port):
             await eventually(lambda: entry.state is EntryState.READY)
             assert hub.engines.asrs(["wyoming/far"])

@@ -233,6 +233,7 @@ class Hub:
 
     async def _start(self) -> None:
         enter, config = self._stack.push_async_callback, self.config
+        self._stack.callback(self.intents.close)  # last of all
         enter(self._scope.close)
         enter(self.services.close)
         await self._stack.enter_async_context(self.front.listening())

@@ -103,6 +103,12 @@ class Intents:
         """
         await self._learn(with_books=True)
 
+    def close(self) -> None:
+        """Understand nothing any more, and let go of what was built: it is by far the most that a hub holds."""
+        self._recognisers = {}
+        self._read.clear()
+        self._built = None
+
     async def warm(self) -> None:
         """Do what takes long the first time, and understand what can be understood; phrasebooks come with `rebuild`."""
         await self._learn(with_books=False)
