@@ -24,7 +24,7 @@ from seeing_model import serving
 from xiaozhi_hub.conformance import Known, Server, Times, Voice
 from xiaozhi_hub.conformance.mqtt import second_device_id
 from xiaozhi_hub.conformance.run import device_id
-from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.core.flow import PcmChunk, TurnInfo
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
@@ -216,7 +216,11 @@ def _device_ids(hub: Hub) -> Callable[[], Awaitable[Sequence[str]]]:
 
 def _offered(hub: Hub) -> set[str]:
     model: Any = hub.engines.llms(["echo"])[0]
-    offered: set[str] = model.offered
+    offered: set[str] = set(model.offered)
+    if "tools.use" in offered:  # by which a model may call whatever is not the owner's
+        for device_id in hub.devices.sessions:
+            asking = TurnInfo("turn", "session", device_id, "en")
+            offered |= {tool.name for tool in hub.tools.all_for(asking) if not tool.owner_only}
     return offered
 
 

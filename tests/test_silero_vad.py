@@ -215,14 +215,16 @@ async def decided(sounds: list[Sound], **options: Any) -> list[list[tuple[Moment
 
 
 async def compare_decisions(sounds: list[Sound]) -> tuple[int, list[str]]:
-    """Return how many decisions there are, and those that differ by more than two frames when the gate is used: the faint end of
-    a last word may be taken for silence."""
+    """Return how many decisions there are, and those that differ when the gate is used: beginnings by more than one frame, ends by more
+    than two, because the faint end of a last word may be taken for silence."""
     gated, plain = await decided(sounds), await decided(sounds, gate=False)
     different = [
         f"{number}: {wanted} became {got}"
         for number, (wanted, got) in enumerate(zip(plain, gated, strict=True))
         if [moment for moment, _ in wanted] != [moment for moment, _ in got]
-        or any(abs(a - b) > 2 for (_, a), (_, b) in zip(wanted, got, strict=True))
+        or any(
+            abs(a - b) > (2 if moment is Moment.ENDED else 1) for (moment, a), (_, b) in zip(wanted, got, strict=True)
+        )
     ]
     return sum(len(wanted) for wanted in plain), different
 
