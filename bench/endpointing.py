@@ -17,7 +17,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,10 +90,16 @@ class TimedStream(AsrStream):
         await self._inner.feed(chunk)
 
     async def guess(self) -> Transcript:
+        return await self._timed(self._inner.guess())
+
+    async def guess_early(self) -> Transcript:
+        return await self._timed(self._inner.guess_early())
+
+    async def _timed(self, guess: Awaitable[Transcript]) -> Transcript:
         began, at = time.perf_counter(), self._clock.now
         self._clock.computing += 1
         try:
-            transcript = await self._inner.guess()
+            transcript = await guess
         finally:
             self._clock.computing -= 1
         await self._clock.until(at + (time.perf_counter() - began) * 1000)

@@ -88,11 +88,13 @@ async def test_made_up_devices_are_remembered_only_as_far_as_there_is_room(
             headers = {"Device-Id": mac(number), "Client-Id": f"c-{number}", "Accept-Language": "zh-CN"}
             async with http.post(f"{hub.local_url}/xiaozhi/ota/", headers=headers, data=b"{}") as reply:
                 assert reply.status == 200
-        async with asyncio.timeout(10):
-            while len(known := await hub.known_devices.all()) > 9:
+        async def remembered() -> dict[str, str]:
+            return {device.id: device.name for device in await hub.known_devices.all()}
+
+        async with asyncio.timeout(10):  # devices are written down after they have been answered
+            while mac(39) not in (names := await remembered()) or len(names) > 9:
                 await asyncio.sleep(0.02)
-        names = {device.id: device.name for device in known}
-        assert mac(39) in names and names[mac(0)] == "Kitchen speaker"
+        assert names[mac(0)] == "Kitchen speaker"
         assert hub.devices.profile(mac(39)).language == "zh-Hans"
         assert hub.devices.profile(mac(1)).language == "en"
 

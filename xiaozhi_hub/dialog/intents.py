@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,7 +64,8 @@ class _Wanted:
     files: tuple[tuple[str, Path], ...]
     house_version: int
     tools: tuple[str, ...]
-    with_books: bool
+    books: frozenset[str]
+    """The languages whose phrasebooks are built."""
 
 
 @dataclass(slots=True)
@@ -96,12 +97,13 @@ class Intents:
         """Forget the sentence files of *source* with the next `rebuild`."""
         self._files = [(owner, path) for owner, path in self._files if owner != source]
 
-    async def rebuild(self) -> None:
-        """Learn the sentences, names and tools that there are now. Does nothing when they are known already.
+    async def rebuild(self, books: Collection[str] = LANGUAGES) -> None:
+        """Learn the sentences, names and tools that there are now, and write phrasebooks in the languages *books*: of no use
+        where nobody recognises speech in them, and the largest thing that a hub holds. Does nothing when all is known already.
 
         The work is done in a thread, number words included, so that the first person does not wait for it.
         """
-        await self._learn(with_books=True)
+        await self._learn(frozenset(books))
 
     def close(self) -> None:
         """Understand nothing any more, and let go of what was built: it is by far the most that a hub holds."""
@@ -111,7 +113,7 @@ class Intents:
 
     async def warm(self) -> None:
         """Do what takes long the first time, and understand what can be understood; phrasebooks come with `rebuild`."""
-        await self._learn(with_books=False)
+        await self._learn(frozenset())
 
     def recognise(self, text: str, turn: TurnInfo, pending: Pending | None = None) -> Intent | None:
         """Say what a person wants; None when that is not known.
@@ -143,14 +145,14 @@ class Intents:
         return None
 
     def book(self, language: str) -> Phrasebook:
-        """What is understood in *language*, for recognisers and for the end of a turn. KeyError before `rebuild`."""
+        """What is understood in *language*, for recognisers. KeyError before `rebuild`; takes long where that wrote none."""
         return self._recognisers[language].book()
 
     def completeness(self, text: str, language: str) -> Completeness:
         """Say what *text*, heard so far, may still become. Its meaning is worked out too, so that it is known already when the
         turn ends with it."""
         recogniser = self._recognisers.get(language)
-        if not text or recogniser is None:
+        if not text or recogniser is None or not recogniser.has_book:
             return Completeness.UNKNOWN
         recogniser.recognise(text)
         return recogniser.book().completeness(text)
@@ -181,10 +183,10 @@ class Intents:
             return Intent(NEVER_MIND, {}, recogniser.language, text)
         return Intent(pending.tool, {**pending.arguments, **values}, recogniser.language, text)
 
-    async def _learn(self, *, with_books: bool) -> None:
+    async def _learn(self, books: frozenset[str]) -> None:
         async with self._building:
             tools = self.tools.all()
-            wanted = _Wanted(tuple(self._files), self.entities.version, tuple(tool.name for tool in tools), with_books)
+            wanted = _Wanted(tuple(self._files), self.entities.version, tuple(tool.name for tool in tools), books)
             if wanted == self._built:
                 return
             house = {language: house_in(language, self.entities, self.assistants) for language in LANGUAGES}
@@ -220,7 +222,7 @@ class Intents:
             before = self._recognisers.get(language)
             recogniser = Recogniser(language, tuple(files), house[language], parameters, before)
             recogniser.warm()
-            if wanted.with_books:
+            if language in wanted.books:
                 recogniser.book()
             self._recognisers = {**self._recognisers, language: recogniser}
 

@@ -51,14 +51,15 @@ class Learning:
 
     async def learn(self) -> None:
         """Make intents and recognisers know the names and sentences of now."""
-        await self._intents.rebuild()
+        heard = {language: self._engines.asrs((), language) for language in LANGUAGES}
+        await self._intents.rebuild([language for language in LANGUAGES if heard[language]])
         if problems := self._intents.problems:
             told = "\n".join(f"{problem.place}: {problem.message}" for problem in problems)
             self._problem("sentences", f"Sentences are missing: {told}", problems[0].hint)
         else:
             self._solved("sentences")
-        for language in LANGUAGES:
-            for recogniser in self._engines.asrs((), language):
+        for language, recognisers in heard.items():
+            for recogniser in recognisers:
                 await self._teach(recogniser, language)
 
     async def _teach(self, recogniser: Asr, language: str) -> None:

@@ -102,6 +102,10 @@ class Recogniser:
                     is_match("x", parse_sentence(f"{{{name}}}"), {name: slot_list}, language=templates.language)
         self.recognise("x")
 
+    @property
+    def has_book(self) -> bool:
+        return self._book is not None
+
     def book(self) -> Phrasebook:
         """The phrasebook of these sentences; takes long the first time."""
         if self._book is None:
