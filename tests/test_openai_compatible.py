@@ -25,7 +25,9 @@ from xiaozhi_hub.audio.pcm import read_wav, resample, write_wav
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.schema import check_options
-from xiaozhi_hub.engines.base import AsrRequest, ChatRequest, Message, SpeechRequest, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.asr import AsrRequest
+from xiaozhi_hub.engines.llm import ChatRequest, Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import ConfigErrors, Place, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import EntryState

@@ -21,7 +21,8 @@ from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.turn_context import Stamp
 from xiaozhi_hub.dialog.recognition import Recognition
-from xiaozhi_hub.engines.base import Asr, AsrRequest, VadStream
+from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.engines.vad import VadStream
 from xiaozhi_hub.errors import HubError, ProtocolError
 
 log = logging.getLogger(__name__)

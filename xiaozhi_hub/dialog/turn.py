@@ -39,10 +39,12 @@ from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
 from xiaozhi_hub.dialog.mouth import Mouth
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood, Responder
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
-from xiaozhi_hub.engines.base import Asr, AsrRequest, Role, SpeechRequest, Tts
+from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.failover import one_open_recogniser
 from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.messages import Alert, Stt
