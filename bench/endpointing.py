@@ -33,7 +33,8 @@ from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Samples, Transcript
 from xiaozhi_hub.dialog.hear import RATE, Ears, Heard, Hearing
-from xiaozhi_hub.engines.base import Asr, AsrRequest, AsrStream, EngineInfo, Role
+from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
+from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import Utterance, quiet, running_hub
 

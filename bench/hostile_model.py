@@ -33,7 +33,8 @@ from xiaozhi_hub.dialog.agent.repair import MOST_ARGUMENTS
 from xiaozhi_hub.dialog.agent.tokens import as_json, cost, estimate
 from xiaozhi_hub.dialog.assistants import Assistant
 from xiaozhi_hub.dialog.claims import Tense, claim_words
-from xiaozhi_hub.engines.base import ChatRequest, EngineInfo, Llm, Role, ToolRequest
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.errors import ToolError
 from xiaozhi_hub.tools.base import Tool, ToolResult
 

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.house import House, integration
 from xiaozhi_hub.core.flow import TextDelta
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.engines.base import ChatRequest, Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.llm import ChatRequest, Message, ToolRequest, ToolSpec
 
 OFFERED = ("home.turn_on", "home.turn_off", "home.get_state", "home.set_light", "home.list_add", "home.get_weather")
 PERSONA = (

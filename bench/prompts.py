@@ -30,7 +30,7 @@ from xiaozhi_hub.dialog.agent.calls import USE_SPEC
 from xiaozhi_hub.dialog.agent.dialogue import serialised
 from xiaozhi_hub.dialog.agent.shortlist import USUALLY, Index, lean, offer
 from xiaozhi_hub.dialog.agent.tokens import cost, cost_of_tools, estimate
-from xiaozhi_hub.engines.base import ChatRequest, ToolSpec
+from xiaozhi_hub.engines.llm import ChatRequest, ToolSpec
 from xiaozhi_hub.tools.base import Tool
 
 QUESTIONS = (

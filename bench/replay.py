@@ -18,19 +18,10 @@ import yaml
 
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
 from xiaozhi_hub.dialog.agent.tokens import as_json, estimate
-from xiaozhi_hub.engines.base import (
-    Asr,
-    AsrRequest,
-    AsrStream,
-    ChatRequest,
-    EngineInfo,
-    Llm,
-    Message,
-    Role,
-    SpeechRequest,
-    ToolRequest,
-    Tts,
-)
+from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 
 PROFILES = Path(__file__).with_name("profiles.yaml")
 SLICE_SECONDS = 0.02

@@ -37,9 +37,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from replay import Board, Engines, Job, boards
 
 from xiaozhi_hub.core.flow import PcmChunk, Sentence
+from xiaozhi_hub.dialog.mouth import LEAD_IN_MS
 from xiaozhi_hub.dialog.sentences import Splitter
-from xiaozhi_hub.dialog.turn import LEAD_IN_MS
-from xiaozhi_hub.engines.base import ChatRequest, ToolRequest
+from xiaozhi_hub.engines.llm import ChatRequest, ToolRequest
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, TurnResult, Utterance, running_hub
 from xiaozhi_hub.testing.playback import TOLERANCE_MS
@@ -109,13 +109,13 @@ class Listener(FakeDevice):
         """Silence because nothing was there to play: where it ended, and its ms."""
         self._announced: list[str] = []
 
-    async def _on_text(self, text: str, now: float) -> None:
+    async def text_came(self, text: str, now: float) -> None:
         message = json.loads(text)
         if message.get("type") == "tts" and message.get("state") == "sentence_start":
             self._announced.append(message["text"])
-        await super()._on_text(text, now)
+        await super().text_came(text, now)
 
-    def _on_audio(self, frame: bytes, now: float) -> None:
+    def audio_came(self, frame: bytes, now: float) -> None:
         ends_at = self._turn.playback.ends_at if self._turn is not None else None
         if ends_at is not None and now - ends_at > TOLERANCE_MS / 1000:
             self.gaps.append((now, (now - ends_at) * 1000))
@@ -123,7 +123,7 @@ class Listener(FakeDevice):
             begins = max(now, self._turn.playback.ends_at or 0.0)
             self.sounding += [(text, begins) for text in self._announced]
             self._announced.clear()
-        super()._on_audio(frame, now)
+        super().audio_came(frame, now)
 
 
 @dataclass(slots=True)

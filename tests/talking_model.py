@@ -18,7 +18,8 @@ from xiaozhi_hub.dialog.agent.tokens import estimate
 from xiaozhi_hub.dialog.assistants import Assistant, Assistants
 from xiaozhi_hub.dialog.intents import Pending
 from xiaozhi_hub.dialog.memories import Memories
-from xiaozhi_hub.engines.base import ChatRequest, EngineInfo, Llm, Role, ToolRequest
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import ToolError
 from xiaozhi_hub.tools.base import ToolResult

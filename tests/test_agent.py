@@ -25,7 +25,9 @@ from xiaozhi_hub.dialog.agent.calls import AT_ONCE, IN_ALL
 from xiaozhi_hub.dialog.agent.waiting import with_a_word
 from xiaozhi_hub.dialog.assistants import Assistant
 from xiaozhi_hub.dialog.respond import Conversation
-from xiaozhi_hub.engines.base import ChatRequest, EngineInfo, Fact, Memory, Role, ToolRequest
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.llm import ChatRequest, ToolRequest
+from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.errors import MissingSlot, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, running_hub

@@ -14,7 +14,7 @@ from xiaozhi_hub.dialog.agent.prompt import harmless, line
 from xiaozhi_hub.dialog.agent.repair import TooMuch, arguments_meant, one_like, tool_meant
 from xiaozhi_hub.dialog.agent.shortlist import USE, USUALLY, Index, lean, offer, signature, words_of
 from xiaozhi_hub.dialog.agent.tokens import cost_of_tools, estimate
-from xiaozhi_hub.engines.base import ChatRequest, Message, ToolRequest
+from xiaozhi_hub.engines.llm import ChatRequest, Message, ToolRequest
 from xiaozhi_hub.tools.base import Tool, ToolResult
 
 # -- the beginning stays ----------------------------------------------------------------------------------------------

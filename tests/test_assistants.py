@@ -15,7 +15,8 @@ from xiaozhi_hub.core.config import AssistantConfig, DeviceConfig, VoiceConfig, 
 from xiaozhi_hub.core.events import DeviceForgotten
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.dialog.assistants import DEFAULT, Assistants
-from xiaozhi_hub.engines.base import EngineInfo, Role, SpeechRequest, Tts
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import ConfigErrors
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, running_hub

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.core import config as config_module
+from xiaozhi_hub.core.checking import check_options
 from xiaozhi_hub.core.config import (
     AssistantConfig,
     Config,
@@ -29,7 +30,7 @@ from xiaozhi_hub.core.config import (
     load_config,
 )
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.core.schema import CONFIGURATION, check_options
+from xiaozhi_hub.core.schema import CONFIGURATION
 from xiaozhi_hub.core.secret import Secret
 from xiaozhi_hub.core.yaml_files import Reader
 from xiaozhi_hub.errors import ConfigError, ConfigErrors

@@ -17,19 +17,11 @@ from xiaozhi_hub.audio import opus
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.engines.base import (
-    Asr,
-    AsrRequest,
-    ChatRequest,
-    Engine,
-    Llm,
-    Message,
-    Role,
-    SpeechRequest,
-    ToolRequest,
-    Tts,
-    Vad,
-)
+from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.engines.base import Engine, Role
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
+from xiaozhi_hub.engines.vad import Vad
 from xiaozhi_hub.errors import StageError
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.loader import import_integration

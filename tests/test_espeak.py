@@ -15,7 +15,7 @@ import pytest
 
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.workers import Worker
-from xiaozhi_hub.engines.base import SpeechRequest, Tts
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.loader import import_integration

@@ -23,7 +23,8 @@ from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.dialog.recording import transcribe
-from xiaozhi_hub.engines.base import AsrRequest, SpeechRequest
+from xiaozhi_hub.engines.asr import AsrRequest
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import NeedsAttention, NotInstalled
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.models.shelf import ModelShelf

@@ -94,7 +94,7 @@ async def test_a_device_gets_the_characters_it_lacks_with_what_it_said_and_with_
 ) -> None:
     async with hub_and_device(tmp_path, font_file, LCD) as (_, device):
         frames: list[str] = []
-        device._watch = lambda _, sent, frame: None if sent or isinstance(frame, bytes) else frames.append(frame)
+        device.link.watch = lambda _, sent, frame: None if sent or isinstance(frame, bytes) else frames.append(frame)
         await device.ask_text(f"a {CORNER}{BELOW} {CORNER}的")
         assert device.complaints == []
         assert sorted(device.glyphs) == sorted(map(ord, (CORNER, BELOW)))  # 的 is in every "common" font

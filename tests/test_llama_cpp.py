@@ -20,7 +20,8 @@ from PIL import Image
 from tests.house import integration
 from xiaozhi_hub.core.flow import TextDelta
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.engines.base import ChatRequest, Llm, Message, ToolRequest, ToolSpec, VisionRequest
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.vision import VisionRequest
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins import loader

@@ -29,8 +29,9 @@ from xiaozhi_hub.dialog.memories import Memories
 from xiaozhi_hub.dialog.memory_tools import LONGEST_FACT, memory_tools
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
 from xiaozhi_hub.dialog.sentence_files import read_sentences
-from xiaozhi_hub.engines.base import EngineInfo, Fact, Memory, Role
+from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.household import Household
+from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import ConfigError, HubError, StoreError, ToolError
 from xiaozhi_hub.hub import Hub

@@ -243,11 +243,11 @@ async def test_a_hub_bears_nonsense_on_both_ports(tmp_path: Path, caplog: pytest
         device = FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/")
         async with device:
             await device.connect()
-            assert isinstance(device._line, UdpLine) and device._address is not None
+            assert isinstance(device.link.line, UdpLine) and device.registration.address is not None
             entry = next(entry for entry in hub.plugins.entries if entry.domain == "mqtt_udp")
             assert entry.runtime is not None
             server: Any = entry.runtime._server
-            chance, line = random.Random(7), device._line
+            chance, line = random.Random(7), device.link.line
             for data in inputs(1, 150 * MORE):  # before anything is proven
                 reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
                 with contextlib.suppress(ConnectionError):
@@ -266,10 +266,10 @@ async def test_a_hub_bears_nonsense_on_both_ports(tmp_path: Path, caplog: pytest
             for _ in range(100):  # messages of all kinds from a device that has proven who it is
                 json = bytearray(b'{"type":"listen","state":"start","mode":"auto","session_id":"x"}')
                 json[chance.randrange(len(json))] = chance.randrange(256)
-                body = text(device._address.mqtt.publish_topic) + bytes(json)  # type: ignore[union-attr]
-                await device._station.write(packet(0x30, body))  # type: ignore[union-attr]
+                body = text(device.registration.address.mqtt.publish_topic) + bytes(json)  # type: ignore[union-attr]
+                await device.link.station.write(packet(0x30, body))  # type: ignore[union-attr]
                 await asyncio.sleep(0.021)  # 50 in a second are allowed
-            assert not device._station.ended  # type: ignore[union-attr]
+            assert not device.link.station.ended  # type: ignore[union-attr]
             await device.hang_up()
             await device.connect()
             assert device.connected

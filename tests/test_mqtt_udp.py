@@ -81,13 +81,13 @@ def read_back(result: TurnResult) -> str:
 
 
 def line_of(fake: FakeDevice) -> UdpLine:
-    assert isinstance(fake._line, UdpLine)
-    return fake._line
+    assert isinstance(fake.link.line, UdpLine)
+    return fake.link.line
 
 
 def station_of(fake: FakeDevice) -> Station:
-    assert fake._station is not None
-    return fake._station
+    assert fake.link.station is not None
+    return fake.link.station
 
 
 def server_of(hub: Hub) -> Any:
@@ -151,11 +151,11 @@ async def test_a_device_with_mqtt_from_before_is_still_served_until_its_next_sta
     """The owner has switched it back, but it has not started anew: what it was told must go on working."""
     folder, config = tmp_path / "config", CONFIG % ("none", "tts: {ms: 200}")
     async with running_hub(folder, config) as hub, device(hub) as fake:
-        told = fake._address
+        told = fake.registration.address
     assert told is not None and told.mqtt is not None
     async with running_hub(folder, config.replace("transport: mqtt", "transport: websocket")) as hub:
         late = FakeDevice(url=told.url, device_id=ID)
-        late._address = replace(told, mqtt=replace(told.mqtt, port=server_of(hub).port))
+        late.registration.address = replace(told, mqtt=replace(told.mqtt, port=server_of(hub).port))
         async with late:
             assert (await late.ask(spoken("turn on the bed light"))).said == "Turned on the Bed Light."
 
@@ -166,7 +166,7 @@ async def test_a_device_with_mqtt_from_before_is_still_served_until_its_next_sta
 async def test_a_spoken_question_gets_a_spoken_answer_over_mqtt_and_udp(hub: Hub) -> None:
     async with device(hub) as speaker:
         result = await speaker.ask(spoken("turn on the bed light"))
-        assert isinstance(speaker._line, UdpLine)
+        assert isinstance(speaker.link.line, UdpLine)
     assert result.heard == "turn on the bed light"
     assert result.said == "Turned on the Bed Light."
     assert (result.underruns, result.overflows, result.dropped_early, result.unplayable) == (0, 0, 0, 0)
@@ -430,7 +430,7 @@ async def test_the_wrong_key_is_noise_and_ends_nothing(hub: Hub) -> None:
 @asynccontextmanager
 async def station(hub: Hub, fake: FakeDevice, **other: Any) -> AsyncIterator[tuple[Station, list[dict[str, Any]]]]:
     """An MQTT connection with the credentials of *fake*, or *other* ones, and what comes over it."""
-    assert fake._address is not None and fake._address.mqtt is not None
+    assert fake.registration.address is not None and fake.registration.address.mqtt is not None
     pings = other.pop("pings", False)
     came: list[dict[str, Any]] = []
 
@@ -438,7 +438,7 @@ async def station(hub: Hub, fake: FakeDevice, **other: Any) -> AsyncIterator[tup
         came.append(json.loads(text))
 
     async with TaskScope("station") as scope:
-        made = await Station.connect(replace(fake._address.mqtt, **other), scope, keep, pings=pings)
+        made = await Station.connect(replace(fake.registration.address.mqtt, **other), scope, keep, pings=pings)
         try:
             yield made, came
         finally:
@@ -502,7 +502,7 @@ async def test_a_client_that_pings_stays(hub: Hub) -> None:
 async def test_a_client_that_subscribes_is_answered(hub: Hub) -> None:
     """As other clients than the firmware do: its own topic is granted, nothing else is to be had."""
     async with device(hub) as fake:
-        assert fake._address is not None and fake._address.mqtt is not None
+        assert fake.registration.address is not None and fake.registration.address.mqtt is not None
         topic = fake.ota_answer["mqtt"]["subscribe_topic"].encode()
         reader, writer = await raw(hub)
         writer.write(connect_packet(fake))
@@ -526,8 +526,8 @@ async def raw(hub: Hub) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
 def connect_packet(fake: FakeDevice) -> bytes:
     from xiaozhi_hub.testing.mqtt import _connect
 
-    assert fake._address is not None and fake._address.mqtt is not None
-    return _connect(fake._address.mqtt)
+    assert fake.registration.address is not None and fake.registration.address.mqtt is not None
+    return _connect(fake.registration.address.mqtt)
 
 
 NONSENSE = {

@@ -22,10 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 from remotes import ANSWER, Mishap, Remote, serving  # not installed, lies beside the benchmarks
 
 from xiaozhi_hub.audio.pcm import read_wav, resample, write_wav
+from xiaozhi_hub.core.checking import check_options
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.core.schema import check_options
-from xiaozhi_hub.engines.base import AsrRequest, ChatRequest, Message, SpeechRequest, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.asr import AsrRequest
+from xiaozhi_hub.engines.llm import ChatRequest, Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import ConfigErrors, Place, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import EntryState

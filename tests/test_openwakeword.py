@@ -21,8 +21,10 @@ from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.devices import open_mic
 from xiaozhi_hub.devices.doze import MOST_MS, Doze
 from xiaozhi_hub.devices.wake_arbiter import WINDOW_SECONDS
-from xiaozhi_hub.engines.base import AsrRequest, AsrStream, Role, Wake
+from xiaozhi_hub.engines.asr import AsrRequest, AsrStream
+from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.registry import EngineRegistry
+from xiaozhi_hub.engines.wake import Wake
 from xiaozhi_hub.errors import NeedsAttention, NotInstalled, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.models.shelf import ModelShelf

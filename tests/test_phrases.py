@@ -27,7 +27,10 @@ from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource
 from xiaozhi_hub.dialog.grammar import Heard as Listened
 from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
-from xiaozhi_hub.engines.base import AsrRequest, Phrasebook, Role, SpeechRequest
+from xiaozhi_hub.engines.asr import AsrRequest
+from xiaozhi_hub.engines.base import Role
+from xiaozhi_hub.engines.phrasebook import Phrasebook
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import Entry

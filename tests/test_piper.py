@@ -21,7 +21,8 @@ from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.prewarm import PHRASES, Prewarm
-from xiaozhi_hub.engines.base import Role, SpeechRequest, Tts
+from xiaozhi_hub.engines.base import Role
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.models.shelf import ModelShelf

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
-from xiaozhi_hub.engines.base import AsrRequest, ChatRequest, Message, SpeechRequest, ToolRequest
+from xiaozhi_hub.engines.asr import AsrRequest
+from xiaozhi_hub.engines.llm import ChatRequest, Message, ToolRequest
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.testing import running_hub
 
 

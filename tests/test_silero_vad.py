@@ -19,7 +19,7 @@ from xiaozhi_hub.audio.endpoint import Endpoint, Moment, Patience
 from xiaozhi_hub.audio.pcm import read_wav, resample
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.engines.base import SpeechRequest
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.loader import import_integration

@@ -17,19 +17,8 @@ from hypothesis import strategies as st
 
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
 from xiaozhi_hub.dialog.sentences import Splitter
-from xiaozhi_hub.engines.base import (
-    Asr,
-    AsrRequest,
-    AsrStream,
-    ChatRequest,
-    EngineInfo,
-    Llm,
-    Message,
-    Role,
-    SpeechRequest,
-    ToolRequest,
-    Tts,
-)
+from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
+from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.failover import AsrTargets, Attempt, LlmTargets, one_model, one_open_recogniser, speak
 from xiaozhi_hub.engines.health import (
     FAILURES,
@@ -42,7 +31,9 @@ from xiaozhi_hub.engines.health import (
     Timing,
 )
 from xiaozhi_hub.engines.joint import Clauses, Joint, rest_of
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
 from xiaozhi_hub.engines.registry import EngineRegistry
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
 
 ANSWER = "It is warm today, about twenty degrees. Take a light jacket. Have a nice walk."

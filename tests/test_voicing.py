@@ -19,7 +19,8 @@ from xiaozhi_hub.core.flow import Packet, PcmChunk
 from xiaozhi_hub.dialog.phrase_files import KEEP_DAYS, PhraseFiles
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
 from xiaozhi_hub.dialog.voicing import REST_SECONDS, Others, Voicing, nobody
-from xiaozhi_hub.engines.base import EngineInfo, Role, SpeechRequest, Tts
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import StageError
 
 

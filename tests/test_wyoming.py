@@ -20,17 +20,10 @@ from wyoming_remote import Remote, everything, serving, tones
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.engines.base import (
-    Asr,
-    AsrRequest,
-    ChatRequest,
-    Engine,
-    Llm,
-    Message,
-    Role,
-    SpeechRequest,
-    Tts,
-)
+from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.engines.base import Engine, Role
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import Entry, EntryState

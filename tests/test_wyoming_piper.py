@@ -14,7 +14,7 @@ from house import integration
 from tiny_piper import write_voice
 
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.engines.base import SpeechRequest
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import StageError
 
 pytest.importorskip("wyoming_piper", reason="wyoming-piper is not installed: no real server is tested")

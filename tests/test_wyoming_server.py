@@ -36,7 +36,8 @@ from wyoming_remote import Remote, serving, tones
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk
-from xiaozhi_hub.engines.base import EngineInfo, Role, Wake, WakeStream
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.wake import Wake, WakeStream
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.testing import FakeDevice, running_hub

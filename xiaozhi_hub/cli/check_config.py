@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from xiaozhi_hub.core.checking import check_options
 from xiaozhi_hub.core.config import MAIN_FILE, Config, load_config
-from xiaozhi_hub.core.schema import check_options
 from xiaozhi_hub.errors import ConfigError, ConfigErrors, HubError
 
 SHOWN_ERRORS = 50

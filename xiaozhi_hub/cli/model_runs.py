@@ -15,7 +15,9 @@ from pathlib import Path
 from xiaozhi_hub.cli.self_test import synthesise
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
-from xiaozhi_hub.engines.base import Asr, AsrRequest, ChatRequest, Llm, Message, SpeechRequest, Tts
+from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.models.catalogue import RUNNERS

@@ -9,7 +9,7 @@ import numpy as np
 
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk
-from xiaozhi_hub.engines.base import SpeechRequest, Tts
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import SELF_TEST, Hub
 from xiaozhi_hub.testing import FakeDevice

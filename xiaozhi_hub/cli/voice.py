@@ -12,7 +12,8 @@ from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.dialog.reading import spoken
-from xiaozhi_hub.engines.base import Engine, SpeechRequest, Tts
+from xiaozhi_hub.engines.base import Engine
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.loader import import_integration

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from xiaozhi_hub.core.checking import check
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.core.schema import CONFIGURATION, check
+from xiaozhi_hub.core.schema import CONFIGURATION
 from xiaozhi_hub.core.secret import Secret
 from xiaozhi_hub.core.yaml_files import Document, KeyPath, Reader, is_there, place_of
 from xiaozhi_hub.errors import ConfigError, ConfigErrors, Place

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Packet, PcmChunk
-from xiaozhi_hub.engines.base import Wake
 from xiaozhi_hub.engines.registry import EngineRegistry
+from xiaozhi_hub.engines.wake import Wake
 from xiaozhi_hub.errors import HubError, ProtocolError
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import log
 
 from xiaozhi_hub.dialog.network import ANYTHING, Node, WordTree
-from xiaozhi_hub.engines.base import SentenceGraph
+from xiaozhi_hub.engines.phrasebook import SentenceGraph
 
 _GRAINS = 1.5
 """Shares are compared in steps of 1/1.5 of a natural logarithm: what differs less is the same to a decoder."""

@@ -21,7 +21,7 @@ from xiaozhi_hub.dialog.automaton import sentence_graph
 from xiaozhi_hub.dialog.network import ANYTHING, Binder, Node, WordTree, merge, ways_to_say
 from xiaozhi_hub.dialog.templates import Context, GraphBuilder, WordGraph
 from xiaozhi_hub.dialog.wording import spoken_words
-from xiaozhi_hub.engines.base import SentenceGraph
+from xiaozhi_hub.engines.phrasebook import SentenceGraph
 
 K = TypeVar("K")
 
@@ -99,7 +99,7 @@ class _Place:
 
 
 class Grammar:
-    """What the hub understands in one language; implements `xiaozhi_hub.engines.base.Phrasebook`."""
+    """What the hub understands in one language; implements `xiaozhi_hub.engines.phrasebook.Phrasebook`."""
 
     def __init__(
         self,

@@ -19,8 +19,10 @@ from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
+from xiaozhi_hub.core.turn_context import Stamp
 from xiaozhi_hub.dialog.recognition import Recognition
-from xiaozhi_hub.engines.base import Asr, AsrRequest, VadStream
+from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.engines.vad import VadStream
 from xiaozhi_hub.errors import HubError, ProtocolError
 
 log = logging.getLogger(__name__)
@@ -71,10 +73,6 @@ class Ears:
             log.debug("a packet could not be decoded: %s", error)
             chunk = PcmChunk(self.decoder.decode(b""), RATE)
         return chunk if self.clean is None else self.clean(chunk, packet.timestamp)
-
-
-Stamp = Callable[..., None]
-"""``stamp(name, at=None)``: note a moment of the turn; *at* is loop time, now when left out."""
 
 
 class Hearing:

@@ -21,7 +21,7 @@ from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.core.places import PACKAGE
 from xiaozhi_hub.dialog.commands import NEVER_MIND
 from xiaozhi_hub.dialog.names import House, house_in, is_chinese
-from xiaozhi_hub.engines.base import Phrasebook
+from xiaozhi_hub.engines.phrasebook import Phrasebook
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.errors import ConfigError
 from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry

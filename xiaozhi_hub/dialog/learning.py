@@ -9,7 +9,7 @@ from collections.abc import Callable
 from xiaozhi_hub.core.i18n import LANGUAGES
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.intents import Intents
-from xiaozhi_hub.engines.base import Asr
+from xiaozhi_hub.engines.asr import Asr
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import HubError
 

@@ -9,8 +9,8 @@ from contextlib import aclosing
 
 from xiaozhi_hub.core.flow import Channel, TextDelta, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
-from xiaozhi_hub.engines.base import Vision, VisionRequest
 from xiaozhi_hub.engines.relay import Limits, itself, relay
+from xiaozhi_hub.engines.vision import Vision, VisionRequest
 from xiaozhi_hub.errors import HubError, StageError
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from xiaozhi_hub.core.config import MemoryConfig
 from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.dialog.assistants import Assistants
-from xiaozhi_hub.engines.base import Fact, Memory
+from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import HubError
 

@@ -13,7 +13,7 @@ from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.confidential import is_confidential
 from xiaozhi_hub.dialog.memories import Memories
 from xiaozhi_hub.dialog.names import is_chinese
-from xiaozhi_hub.engines.base import Fact, Memory
+from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.errors import HubError, MissingSlot, NotForMe, ToolError
 from xiaozhi_hub.tools.base import Tool, ToolResult, make_tool
 

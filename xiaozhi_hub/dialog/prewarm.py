@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 
 from xiaozhi_hub.dialog.turn import TurnParts
-from xiaozhi_hub.engines.base import SpeechRequest
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from xiaozhi_hub.core.flow import PcmChunk, Sentence
 from xiaozhi_hub.dialog.sentences import Splitter
 from xiaozhi_hub.dialog.speak import RATE
 from xiaozhi_hub.dialog.turn import TurnParts
-from xiaozhi_hub.engines.base import SpeechRequest
+from xiaozhi_hub.engines.tts import SpeechRequest
 
 PAGE_MS = 240
 """How much of an Ogg file is sent at a time: less than `ogg.PAGE_MS`, because somebody waits for it."""

@@ -21,7 +21,7 @@ from hassil.util import normalize_text
 from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource, Heard
 from xiaozhi_hub.dialog.names import House, version_of
 from xiaozhi_hub.dialog.sentence_files import OfficialRule, SentenceFile, official_templates
-from xiaozhi_hub.engines.base import Phrasebook
+from xiaozhi_hub.engines.phrasebook import Phrasebook
 from xiaozhi_hub.entities.base import Domain
 
 OFFICIAL = {"en": "en", "zh-Hans": "zh-CN"}

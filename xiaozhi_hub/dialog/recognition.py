@@ -14,7 +14,7 @@ from typing import Any
 
 from xiaozhi_hub.core.flow import PcmChunk, Transcript
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
-from xiaozhi_hub.engines.base import Asr, AsrRequest, AsrStream
+from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.errors import HubError, StageError
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.hear import BEFORE_MS, FAINT, MARGIN_MS, RATE
 from xiaozhi_hub.dialog.recognition import Recognition
 from xiaozhi_hub.dialog.turn import TurnParts
-from xiaozhi_hub.engines.base import Asr, AsrRequest, Role
+from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.registry import no_engine
 
 FRAME_MS = 60

@@ -25,7 +25,7 @@ from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.dialog import reading
 from xiaozhi_hub.dialog.phrase_files import Key, PhraseFiles
 from xiaozhi_hub.dialog.voicing import Attempt, Others, Voicing, nobody
-from xiaozhi_hub.engines.base import SpeechRequest, Tts
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,6 @@ from functools import partial
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import silence
-from xiaozhi_hub.audio.pacer import Pacer
 from xiaozhi_hub.core.config import VoiceConfig
 from xiaozhi_hub.core.flow import (
     SOUND,
@@ -34,30 +33,24 @@ from xiaozhi_hub.core.flow import (
     TurnRecord,
 )
 from xiaozhi_hub.core.i18n import Texts
-from xiaozhi_hub.core.tasks import prefetch
 from xiaozhi_hub.core.turn_context import turn_id
 from xiaozhi_hub.dialog.assistants import Assistant, Assistants
 from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
+from xiaozhi_hub.dialog.mouth import Mouth
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood, Responder
-from xiaozhi_hub.dialog.sentences import put_together
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
-from xiaozhi_hub.engines.base import Asr, AsrRequest, Role, SpeechRequest, Tts
+from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.failover import one_open_recogniser
 from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import Alert, LlmEmotion, SentenceStart, Stt, TtsStart, TtsStop
+from xiaozhi_hub.protocol.messages import Alert, Stt
 
 log = logging.getLogger(__name__)
 
-LEAD_IN_MS = 100
-"""The device empties its queue when it handles ``tts start``, at its leisure: what arrives within about this time may be lost,
-so it is silence, and the voice follows just before that has been played (firmware application.cc)."""
-LEAD_IN_SPARE_MS = 20
-"""How much earlier than needed the first voice packet leaves, for the network's jitter."""
-SENTENCES_AHEAD = 2
-"""Sentences that are rendered while an earlier one plays."""
 RING_GAP_MS = 1500
 DICTATION = Patience(1500, 1500, 1500)
 """While somebody's own words are recorded for others: people think in between, and no command is waited for."""
@@ -97,20 +90,6 @@ class TurnParts:
         return self.engines.ttss((assistant or self.assistants.usual).tts, language)
 
 
-@dataclass(slots=True)
-class _Mouth:
-    """What has been said so far in this turn."""
-
-    pacer: Pacer
-    opened_at: float | None = None
-    closed: bool = False
-    emotion: str = "neutral"
-    faced: bool = False
-    sentences: list[tuple[Sentence, float]] = field(default_factory=list)
-    """Each with the moment (loop time) from which it sounds."""
-    packets: list[Packet] = field(default_factory=list)
-
-
 class Turn:
     """Make one, run exactly one of its coroutines in a task, and throw it away."""
 
@@ -134,11 +113,10 @@ class Turn:
         self._mode = mode
         self._speech_began = speech_began
         self._speech_ended = speech_ended
-        self._outgoing = outgoing
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._started_at = time.time()
-        self._mouth = _Mouth(Pacer(parts.voice.lead_ms))
+        self._mouth = Mouth(link, self._render, self._stamp, lead_ms=parts.voice.lead_ms, outgoing=outgoing)
         self._stamps: dict[str, float] = {}
         self._calls: list[ToolCall] = []
         self._heard: Transcript | None = None
@@ -168,7 +146,7 @@ class Turn:
         """Say *text*, without having been asked."""
 
         async def body() -> Outcome:
-            await self._say(_one(Sentence(text, self.info.language)))
+            await self._mouth.say(_one(Sentence(text, self.info.language)))
             return Outcome.ANSWERED
 
         return await self._whole(body())
@@ -184,11 +162,11 @@ class Turn:
     @property
     def person_speaks(self) -> bool:
         """The person is in the middle of a sentence."""
-        return self._hearing is not None and self._hearing.speaking and self._mouth.opened_at is None
+        return self._hearing is not None and self._hearing.speaking and not self._mouth.opened
 
     @property
     def hub_speaks(self) -> bool:
-        return self._mouth.opened_at is not None and not self._mouth.closed
+        return self._mouth.speaking
 
     # -- the frame around it --------------------------------------------------------------------------------------
 
@@ -208,12 +186,10 @@ class Turn:
             outcome = Outcome.INTERRUPTED if self._error == "" else Outcome.FAILED
             raise
         finally:
-            await self._close_mouth()
+            await self._mouth.close()
             self._parts.remember(self._record(outcome))
 
     def _record(self, outcome: Outcome) -> TurnRecord:
-        now = self._loop.time()
-        said = put_together(sentence.text for sentence, at in self._mouth.sentences if at <= now)
         return TurnRecord(
             id=self.info.id,
             session_id=self.info.session_id,
@@ -223,7 +199,7 @@ class Turn:
             mode=self._mode,
             language=self.info.language,
             heard=self._heard.text if self._heard is not None else "",
-            said=said,
+            said=self._mouth.said(),
             outcome=outcome,
             emotion=self._mouth.emotion,
             confidence=self._heard.confidence if self._heard is not None else None,
@@ -308,7 +284,7 @@ class Turn:
         return "spoken.only_english"
 
     async def _not_understood(self, key: str) -> Outcome:
-        await self._say(_one(Sentence(self._parts.texts.text(key, self.info.language), self.info.language)))
+        await self._mouth.say(_one(Sentence(self._parts.texts.text(key, self.info.language), self.info.language)))
         return Outcome.NOT_UNDERSTOOD
 
     # -- answering ------------------------------------------------------------------------------------------------
@@ -317,10 +293,10 @@ class Turn:
         assert self._heard is not None
         if self.info.channel is Channel.TEXT:
             await self._link.send(Stt(self._heard.text))
-        await self._open_mouth()
+        await self._mouth.open()
         reply = self._parts.responder.respond(self.info, self._heard.text, self._conversation, self)
         try:
-            await self._say(self._stamped(reply))
+            await self._mouth.say(self._stamped(reply))
         except NotUnderstood:
             return await self._not_understood("spoken.not_known")
         return Outcome.ANSWERED
@@ -335,119 +311,29 @@ class Turn:
                 yield piece
 
     async def _ring(self, text: str, rounds: int, sound: Sequence[Packet]) -> Outcome:
-        await self._open_mouth()
+        await self._mouth.open()
         sentence = Sentence(text, self.info.language)
         for number in range(rounds):
             if number:
-                for packet in silence(RING_GAP_MS):
-                    await self._send(packet)
-            await self._play(self._parts.speaker.sound("chime"))
-            await self._send_all(_one(sentence))
-            for packet in sound:
-                await self._send(packet)
-        await self._until_played()
+                await self._mouth.send(silence(RING_GAP_MS))
+            await self._mouth.play(self._parts.speaker.sound("chime"))
+            await self._mouth.speak(_one(sentence))
+            await self._mouth.send(sound)
+        await self._mouth.until_played()
         return Outcome.ANSWERED
 
     # -- speaking -------------------------------------------------------------------------------------------------
 
-    async def _open_mouth(self) -> None:
-        if self._mouth.opened_at is None:
-            self._mouth.opened_at = self._loop.time()
-            self._stamp("tts_start")
-            await self._link.send(TtsStart())
-
-    async def _close_mouth(self) -> None:
-        if self._mouth.opened_at is not None and not self._mouth.closed:
-            self._mouth.closed = True
-            await self._link.send(TtsStop())
-
-    async def _say(self, pieces: AsyncGenerator[Sentence | Emotion, None]) -> None:
-        """Speak until the last packet has been played."""
-        await self._open_mouth()
-        await self._send_all(pieces)
-        await self._until_played()
-
-    async def _send_all(self, pieces: AsyncGenerator[Sentence | Emotion, None]) -> None:
-        begun: list[Rendering] = []
-        try:
-            async with prefetch(self._rendered(pieces, begun), SENTENCES_AHEAD) as ahead:
-                async for sentence, rendering in ahead:
-                    await self._play(rendering, sentence)
-                    begun.remove(rendering)
-                    rendering.leave()
-        finally:
-            for rendering in begun:  # nobody will hear what was to come; the next answer must not wait for it
-                rendering.leave()
-        self._stamp("sent")
-
-    async def _until_played(self) -> None:
-        played_at = self._mouth.pacer.played_at()
-        if played_at is not None:
-            await asyncio.sleep(played_at - self._loop.time())
-            self._stamp("played")
-
-    async def _rendered(
-        self, pieces: AsyncGenerator[Sentence | Emotion, None], begun: list[Rendering]
-    ) -> AsyncGenerator[tuple[Sentence, Rendering], None]:
-        """Begin to render each sentence; *begun* are those that somebody has to leave."""
-        async with aclosing(pieces):
-            async for piece in pieces:
-                if isinstance(piece, Emotion):
-                    await self._face(piece.name)
-                    continue
-                who = self._parts.assistants.of(self.info.device_id, self.info.area)  # it may just have been changed
-                request = SpeechRequest(piece.text, piece.language, who.voice, who.speed, who.volume)
-                others = partial(self._parts.voices, assistant=who)
-                voices = others(piece.language)
-                brain = self._parts.brains.of(self.info.device_id)
-                if brain is not None and (theirs := brain.voice(piece.text)) is not None:
-                    voices = (theirs, *voices)
-                begun.append(self._parts.speaker.render(voices, request, others))
-                yield piece, begun[-1]
-
-    async def _face(self, name: str) -> None:
-        self._mouth.emotion, self._mouth.faced = name, True
-        await self._link.send(LlmEmotion(name))
-
-    async def _play(self, rendering: Rendering, sentence: Sentence | None = None) -> None:
-        """Send the packets of one sentence at the device's pace."""
-        begun = False
-        async with aclosing(rendering.packets()) as packets:
-            async for packet in packets:
-                if not begun:
-                    begun = True
-                    await self._begin_sentence(sentence)
-                await self._send(packet)
-                if "first_voice" not in self._stamps:
-                    self._stamp("first_voice")
-
-    async def _begin_sentence(self, sentence: Sentence | None) -> None:
-        mouth = self._mouth
-        if not mouth.faced:
-            await self._face("neutral")
-        assert mouth.opened_at is not None
-        safe_at = mouth.opened_at + (LEAD_IN_MS - LEAD_IN_SPARE_MS) / 1000
-        if not mouth.packets and self._loop.time() < safe_at:
-            for packet in silence(LEAD_IN_MS):
-                await self._send(packet)
-            await asyncio.sleep(safe_at - self._loop.time())
-        if sentence is not None:
-            sounds_at = mouth.pacer.played_at() or self._loop.time()
-            mouth.sentences.append((sentence, sounds_at))
-            await self._link.send(SentenceStart(sentence.text))
-
-    async def _send(self, packet: Packet) -> None:
-        pacer = self._mouth.pacer
-        now = self._loop.time()
-        due = pacer.due(now)
-        if due > now:
-            await asyncio.sleep(due - now)
-            now = self._loop.time()
-        await self._link.send_audio(packet if self._outgoing is None else self._outgoing(packet))
-        pacer.sent(packet.ms, now)
-        self._mouth.packets.append(packet)
-        if "first_audio" not in self._stamps:
-            self._stamp("first_audio", now)
+    def _render(self, sentence: Sentence) -> Rendering:
+        """Begin to render *sentence* in the voice that this device is answered with at this moment."""
+        who = self._parts.assistants.of(self.info.device_id, self.info.area)  # it may just have been changed
+        request = SpeechRequest(sentence.text, sentence.language, who.voice, who.speed, who.volume)
+        others = partial(self._parts.voices, assistant=who)
+        voices = others(sentence.language)
+        brain = self._parts.brains.of(self.info.device_id)
+        if brain is not None and (theirs := brain.voice(sentence.text)) is not None:
+            voices = (theirs, *voices)
+        return self._parts.speaker.render(voices, request, others)
 
     # -- failing --------------------------------------------------------------------------------------------------
 
@@ -459,16 +345,16 @@ class Turn:
         texts, language = self._parts.texts, self.info.language
         keys = (f"spoken.{error.code}", f"spoken.{stage}-failed", "spoken.failed")
         text = texts.text(next((key for key in keys if texts.has(key, language)), keys[-1]), language)
-        if self._mouth.opened_at is None:  # its sound would mix with the speech later on
+        if not self._mouth.opened:  # its sound would mix with the speech later on
             await self._link.send(Alert(texts.text("spoken.alert", language), text, "sad"))
         try:
-            await self._say(_one(Sentence(text, language)))
+            await self._mouth.say(_one(Sentence(text, language)))
         except HubError as worse:
             log.error("turn %s cannot even say so: %s", self.info.id, worse)
-            await self._open_mouth()
+            await self._mouth.open()
             rendering = self._parts.speaker.sound("sorrow")
-            await self._play(rendering)
-            await self._until_played()
+            await self._mouth.play(rendering)
+            await self._mouth.until_played()
 
 
 async def _one(sentence: Sentence) -> AsyncGenerator[Sentence | Emotion, None]:

@@ -16,8 +16,8 @@ from weakref import WeakKeyDictionary
 from xiaozhi_hub.audio.pcm import trim_start
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.dialog.reading import foreign_languages, runs, spoken
-from xiaozhi_hub.engines.base import SpeechRequest, Tts
 from xiaozhi_hub.engines.failover import Attempt, speak
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 
 from xiaozhi_hub.core.flow import Emotion, Sentence, TurnInfo
-from xiaozhi_hub.engines.base import Asr, Tts
+from xiaozhi_hub.engines.asr import Asr
+from xiaozhi_hub.engines.tts import Tts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from xiaozhi_hub.engines.base import EngineInfo, Fact, Memory, Role
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.store.memory import FactRow, Facts
 
 _LAST = -10

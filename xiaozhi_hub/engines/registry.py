@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from xiaozhi_hub.engines.base import Asr, Engine, EngineInfo, Llm, Memory, Role, Tts, Vad, Vision, Wake
+from xiaozhi_hub.engines.asr import Asr
+from xiaozhi_hub.engines.base import Engine, EngineInfo, Role
+from xiaozhi_hub.engines.llm import Llm
+from xiaozhi_hub.engines.memory import Memory
+from xiaozhi_hub.engines.tts import Tts
+from xiaozhi_hub.engines.vad import Vad
+from xiaozhi_hub.engines.vision import Vision
+from xiaozhi_hub.engines.wake import Wake
 from xiaozhi_hub.errors import StageError
 
 

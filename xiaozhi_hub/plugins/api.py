@@ -39,33 +39,17 @@ from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.rate import RateLimit, RateLimits
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerBusy, WorkerLost
-from xiaozhi_hub.engines.base import (
-    Asr,
-    AsrRequest,
-    AsrStream,
-    ChatRequest,
-    Engine,
-    EngineInfo,
-    Fact,
-    Llm,
-    Memory,
-    Message,
-    Phrasebook,
-    Role,
-    SentenceGraph,
-    SpeechRequest,
-    ToolRequest,
-    ToolSpec,
-    Tts,
-    Vad,
-    VadStream,
-    Vision,
-    VisionRequest,
-    Wake,
-    WakeStream,
-)
+from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
+from xiaozhi_hub.engines.base import Engine, EngineInfo, Role
 from xiaozhi_hub.engines.brains import Brain, Brains
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.memory import Fact, Memory
+from xiaozhi_hub.engines.phrasebook import Phrasebook, SentenceGraph
 from xiaozhi_hub.engines.registry import EngineRegistry
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
+from xiaozhi_hub.engines.vad import Vad, VadStream
+from xiaozhi_hub.engines.vision import Vision, VisionRequest
+from xiaozhi_hub.engines.wake import Wake, WakeStream
 from xiaozhi_hub.entities.base import Domain, Entity, Service, State
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.errors import (

@@ -15,8 +15,8 @@ from typing import Any, Protocol, TypeVar
 
 import pluggy
 
+from xiaozhi_hub.core.checking import check_options
 from xiaozhi_hub.core.events import EntryChanged, NamesChanged
-from xiaozhi_hub.core.schema import check_options
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.engines.base import Engine

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from xiaozhi_hub.testing.device import FakeDevice
-from xiaozhi_hub.testing.firmware import DeviceState, NoAnswer
+from xiaozhi_hub.testing.firmware import DeviceState
 from xiaozhi_hub.testing.house import running_hub, starting_hub
 from xiaozhi_hub.testing.loopback import Loopback
 from xiaozhi_hub.testing.playback import Playback
 from xiaozhi_hub.testing.profile import PROFILES, FirmwareProfile
 from xiaozhi_hub.testing.speech import Utterance, quiet, speech_end_ms
 from xiaozhi_hub.testing.tools import FirmwareTool
-from xiaozhi_hub.testing.turn import AlertShown, TurnResult
+from xiaozhi_hub.testing.turn import AlertShown, NoAnswer, TurnResult
 
 __all__ = [
     "PROFILES",

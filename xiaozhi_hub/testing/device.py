@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Self
 
 from xiaozhi_hub.core.flow import PcmChunk
-from xiaozhi_hub.testing.firmware import DeviceState, Firmware, NoAnswer
+from xiaozhi_hub.testing.firmware import DeviceState, Firmware
 from xiaozhi_hub.testing.speech import Utterance, quiet
-from xiaozhi_hub.testing.turn import TurnLog, TurnResult
+from xiaozhi_hub.testing.turn import NoAnswer, TurnLog, TurnResult
 
 ANSWER_SECONDS = 30.0
 WAKE_PACKETS = 33
@@ -28,7 +28,7 @@ class FakeDevice(Firmware):
     """The question whose answer nobody has fetched yet."""
 
     async def __aenter__(self) -> Self:
-        if self._ota_url is not None:
+        if self.registration.ota_url is not None:
             await self.check_in()
         return self
 
@@ -39,8 +39,7 @@ class FakeDevice(Firmware):
             error.add_note(self.transcript())
         await self.switch_off()
         await self._scope.close()
-        if self._decoder is not None:
-            self._decoder.close()
+        self.speaker.close()
         if self._loopback is not None:
             self._loopback.close()
 
@@ -57,7 +56,7 @@ class FakeDevice(Firmware):
         turn = self._asked = self._begin_turn(asked=True)
         turn.zero_at = self._loop.time()
         turn.spoken.set()
-        await self._send_json({"type": "listen", "state": "detect", "text": text})
+        await self.link.send_json({"type": "listen", "state": "detect", "text": text})
         return await self.answer(within)
 
     async def say(self, question: PcmChunk | Utterance) -> None:
@@ -70,8 +69,8 @@ class FakeDevice(Firmware):
         while self.state is DeviceState.SPEAKING or self._relistening:
             await self._news.wait()
         turn = self._asked = self._begin_turn(asked=True)
-        self._speech, self._speech_at = speech, 0
-        if self._mic is None:
+        self.microphone.say(speech)
+        if not self.microphone.streams:
             await self._listen()
         await turn.spoken.wait()
 
@@ -84,10 +83,10 @@ class FakeDevice(Firmware):
         turn = self._asked = self._interrupting = self._begin_turn(asked=True)
         self._turn = before
         speech = question if isinstance(question, Utterance) else Utterance.of(question)
-        self._speech, self._speech_at = speech, 0
+        self.microphone.say(speech)
         await turn.spoken.wait()
         assert turn.zero_at is not None  # it was set with the first word
-        return (self._audio_at - turn.zero_at) * 1000 + speech.end_ms
+        return (self.speaker.audio_at - turn.zero_at) * 1000 + speech.end_ms
 
     async def answer(self, within: float = ANSWER_SECONDS) -> TurnResult:
         """Wait for the answer to what was said last, and hear it to its end."""
@@ -118,11 +117,11 @@ class FakeDevice(Firmware):
     @property
     def conversation(self) -> list[str]:
         """What was said both ways, the newest last."""
-        return list(self._lines)
+        return list(self.log.lines)
 
     def transcript(self) -> str:
         """The conversation as one text, for a failed test to show."""
-        return "\n".join((f"conversation of device {self.device_id}:", *(f"  {line}" for line in self._lines)))
+        return "\n".join((f"conversation of device {self.device_id}:", *(f"  {line}" for line in self.log.lines)))
 
     async def hears(self, text: str, within: float = ANSWER_SECONDS) -> None:
         """Wait until *text* is shown as part of what the hub says."""
@@ -141,7 +140,7 @@ class FakeDevice(Firmware):
         await asyncio.sleep(seconds)
         silent_from = self._loop.time()
         await asyncio.sleep(watch)
-        return self._audio_at < silent_from
+        return self.speaker.audio_at < silent_from
 
     async def _until(self, true: Callable[[], bool], within: float) -> None:
         async with asyncio.timeout(within):
@@ -164,7 +163,7 @@ class FakeDevice(Firmware):
 
     async def abort(self, reason: str = "") -> None:
         """Interrupt. The device goes on playing what comes until the hub says ``tts stop``."""
-        await self._send_json({"type": "abort", **({"reason": reason} if reason else {})})
+        await self.link.send_json({"type": "abort", **({"reason": reason} if reason else {})})
 
     async def wake(self, word: str = "你好小智", sound: Sequence[bytes] = ()) -> None:
         """Say the wake word: the device calls the hub, sends its sound (the end of *sound*, or a quiet room), and listens.
@@ -180,17 +179,17 @@ class FakeDevice(Firmware):
         else:
             await self.connect()
             for packet in sound[-WAKE_PACKETS:] or [quiet()[index % len(quiet())] for index in range(WAKE_PACKETS)]:
-                await self._send_audio(packet)
-            await self._send_json({"type": "listen", "state": "detect", "text": word})
+                await self.link.send_audio(packet)
+            await self.link.send_json({"type": "listen", "state": "detect", "text": word})
         await self._listen()
 
     # -- what no device would send --------------------------------------------------------------------------------
 
     async def send_text(self, text: str) -> None:
         """Send a text frame as it is."""
-        self._note("→", text[:200])
-        await self._write(text)
+        self.log.note("→", text[:200])
+        await self.link.write(text)
 
     async def send_binary(self, frame: bytes) -> None:
         """Send a binary frame as it is."""
-        await self._write(frame)
+        await self.link.write(frame)

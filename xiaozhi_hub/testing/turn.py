@@ -9,6 +9,7 @@ from typing import Any
 
 from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.dialog.sentences import put_together
+from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.testing.playback import Playback
 
 
@@ -68,6 +69,16 @@ class TurnResult:
             "underruns": self.underruns,
             "overflows": self.overflows,
         }
+
+
+class NoAnswer(HubError):
+    """The hub did not answer, or not to the end. ``result`` holds what there was of it."""
+
+    code = "device-no-answer"
+
+    def __init__(self, message: str, result: TurnResult) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.dialog.read_aloud import ogg_of, wav_of
 from xiaozhi_hub.dialog.recording import FRAME_MS, find_speech, transcribe
 from xiaozhi_hub.dialog.turn import TurnParts
-from xiaozhi_hub.engines.base import SpeechRequest
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.store.history import ChatHistory
 from xiaozhi_hub.web.body import read_json, text_field

@@ -22,7 +22,7 @@ from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.read_aloud import ogg_of, pcm_of, wav_of
 from xiaozhi_hub.dialog.recording import Recognised, transcribe
 from xiaozhi_hub.dialog.turn import TurnParts, new_id
-from xiaozhi_hub.engines.base import SpeechRequest
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.web.body import read_body, text_field

@@ -11,7 +11,7 @@ from typing import Any
 
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import new_id
-from xiaozhi_hub.engines.base import ASIDE
+from xiaozhi_hub.engines.llm import ASIDE
 from xiaozhi_hub.errors import ProtocolError
 
 LONGEST_MESSAGE = 4000

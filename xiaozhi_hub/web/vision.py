@@ -22,7 +22,7 @@ from aiohttp import BodyPartReader, web
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.dialog.look import NothingSeen, describe
-from xiaozhi_hub.engines.base import Vision, VisionRequest
+from xiaozhi_hub.engines.vision import Vision, VisionRequest
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.ota import CheckIn

@@ -23,7 +23,7 @@ from xiaozhi_hub.dialog.assistants import Assistant
 from xiaozhi_hub.dialog.claims import Claim, Truth
 from xiaozhi_hub.dialog.intents import Intents, Pending
 from xiaozhi_hub.dialog.sentences import Splitter, language_of_words
-from xiaozhi_hub.engines.base import ChatRequest, Llm, Message, ToolRequest
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.tools.base import Tool
 from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry

@@ -13,7 +13,7 @@ from xiaozhi_hub.dialog.agent.prompt import harmless, line
 from xiaozhi_hub.dialog.agent.repair import TooMuch, arguments_meant, tool_meant
 from xiaozhi_hub.dialog.agent.shortlist import USE, Index, signature
 from xiaozhi_hub.dialog.agent.tokens import as_json
-from xiaozhi_hub.engines.base import ASIDE, Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.llm import ASIDE, Message, ToolRequest, ToolSpec
 from xiaozhi_hub.errors import MissingSlot, ToolError, UnknownTool
 from xiaozhi_hub.tools.base import Tool, ToolResult
 

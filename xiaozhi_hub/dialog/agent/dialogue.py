@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xiaozhi_hub.dialog.agent.tokens import Count, as_json, cost, cost_of_tools
-from xiaozhi_hub.engines.base import Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.llm import Message, ToolRequest, ToolSpec
 
 KEPT = 10
 """After dropping turns, those that remain fill at most one in so many of the tokens that the model reads at once: they are all that has

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from xiaozhi_hub.dialog.agent.dialogue import Dialogue, Exchange, from_json, to_json
-from xiaozhi_hub.engines.base import ToolSpec
+from xiaozhi_hub.engines.llm import ToolSpec
 
 log = logging.getLogger(__name__)
 

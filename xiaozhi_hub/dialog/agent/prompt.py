@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from xiaozhi_hub.core.i18n import Texts
-from xiaozhi_hub.engines.base import ASIDE
+from xiaozhi_hub.engines.llm import ASIDE
 
 _CONTROL = re.compile(
     r"<\|[^|<>]{0,40}\|?>|<｜[^｜<>]{0,40}｜>|</?(?:s|think|thinking|tool_call|tool_calls|tool_response|tools|start_of_turn|"

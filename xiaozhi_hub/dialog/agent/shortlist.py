@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from xiaozhi_hub.dialog.agent.tokens import Count, cost_of_tools
-from xiaozhi_hub.engines.base import ToolSpec
+from xiaozhi_hub.engines.llm import ToolSpec
 from xiaozhi_hub.tools.base import Tool
 
 USE = "tools.use"

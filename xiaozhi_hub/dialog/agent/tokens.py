@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from xiaozhi_hub.engines.base import Llm, Message, ToolSpec
+from xiaozhi_hub.engines.llm import Llm, Message, ToolSpec
 
 CONTEXT = 3000
 """For models that do not tell: what is left of the 4,096 that servers give by default, less an answer."""
