@@ -88,6 +88,7 @@ async def test_made_up_devices_are_remembered_only_as_far_as_there_is_room(
             headers = {"Device-Id": mac(number), "Client-Id": f"c-{number}", "Accept-Language": "zh-CN"}
             async with http.post(f"{hub.local_url}/xiaozhi/ota/", headers=headers, data=b"{}") as reply:
                 assert reply.status == 200
+
         async def remembered() -> dict[str, str]:
             return {device.id: device.name for device in await hub.known_devices.all()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiohttp import ClientSession, WSMsgType
 from conftest import SPEECH
 from house import House
 from tiny_whisper import Script, Shape, write_whisper
@@ -143,6 +145,40 @@ async def test_people_are_heard_by_two_devices_at_once(tmp_path: Path, written: 
     assert [(result.heard, result.said) for result in results] == [(SAYS, f"You said: {SAYS}")] * 2
     assert turn.confidence is not None and turn.confidence > 0.9
     assert engine.info.detail == "tiny" and engine.desk.finals >= 2
+
+
+@pytest.mark.parametrize("captions", [True, False])
+async def test_a_client_reads_along_while_it_speaks_if_it_wants_to(
+    tmp_path: Path, written: Any, speech: PcmChunk, captions: bool
+) -> None:
+    spoken = np.concatenate([speech.samples, speech.samples[RATE // 2 :], np.zeros(3 * RATE, np.int16)])
+    read: list[dict[str, Any]] = []
+    async with hub_with(tmp_path, written(Script(SAYS))) as (hub, engine), ClientSession() as http:
+        _, token = await hub.pairing.invite()
+        async with http.ws_connect(
+            f"{hub.local_url}/xiaozhi/v1/", headers={"Authorization": f"Bearer {token}"}
+        ) as socket:
+            sound = {"format": "pcm", "sample_rate": RATE, "channels": 1}
+            await socket.send_json({"type": "hello", "captions": captions, "audio_params": sound})
+            await socket.send_json({"type": "listen", "state": "start", "mode": "auto"})
+
+            async def speak() -> None:
+                for at in range(0, len(spoken), RATE // 10):
+                    await socket.send_bytes(spoken[at : at + RATE // 10].tobytes())
+                    await asyncio.sleep(0.1)
+
+            speaking = asyncio.create_task(speak())
+            async with asyncio.timeout(30):
+                async for frame in socket:
+                    message = json.loads(frame.data) if frame.type is WSMsgType.TEXT else {}
+                    read += [message] if message.get("type") == "stt" else []
+                    if message.get("type") == "stt" and "state" not in message:
+                        break
+            speaking.cancel()
+            await asyncio.gather(speaking, return_exceptions=True)
+        assert engine.desk.partials >= 1
+    assert [message["text"] for message in read if message.get("state") == "partial"] == [SAYS] * captions
+    assert read[-1]["text"] == SAYS
 
 
 async def test_the_guess_in_the_silence_ends_the_turn(tmp_path: Path, written: Any, speech: PcmChunk) -> None:

@@ -50,6 +50,13 @@ class SpeechStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class HeardSoFar:
+    """What a recogniser has understood of it up to now; may be wrong, and replaces what was before."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heard:
     """The person has finished. ``transcript`` is None when nobody spoke."""
 
@@ -111,6 +118,8 @@ class Hearing:
         """Pieces of fading speech that came after the guess was begun."""
         self._complete = False
         """The guess is a whole command that cannot go on."""
+        self._told = ""
+        """What was last said to have been heard."""
         self.packets: list[Packet] = []
         """Everything that was heard, as it came."""
 
@@ -129,7 +138,7 @@ class Hearing:
             at += packet.ms
         return tuple(said)
 
-    async def run(self) -> AsyncGenerator[SpeechStarted | Heard, None]:
+    async def run(self) -> AsyncGenerator[SpeechStarted | HeardSoFar | Heard, None]:
         """Listen until the person has finished. The last value is `Heard`."""
         async with TaskScope("hearing") as scope:
             try:
@@ -140,7 +149,7 @@ class Hearing:
                 if self._recognition is not None:
                     await self._recognition.aclose()
 
-    async def _listen(self, scope: TaskScope) -> AsyncGenerator[SpeechStarted | Heard, None]:
+    async def _listen(self, scope: TaskScope) -> AsyncGenerator[SpeechStarted | HeardSoFar | Heard, None]:
         endpoint = self._endpoint
         for packet in self._mic.before:
             self.packets.append(packet)
@@ -172,6 +181,9 @@ class Hearing:
             if self._manual:
                 endpoint.ended = False
             await self._use_guess(scope)
+            if self._recognition is not None and (so_far := self._recognition.so_far) not in ("", self._told):
+                self._told = so_far
+                yield HeardSoFar(so_far)
         self._stamp("endpoint")
         transcript = await self._finish() if endpoint.speech_start_ms is not None else None
         self._stamp("transcript")

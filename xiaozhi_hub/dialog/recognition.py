@@ -47,6 +47,12 @@ class Recognition:
         """Is there a recogniser left that could guess?"""
         return bool(self._streams)
 
+    @property
+    def so_far(self) -> str:
+        """What a recogniser that works while the person speaks has heard up to now; empty where none does."""
+        partials = (stream.partial for stream in self._streams.values())
+        return next((partial.text for partial in partials if partial is not None and partial.text), "")
+
     async def guess(self, *, early: bool = False) -> Transcript:
         """Say what has been said, as if the person had stopped now; *early* where the last sound may still be fading away. May
         be cancelled."""

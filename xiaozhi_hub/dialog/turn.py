@@ -35,7 +35,7 @@ from xiaozhi_hub.core.flow import (
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.turn_context import turn_id
 from xiaozhi_hub.dialog.assistants import Assistant, Assistants
-from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
+from xiaozhi_hub.dialog.hear import Ears, Heard, HeardSoFar, Hearing
 from xiaozhi_hub.dialog.mouth import Mouth
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood, Responder
 from xiaozhi_hub.dialog.speak import Rendering, Speaker
@@ -47,7 +47,7 @@ from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import Alert, Stt
+from xiaozhi_hub.protocol.messages import Alert, Stt, SttSoFar
 
 log = logging.getLogger(__name__)
 
@@ -252,6 +252,9 @@ class Turn:
             async for event in events:
                 if isinstance(event, Heard):
                     heard = event.transcript
+                elif isinstance(event, HeardSoFar):
+                    if self._link.shows_captions:
+                        await self._link.send(SttSoFar(event.text))
                 elif self._speech_began is not None:
                     await self._speech_began()
         if heard is None:

@@ -56,6 +56,8 @@ class ClientHello:
     sound: ClientSound = field(default_factory=ClientSound)
     wake: bool = False
     """It streams all the time; the hub is to wait for a wake word."""
+    captions: bool = False
+    """It wants to be told what has been heard so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +117,18 @@ def _hello(message: Mapping[str, Any]) -> ClientHello:
     token = message.get("token", "")
     if not isinstance(token, str) or len(token) > _LONGEST_TOKEN:
         raise ClientMistake("token_wrong", close=True)
-    sound, wake = _sound_params(message.get("audio_params")), message.get("wake", False)
-    if not isinstance(wake, bool):
-        raise ClientMistake("hello_invalid", name="wake", allowed="true, false")
+    sound = _sound_params(message.get("audio_params"))
+    wake, captions = _switch(message, "wake"), _switch(message, "captions")
     if wake and sound.format == "none":
         raise ClientMistake("no_sound")
-    return ClientHello(token, plain(message.get("language")), sound, wake)
+    return ClientHello(token, plain(message.get("language")), sound, wake, captions)
+
+
+def _switch(message: Mapping[str, Any], name: str) -> bool:
+    value = message.get(name, False)
+    if not isinstance(value, bool):
+        raise ClientMistake("hello_invalid", name=name, allowed="true, false")
+    return value
 
 
 def _sound_params(said: object) -> ClientSound:

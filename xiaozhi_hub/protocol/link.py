@@ -23,6 +23,8 @@ class Link(ABC):
 
     waits_for_wake: bool = False
     """It streams all the time, and the hub is to wait for a wake word in that."""
+    shows_captions: bool = False
+    """It wants to know what has been heard so far while the person still speaks (`SttSoFar`)."""
 
     @property
     @abstractmethod

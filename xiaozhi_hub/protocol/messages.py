@@ -262,6 +262,17 @@ class Stt(HubMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class SttSoFar(HubMessage):
+    """What has been heard while the person still speaks: each replaces the one before, and `Stt` the last. For clients that asked
+    for it; devices would show each as something said."""
+
+    text: str
+
+    def _fields(self) -> dict[str, Any]:
+        return {"type": "stt", "state": "partial", "text": display_text(self.text)}
+
+
+@dataclass(frozen=True, slots=True)
 class TtsStart(HubMessage):
     """The device turns to speaking and forgets all audio it has."""
 
@@ -405,6 +416,7 @@ __all__ = [
     "Ping",
     "SentenceStart",
     "Stt",
+    "SttSoFar",
     "TtsStart",
     "TtsStop",
     "Unknown",

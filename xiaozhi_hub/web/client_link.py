@@ -129,6 +129,7 @@ class ClientLink(WebSocketLink):
             raise
         self._sound = hello.sound
         self.waits_for_wake = hello.wake
+        self.shows_captions = hello.captions
         # Nothing else that devices can do: a client has no tools, and its packets say themselves how long they are.
         self.hello = DeviceHello(frame_ms=hello.sound.frame_ms)
         await self.send(ClientGreeting(self.device.id, hello.sound))
