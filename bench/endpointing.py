@@ -239,10 +239,9 @@ async def measure(hub: Hub, sounds: list[Utterance], asr: Asr | None, patience: 
 
 
 async def ends_in_speech(hub: Hub, sound: PcmChunk) -> bool:
-    """False for a recording that ends in a click a second after the last word: it marks no end of speech."""
-    longest = FIXED_MS[-1]
-    row = await measure(hub, [Utterance.of(sound)], None, Patience(longest, longest, longest))
-    return bool(row["turns"]) and not row["cut_percent"]
+    """False for a recording that ends in a click some time after the last word: it marks no end of speech."""
+    row = await measure(hub, [Utterance.of(sound)], None, Patience(300, 300, 300, 300))
+    return row["wait_ms_p50"] >= 200
 
 
 async def main() -> None:
@@ -261,11 +260,16 @@ async def main() -> None:
             sounds = [with_pause(clip.sound, ms) for clip in clips for ms in PAUSES_MS]
             print(f"{len(clips)} recordings, {len(sounds)} turns each", flush=True)
             for ms in FIXED_MS:
-                rows[f"fixed {ms} ms"] = await measure(hub, sounds, None, Patience(ms, ms, ms))
+                rows[f"fixed {ms} ms"] = await measure(hub, sounds, None, Patience(ms, ms, ms, ms))
                 print(f"fixed {ms} ms: {rows[f'fixed {ms} ms']}", flush=True)
             usual = hub.parts.patience
             for times in PATIENCE_TIMES:
-                patience = Patience(usual.complete_ms, usual.extendable_ms * times, usual.unfinished_ms * times)
+                patience = Patience(
+                    usual.complete_ms,
+                    usual.extendable_ms * times,
+                    usual.unfinished_ms * times,
+                    usual.unknown_ms * times,
+                )
                 rows[f"hub × {times:g}"] = await measure(hub, sounds, asr, patience)
                 print(f"hub × {times:g}: {rows[f'hub × {times:g}']}", flush=True)
     if args.json:

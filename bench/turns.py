@@ -8,9 +8,10 @@ Each file is named after what is said in it; `expected.yaml` says what that mean
 everything outside the two folders, hold no command: whatever is done about them is wrong. A device asks one question after
 the other (24 kbit/s Opus, 60 ms packets, real time). The hub runs on core 0, the device on core 1.
 
-*first voice* is when the first sound of the answer leaves the speaker, counted from the end of the last spoken sound, so it
-holds the silence that the hub waits for, recognition, synthesis, and the lead-in. *cut* counts answers that began before the
-person had finished and missed something by it.
+*first audio* is when the first packet of the answer arrives at the device, *first voice* when its first sound leaves the
+speaker; both are counted from the end of the last spoken sound. They hold the silence that the hub waits for, recognition and
+synthesis, and the first voice 100 ms of lead-in, too. *cut* counts answers that began before the person had finished and
+missed something by it.
 """
 
 from __future__ import annotations
@@ -157,6 +158,9 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     voices = [
         o.first_voice for o in commands if o.first_voice is not None and o.first_voice > 0 and o.verdict == "right"
     ]
+    audio = [
+        o.first_frame for o in commands if o.first_frame is not None and o.first_frame > 0 and o.verdict == "right"
+    ]
     count = max(1, len(commands))
     return {
         "commands": len(commands),
@@ -164,6 +168,8 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
         "wrong_percent": round(100 * sum(o.verdict == "wrong" for o in commands) / count, 1),
         "missed_percent": round(100 * sum(o.verdict == "missed" for o in commands) / count, 1),
         "cut": sum(o.cut for o in commands),
+        "first_audio_ms_p50": round(percentile(audio, 0.5)) if audio else None,
+        "first_audio_ms_p95": round(percentile(audio, 0.95)) if audio else None,
         "first_voice_ms_p50": round(percentile(voices, 0.5)) if voices else None,
         "first_voice_ms_p95": round(percentile(voices, 0.95)) if voices else None,
         "others": len(others),

@@ -186,7 +186,7 @@ integrations: {demo: false, clock: , weather: {city: Ulm, days: [1, 2]}, echo: t
     assert config.http.public_host == "nas.local"
     assert not config.discovery.enabled
     assert (config.voice.asr, config.voice.tts, config.voice.vad) == (("phrases",), ("piper", "espeak"), ())
-    assert (config.voice.silence.complete_ms, config.voice.silence.unfinished_ms) == (100, 700)
+    assert (config.voice.silence.complete_ms, config.voice.silence.unfinished_ms) == (100, 1000)
     assert config.voice.speed == 1.5
     assert config.devices == {
         "aa:bb:cc:dd:ee:ff": DeviceConfig("aa:bb:cc:dd:ee:ff", "Kitchen"),

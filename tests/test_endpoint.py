@@ -37,13 +37,13 @@ def test_speech_begins_at_its_first_frame() -> None:
     [
         (Completeness.COMPLETE, 4),  # 200 ms are reached with the fourth frame of 60 ms
         (Completeness.EXTENDABLE, 8),
-        (Completeness.PARTIAL, 12),
+        (Completeness.PARTIAL, 17),
         (Completeness.UNKNOWN, 12),
         (None, 12),
     ],
 )
 def test_the_silence_that_ends_a_turn_depends_on_the_words(completeness: Completeness | None, frames: int) -> None:
-    endpoint = Endpoint(Patience(200, 450, 700))
+    endpoint = Endpoint(Patience(200, 450, 1000, 700))
     play(endpoint, "####.")
     if completeness is not None:
         assert endpoint.hypothesis(completeness) is Moment.PAUSING
@@ -88,6 +88,13 @@ def test_words_that_only_fade_are_no_end_of_what_may_go_on() -> None:
     endpoint = Endpoint(Patience(180, 420, 700))
     assert set(play(endpoint, "####" + "+" * 20)) <= {Moment.WAITING, Moment.STARTED, Moment.SPEAKING, Moment.FADING}
     assert frames_until_end(endpoint) == 12
+
+
+def test_what_may_go_on_is_waited_for_from_the_last_clear_speech() -> None:
+    endpoint = Endpoint(Patience(120, 420, 1000, 700))
+    play(endpoint, "####++")
+    endpoint.hypothesis(Completeness.EXTENDABLE)
+    assert frames_until_end(endpoint) == 5
 
 
 def test_clear_speech_after_fading_makes_the_words_unknown_again() -> None:

@@ -118,6 +118,20 @@ async def heard(engine: Any, sound: Sound, *, answering: bool = False) -> Transc
 
 
 @pytest.mark.parametrize(
+    ("said", "unfinished"),
+    [("set a timer for", True), ("set standing light to", True), ("good evening everybody", False)],
+)
+async def test_half_a_sentence_is_known_to_be_one(said: str, unfinished: bool) -> None:
+    async with started() as engine:
+        await engine.learn(book())
+        stream = engine.open(AsrRequest(("en",)))
+        await stream.feed(PcmChunk(await spoken(said), RATE))
+        guess = await stream.guess()
+        await stream.aclose()
+    assert (guess.text, guess.unfinished) == ("", unfinished)
+
+
+@pytest.mark.parametrize(
     ("said", "expected"),
     [
         ("what time is it", "what time is it"),

@@ -127,15 +127,16 @@ class Recogniser:
                 self._said[word] = pronunciations
         return decoder
 
-    def recognise(self, version: str, answering: bool, pcm: bytes) -> tuple[str, float] | None:
-        """Return the sentence and how likely it is that just this was said; None when *version* is not what is known.
+    def recognise(self, version: str, answering: bool, pcm: bytes) -> tuple[str, float, bool] | None:
+        """Return the sentence, how likely it is that just this was said, and whether it was only the beginning of one; None when
+        *version* is not what is known.
 
         *pcm* is 16-bit sound at 16 kHz. The text is empty when it was none of the sentences.
         """
         if version != self._version or self._decoder is None:
             return None
         if not SHORTEST <= len(pcm) // 2 <= LONGEST:
-            return ("", 0.0)
+            return ("", 0.0, False)
         sentences, decoder = self._sentences[answering], self._decoder
         decoder.activate_search(sentences.name)
         # Its noise suppression would go on from what another device heard in another room.
@@ -144,11 +145,13 @@ class Recogniser:
         decoder.process_raw(pcm, full_utt=True)
         decoder.end_utt()
         found = decoder.hyp()
-        if found is None or not sentences.is_whole(found.hypstr.split()):  # other speech, or half a sentence
-            return ("", 0.0)
+        if found is None:  # amid a sentence, which nothing else fits better
+            return ("", 0.0, True)
+        if not sentences.is_whole(found.hypstr.split()):  # other speech
+            return ("", 0.0, False)
         words = [segment for segment in decoder.seg() if segment.word[0] not in "<[("]
         frames = sum(segment.end_frame - segment.start_frame + 1 for segment in words)
-        return (found.hypstr, confidence(sum(_log(segment.ascore) for segment in words) / frames))
+        return (found.hypstr, confidence(sum(_log(segment.ascore) for segment in words) / frames), False)
 
 
 class Sentences:

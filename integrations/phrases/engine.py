@@ -162,12 +162,12 @@ class Phrases(Asr):
         except WorkerLost as error:
             raise StageError("asr", error.message, code="recogniser-lost") from error
         self.decoded += 1
-        text, confidence = found
+        text, confidence, unfinished = found
         if not text or confidence < self._threshold or not lesson.book.understands(text):
-            return Transcript("", "en", confidence)
+            return Transcript("", "en", confidence, unfinished)
         return Transcript(lesson.book.written(text), "en", confidence)
 
-    async def _ask(self, lesson: Lesson, pcm: bytes, answering: bool) -> tuple[str, float]:
+    async def _ask(self, lesson: Lesson, pcm: bytes, answering: bool) -> tuple[str, float, bool]:
         """Ask the decoder; teach it first where it has just been started and knows nothing."""
         found: Any = await self._call("recognise", lesson.version, answering, pcm)
         if found is None:
@@ -177,8 +177,8 @@ class Phrases(Asr):
             found = await self._call("recognise", current.version, answering, pcm)
         if found is None:
             raise StageError("asr", "the recogniser was taught something else meanwhile", code="recogniser-not-ready")
-        text, confidence = found
-        return str(text), float(confidence)
+        text, confidence, unfinished = found
+        return str(text), float(confidence), bool(unfinished)
 
     async def _call(self, method: str, *args: Any) -> Any:
         """Ask the process; once more where it died, since asking twice for the same changes nothing."""

@@ -77,11 +77,13 @@ class DiscoveryConfig:
 class SilenceConfig:
     """How long a pause must be before it is the end of what a person says, in milliseconds."""
 
-    complete_ms: int = 180
+    complete_ms: int = 120
     """After a whole command that cannot go on."""
     extendable_ms: int = 420
     """After a whole command that could go on."""
-    unfinished_ms: int = 700
+    unfinished_ms: int = 1000
+    """After the beginning of a command."""
+    unknown_ms: int = 700
     """After anything else."""
 
 

@@ -58,6 +58,8 @@ class Transcript:
     language: str
     confidence: float | None = None
     """0…1, or None when the engine does not say."""
+    unfinished: bool = False
+    """Of an empty text: it is the beginning of something that the recogniser would understand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,7 @@ CONFIGURATION = vol.Schema(
                             "complete_ms": milliseconds(60, 5000),
                             "extendable_ms": milliseconds(60, 5000),
                             "unfinished_ms": milliseconds(60, 5000),
+                            "unknown_ms": milliseconds(60, 5000),
                         }
                     ),
                     "speed": amount("a factor", 0.5, 2),

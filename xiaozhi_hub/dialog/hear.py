@@ -259,7 +259,11 @@ class Hearing:
         if self._guessed is None and self._missed <= MOST_MISSED:
             self._guessed = task.result()
             self._stamp("guess")
-            completeness = self._judge(self._guessed.text, self._guessed.language)
+            completeness = (
+                Completeness.PARTIAL
+                if self._guessed.unfinished
+                else self._judge(self._guessed.text, self._guessed.language)
+            )
             self._complete = completeness is Completeness.COMPLETE
             self._endpoint.hypothesis(completeness)
         outdated = self._missed > MOST_MISSED or (self._missed and self._endpoint.silence_ms >= GUESS_MS)

@@ -52,7 +52,7 @@ from xiaozhi_hub.protocol.messages import Alert, Stt, SttSoFar
 log = logging.getLogger(__name__)
 
 RING_GAP_MS = 1500
-DICTATION = Patience(1500, 1500, 1500)
+DICTATION = Patience(1500, 1500, 1500, 1500)
 """While somebody's own words are recorded for others: people think in between, and no command is waited for."""
 
 
@@ -78,7 +78,7 @@ class TurnParts:
     @property
     def patience(self) -> Patience:
         wait = self.voice.silence
-        return Patience(wait.complete_ms, wait.extendable_ms, wait.unfinished_ms)
+        return Patience(wait.complete_ms, wait.extendable_ms, wait.unfinished_ms, wait.unknown_ms)
 
     def recognisers(self, language: str, assistant: Assistant | None = None) -> tuple[tuple[Asr, ...], bool]:
         """The recognisers to use, and whether they speak *language*; others are better than none."""
