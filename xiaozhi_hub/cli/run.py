@@ -71,10 +71,12 @@ def _with_arguments(config: Config, args: argparse.Namespace) -> Config:
     return replace(config, server=server, discovery=discovery)
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's where it is installed (the extra ``fast``), asyncio's own elsewhere."""
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's where it is installed (the extra ``fast``), ours elsewhere."""
     if importlib.util.find_spec("uvloop") is None:
-        return None
+        from xiaozhi_hub.core.loop import new_event_loop
+
+        return new_event_loop
     import uvloop
 
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
@@ -83,6 +85,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(config: Config, *, self_test: bool) -> int:
     from xiaozhi_hub.cli.banner import banner
+    from xiaozhi_hub.core.collector import collect_at_leisure
     from xiaozhi_hub.hub import Hub
 
     stop = asyncio.Event()
@@ -94,11 +97,13 @@ async def _serve(config: Config, *, self_test: bool) -> int:
         async with asyncio.TaskGroup() as group:
             stopping = group.create_task(stop.wait())
             started = group.create_task(_start(hub, self_test))
+            collecting = group.create_task(collect_at_leisure(hub.devices.quiet))
             await asyncio.wait((stopping, started), return_when=asyncio.FIRST_COMPLETED)
             if not stopping.done():
                 print(banner(hub, started.result()), flush=True)
                 await stopping
             started.cancel()
+            collecting.cancel()
         log.info("stopping")
     return 0
 

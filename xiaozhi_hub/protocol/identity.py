@@ -44,7 +44,9 @@ def plain(value: object) -> str:
     """Return *value* when it is a text, on one line and of bounded length; else an empty text."""
     if not isinstance(value, str):
         return ""
-    return "".join(char for char in value if char.isprintable()).strip()[:_LONGEST_TEXT]
+    if not value.isprintable():
+        value = "".join(char for char in value if char.isprintable())
+    return value.strip()[:_LONGEST_TEXT]
 
 
 __all__ = ["DeviceIdentity", "identify", "plain"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from xiaozhi_hub.core.i18n import Texts
+from xiaozhi_hub.core.loop import ACCEPTED_AT_ONCE
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.web.device import Admit, DeviceDoor, DeviceLimits, Guests, ServeLink, admit_everybody, only_devices
@@ -115,12 +117,20 @@ async def serve(app: web.Application, host: str, ports: Sequence[int]) -> AsyncI
     try:
         for port in ports:
             try:
-                await web.TCPSite(runner, host, port, backlog=_BACKLOG).start()
+                await listen(runner, host, port)
             except OSError as error:
                 raise _cannot_listen(host, port, error) from error
         yield tuple(address[1] for address in runner.addresses)
     finally:
         await runner.cleanup()
+
+
+async def listen(runner: web.AppRunner, host: str, port: int) -> None:
+    """Open one port for *runner*; `OSError` when it cannot be had."""
+    sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    # asyncio takes in as many in one pass of its loop as it lets wait: it is told few, and the system many.
+    await web.SockSite(runner, sock, backlog=ACCEPTED_AT_ONCE).start()
+    sock.listen(_BACKLOG)
 
 
 def _host_middleware(public_host: str | None) -> Middleware:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from copy import deepcopy
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -62,16 +62,16 @@ class Ota:
 
     async def _answer(self, check_in: CheckIn, address: Address) -> bytes:
         answer = build_answer(check_in, host=address.host, port=address.port or 0, now=self._now())
+        good = encode_answer(answer)
         for contribute in self._contributions:
-            before = deepcopy(answer)
             try:
                 async with asyncio.timeout(CONTRIBUTION_SECONDS):
                     await contribute(check_in, address, answer)
-                encode_answer(answer)
+                good = encode_answer(answer)
             except Exception:  # a device without an answer waits longer and longer, up to 85 minutes
                 log.exception("an addition to the answer for %s failed; it goes without", check_in.device.id)
-                answer = before
-        return encode_answer(answer)
+                answer = json.loads(good)
+        return good
 
 
 def framing(version_of: Callable[[str], int]) -> Contribution:
