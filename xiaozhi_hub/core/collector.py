@@ -2,7 +2,7 @@
 
 A full collection looks at every object there is, with the interpreter locked: 100 to 400 ms on a small machine once
 some hundred thousand objects live. Speech that is being sent would stutter each time. Python begins one whenever a quarter
-more has come: while a thousand devices connect, which are three hundred objects each, that is ten times.
+more has come: several times while a thousand devices connect, which are a few hundred objects each.
 """
 
 from __future__ import annotations
