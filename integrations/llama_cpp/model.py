@@ -157,6 +157,11 @@ class Model:
                 )
             return self.facts
 
+    @property
+    def busy(self) -> bool:
+        """It is not loaded, or works on something."""
+        return self.process.pid is None or self.facts is None or bool(self.process.waiting)
+
     async def ask(self, job: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the answers to *job*; the last holds ``done``. Raises `StageError`, and `Lost` when the process ends."""
         if self.process.waiting >= _MOST_WAITING:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnInfo
@@ -125,6 +126,21 @@ class Responder:
                     conversation.pending = said
                 else:
                     yield said
+
+    async def prepare(
+        self, turn: TurnInfo, text: str, conversation: Conversation
+    ) -> Callable[[], Awaitable[None]] | None:
+        """What a language model can do already when *text* will probably be what `respond` gets; None where that is nothing, also
+        because no model will be asked. Has no effects, and neither has what it returns."""
+        brain = self.brains.of(turn.device_id)
+        if brain is not None or self.eyes.shown(turn) or self.intents.recognise(text, turn, conversation.pending):
+            return None
+        assistant = self.assistants.of(turn.device_id, turn.area, turn.assistant)
+        models = one_model(self.engines.llms(assistant.llm))
+        if not models or not models[0].info.reads_ahead:
+            return None
+        request = await self.agent.expected(models[0], turn, text, assistant, conversation.dialogue)
+        return partial(models[0].prepare, request) if request is not None else None
 
     async def _by_intent(
         self, turn: TurnInfo, text: str, conversation: Conversation, watcher: Watcher

@@ -76,6 +76,14 @@ class Llm(Engine):
         evaluated knows its own words again only when they come back unchanged.
         """
 
+    async def prepare(self, request: ChatRequest) -> None:
+        """Read what will probably be asked, while nobody waits for an answer, so that `chat` has less of it left to read.
+
+        Only for engines on this machine, where that costs nobody anything (`EngineInfo.reads_ahead`). It may be wrong, may be
+        cancelled at any time, which stops the work, and gives way to everything else that the engine does. Never fails; returns
+        when it has read everything or has given up.
+        """
+
     @property
     def context_tokens(self) -> int | None:
         """The most tokens that all messages and tools of one request may come to; room for the answer is taken off already.

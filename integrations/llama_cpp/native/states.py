@@ -70,6 +70,12 @@ class States:
         self._live, self._answers, self._beginning = conversation, (), []
         return self._cut(prompt, restored, same)
 
+    def may_leave(self, conversation: str) -> bool:
+        """Can the context turn to *conversation* without losing what it has read of another one?"""
+        if conversation == self._live or len(self._library.tokens) <= WORTH:
+            return True
+        return self._library.size_of_state() <= self._limit
+
     def answered(self, answers: Sequence[str], beginning: Sequence[int]) -> None:
         """The live conversation has been answered: the keys of all answers in it, and the part before its first question."""
         self._answers = tuple(answers)
