@@ -102,7 +102,7 @@ async def test_what_was_read_ahead_is_not_read_again_and_a_question_goes_before_
     (ahead,), (job,) = team.book.of("ahead"), team.book.of("llm")
     assert job.read == 0 < 100 < ahead.read
     reading = asyncio.ensure_future(team.llm.prepare(asked(("system", "Be quick. " * 60), conversation="b")))
-    while not len(team.book.of("ahead")) == 2:
+    while len(team.book.of("ahead")) != 2:
         await asyncio.sleep(0)
     await written(team.llm, question)
     await reading
