@@ -30,7 +30,7 @@ RANK = {
     "diagnostics": 7,
     "stepping": 7,
     "problems": 7,
-    "overview": 8,
+    "holders", "overview": 8,
     "services": 8,
     "archive": 8,
     "answering": 8,

@@ -26,7 +26,7 @@ from test_llama_cpp import (
     user,
 )
 
-from xiaozhi_hub.engines.base import ChatRequest, Message
+from xiaozhi_hub.engines.llm import ChatRequest, Message
 from xiaozhi_hub.testing import running_hub
 
 pytestmark = needs_llama

@@ -60,7 +60,8 @@ class ChatRequest:
     tools: Sequence[ToolSpec] = ()
     language: str = "en"
     conversation: str = ""
-    """Requests with the same value share their beginning: an engine may keep its cache under it. Letters and digits."""
+    """Requests with the same value share their beginning: an engine may keep its cache under it. Letters and digits, made by
+    `xiaozhi_hub.engines.conversations`: by its first characters an engine knows what to forget with a device."""
     may_call: bool = True
     """False: the answer must be words. The tools are there all the same, because they are part of the beginning."""
 

@@ -76,7 +76,7 @@ class OpenAiApi:
 
     def __init__(self, parts: OpenAiParts) -> None:
         self._parts = parts
-        self._talks = Talks()
+        self.talks = Talks()
         self._busy: dict[str, int] = {}
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -187,14 +187,14 @@ class OpenAiApi:
     async def _asked(
         self, client_id: str, model: str, question: str, before: tuple[Said, ...]
     ) -> AsyncGenerator[str | TurnRecord, None]:
-        talk = self._talks.find(client_id, before)
+        talk = self.talks.find(client_id, before)
         said: list[str] = []
         async with aclosing(self._parts.ask(question, "", client_id, model, talk)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
                     said.append(piece)
                 else:
-                    self._talks.keep(client_id, (*before, ("user", question), ("assistant", joined(said))), talk)
+                    self.talks.keep(client_id, (*before, ("user", question), ("assistant", joined(said))), talk)
                 yield piece
 
     # -- sound ----------------------------------------------------------------------------------------------------

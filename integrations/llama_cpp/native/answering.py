@@ -121,6 +121,10 @@ class Answering:
             library.clear()  # what stands for a picture are no tokens that could be compared
         return {"prompt": places, "written": len(written)}
 
+    def forget(self, owners: Sequence[str] | None, before: float | None) -> None:
+        """As `States.forget`, in memory and on the disk."""
+        self._prompts.forget(but=self._states.forget(owners, before))
+
     def rest(self) -> None:
         """Nobody asks at present: do what takes time."""
         self._states.write_beginning()

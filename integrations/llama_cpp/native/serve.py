@@ -146,7 +146,7 @@ class Child:
         name = identity(library.path, llama_cpp.__version__, library.traits) if limit else ""
         disk = Disk(Path(job["cache"]), name, limit)
         prompts.answers.update(disk.answers)
-        states = States(library, disk, options["memory_mb"] * 2**20)
+        states = States(library, disk, options["memory_mb"] * 2**20, keep_conversations=job["keep_conversations"])
         self._eyes = Eyes(library, Path(job["projector"]), options) if job["projector"] else None
         self._answering = Answering(library, template, prompts, states, options)
         return {
@@ -175,6 +175,11 @@ class Child:
             return {"evaluated": 0}
         return self._answering.prepare(job["conversation"], job["messages"], job["tools"], lambda: self._gives_way)
 
+    def _forget(self, job: dict[str, Any]) -> dict[str, Any]:
+        if self._answering is not None:
+            self._answering.forget(job["owners"], job["before"])
+        return {}
+
     def _describe(self, job: dict[str, Any]) -> dict[str, Any]:
         if self._answering is None or self._eyes is None:
             raise Failure("vision-failed", "the model cannot see")
@@ -192,6 +197,7 @@ _WORK: dict[str, Callable[[Child, dict[str, Any]], dict[str, Any]]] = {
     "load": Child._load,
     "chat": Child._chat,
     "prepare": Child._prepare,
+    "forget": Child._forget,
     "describe": Child._describe,
 }
 
