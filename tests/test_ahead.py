@@ -17,8 +17,8 @@ from xiaozhi_hub.core.flow import PcmChunk, TextDelta
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.engines.base import EngineInfo, Role
-from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.engines.failover import one_model
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import FakeDevice, running_hub
