@@ -26,6 +26,7 @@ from xiaozhi_hub.engines.conversations import conversation_of
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.tools.base import Tool
+from xiaozhi_hub.tools.device import USUAL_TOOLS
 from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry
 
 log = logging.getLogger(__name__)
@@ -174,7 +175,8 @@ class Agent:
             always = [tool for tool in shown if tool.name in lasting]
             dialogue.tools = offer(always, USE_SPEC, min(USUALLY, room // 3), count).tools
         index = await self.briefing.index(shown)
-        known = await self.briefing.known(turn, text, dialogue, index)
+        own = sorted(tool.name for tool in shown if tool.name not in lasting and tool.name not in USUAL_TOOLS)
+        known = await self.briefing.known(turn, text, dialogue, index, own)
         words, tells = question(text, known, dialogue.told(), lambda text: cut(text, room // 4, count))
         return Exchange([Message("user", words)], tells), usable, index
 
