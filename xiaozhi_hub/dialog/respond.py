@@ -22,6 +22,7 @@ from xiaozhi_hub.dialog.look import Eyes
 from xiaozhi_hub.dialog.sentences import sentences
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.failover import one_model
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import MissingSlot, NotForMe, ToolError
 from xiaozhi_hub.tools.base import ToolResult
@@ -55,6 +56,9 @@ class Watcher(Protocol):
 
     def model_wrote(self) -> None:
         """A language model has written something, perhaps not for the first time."""
+
+    def model_answered(self, model: Llm, request: ChatRequest, answer: Message) -> None:
+        """A language model has finished an answer, perhaps with calls of tools after which it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,9 +120,19 @@ class Responder:
 
         late = self._voice_is_late(turn)
         note = watcher.tool_called
-        wrote = watcher.model_wrote
+        wrote, asked = watcher.model_wrote, watcher.model_answered
         answer = self.agent.answer(
-            models, turn, text, assistant, dialogue, call, speaks, note=note, wrote=wrote, clause_first=late
+            models,
+            turn,
+            text,
+            assistant,
+            dialogue,
+            call,
+            speaks,
+            note=note,
+            wrote=wrote,
+            asked=asked,
+            clause_first=late,
         )
         async with aclosing(with_a_word(answer, wait, self.scope)) as reply:
             async for said in reply:

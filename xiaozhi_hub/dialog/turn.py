@@ -44,6 +44,7 @@ from xiaozhi_hub.engines.asr import Asr, AsrRequest
 from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.failover import one_open_recogniser
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
@@ -228,6 +229,9 @@ class Turn:
     def model_wrote(self) -> None:
         if "first_token" not in self._stamps:
             self._stamp("first_token")
+
+    def model_answered(self, model: Llm, request: ChatRequest, answer: Message) -> None:
+        """Nobody asks a device what an answer has cost."""
 
     # -- hearing --------------------------------------------------------------------------------------------------
 

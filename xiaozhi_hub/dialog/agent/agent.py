@@ -47,6 +47,10 @@ _MOST_ASKED = 16
 _PARROTED = "(hub:"
 
 
+Asked = Callable[[Llm, ChatRequest, Message], None]
+"""Is told what a model was asked and what it has answered."""
+
+
 @dataclass(slots=True)
 class _Reply:
     """A turn under way."""
@@ -60,6 +64,7 @@ class _Reply:
     believed: bool = False
     """What is said to be done is done elsewhere."""
     wrote: Callable[[], None] = lambda: None
+    asked: Asked = lambda _model, _request, _answer: None
     clause_first: bool = False
     rounds: int = 0
     text: str = ""
@@ -95,16 +100,17 @@ class Agent:
         *,
         note: Callable[[ToolCall], None] = lambda _: None,
         wrote: Callable[[], None] = lambda: None,
+        asked: Asked = lambda _model, _request, _answer: None,
         clause_first: bool = False,
     ) -> AsyncGenerator[Sentence | Emotion | Pending, None]:
         """Yield the reply sentence by sentence as it is written, and at its end perhaps a question that the person may answer.
 
         The next of *models* goes on when one fails before its first word; `StageError` when all did. *speaks* tells whether there is
-        a voice for a language, *note* is told of calls that were refused, *wrote* of each piece that a model writes, *clause_first* is
-        as for `Splitter`.
+        a voice for a language, *note* is told of calls that were refused, *wrote* of each piece that a model writes, *asked* of each
+        request with the answer to it; *clause_first* is as for `Splitter`.
         """
         reply = await self._begin(models[0], turn, text, assistant, dialogue, call, note, speaks)
-        reply.clause_first, reply.wrote = clause_first, wrote
+        reply.clause_first, reply.wrote, reply.asked = clause_first, wrote, asked
         finished, dialogue.answering = False, True
         try:
             problem: HubError | None = None
@@ -199,6 +205,7 @@ class Agent:
                 async for piece in pieces:
                     yield piece
             reply.rounds += 1
+            reply.asked(model, request, Message("assistant", reply.text, calls=tuple(asked)))
             calls = tuple(bounded(request, room // 8, count) for request in asked[:AT_ONCE]) if may_call else ()
             left = room - dialogue.needed(reply.exchange, count) - cost((Message("", reply.text, calls=calls),), count)
             if left < (LEAST + SHORTEST) * len(calls):  # it has written too much to go on
