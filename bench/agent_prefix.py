@@ -1,9 +1,10 @@
 """How much of a dialogue llama.cpp reads twice when the agent leads it: tools, the time, rooms, dropped turns, a restart half-way.
 
-    python bench/agent_prefix.py [--turns 200] [--model FILE.gguf] [--context 4096] [--devices 2]
+    python bench/agent_prefix.py [--turns 200] [--model FILE.gguf] [--context 4096] [--devices 2] [--ahead]
 
 `bench/prefix.py` measures the engine with a dialogue of its own; here every prompt is what `dialog/agent/` makes, and devices take
-turns. Without --model a small one is written. New is what no prompt of that device held before.
+turns. Without --model a small one is written. New is what no prompt of that device held before. With --ahead each question is guessed
+and read before it is asked: then what is evaluated is what a person still waits for.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Tally:
     """What the prompts of all devices cost."""
 
     def __init__(self) -> None:
-        self.prompts = self.news = self.evaluated = self.again = self.asked = 0
+        self.prompts = self.news = self.evaluated = self.again = self.asked = self.ahead = 0
         self._before: dict[str, tuple[int, set[str]]] = {}
 
     def add(self, model: Any, request: Any, use: Any) -> None:
@@ -78,11 +79,17 @@ async def measure(args: argparse.Namespace, folder: Path) -> tuple[Tally, int]:
                 home.dialogue = dialogues[which]
                 turn = dataclasses.replace(person_in(("Kitchen", "Bedroom")[which % 2]), device_id=f"device{which}")
                 first = len(requests)
-                await home.say(f"{QUESTIONS[number // len(dialogues) % len(QUESTIONS)]} {number}", turn)
+                text = f"{QUESTIONS[number // len(dialogues) % len(QUESTIONS)]} {number}"
+                if args.ahead:
+                    expected = await home.agent.expected(model, turn, text, home.assistant, home.dialogue)
+                    assert expected is not None
+                    await model.prepare(expected)
+                await home.say(text, turn)
                 asked = requests[first:]
                 for request, use in zip(asked, list(model.uses)[-len(asked) :], strict=True):
                     tally.add(model, request, use)
                 home.later(1)
+            tally.ahead += model.read_ahead
     return tally, sum(dialogue.dropped for dialogue in dialogues)
 
 
@@ -93,11 +100,14 @@ def main() -> int:
     parser.add_argument("--context", type=int, default=4096)
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ahead", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         tally, dropped = asyncio.run(measure(args, Path(folder)))
     print(f"{args.turns} turns, {args.devices} devices, {tally.asked} prompts, a restart; {dropped} turns dropped")
-    print(f"tokens: {tally.prompts} in prompts, {tally.news} new, {tally.evaluated} evaluated")
+    print(
+        f"tokens: {tally.prompts} in prompts, {tally.news} new, {tally.evaluated} evaluated, {tally.ahead} before that ahead"
+    )
     print(f"read again: {tally.again} tokens = {tally.again / tally.prompts:.2%} of the prompts")
     return 0
 

@@ -83,6 +83,28 @@ def clock_tools() -> list[Tool]:
     return list(integration("clock", "tools").clock_tools(SimpleNamespace(wording=None)))
 
 
+PLAIN = {
+    "make it a bit louder please": "device.change_volume", "turn the volume down": "device.change_volume",
+    "set your volume to fifty": "device.set_volume", "dim the display": "device.change_brightness",
+    "take a picture of this": "device.take_photo", "how full is your battery": "device.get_battery",
+    "be quiet, mute yourself": "device.mute", "switch to the dark theme": "device.set_theme",
+    "再大声一点": "device.change_volume", "拍张照片": "device.take_photo",
+}  # fmt: skip
+ROUNDABOUT = {
+    "i can barely hear you": "device.change_volume", "the baby is asleep so keep it down": "device.change_volume",
+    "do not shout at me": "device.change_volume", "your face hurts my eyes at night": "device.change_brightness",
+    "tell me what i am holding": "device.take_photo", "do you need to be charged": "device.get_battery",
+    "not a sound from you now": "device.mute", "i like it better white on black": "device.set_theme",
+    "我听不清你说话": "device.change_volume", "看看我手里是什么": "device.take_photo",
+}  # fmt: skip
+"""What people say who want something of the device they talk to: with its words, and without them."""
+
+
+def told_of(run: Run, asked: dict[str, str]) -> int:
+    """How many of these questions come with the line of the tool that they need."""
+    return sum(tool in {found.name for found in run.index.best(text)} for text, tool in asked.items())
+
+
 Write = Callable[[ChatRequest], str]
 
 
@@ -134,6 +156,12 @@ async def main() -> int:
     )
     print(
         f"in the beginning {len(chosen.tools)}: {cost_of_tools(chosen.tools, estimate)}: {', '.join(t.name for t in chosen.tools)}"
+    )
+    (use,) = (tool for tool in chosen.tools if tool.name == USE_SPEC.name)
+    print(f"of these, naming the others: {cost_of_tools((use,), estimate) - cost_of_tools((USE_SPEC,), estimate)}")
+    print(
+        f"the device's tools come with {told_of(run, PLAIN)} of {len(PLAIN)} questions in their words, and with "
+        f"{told_of(run, ROUNDABOUT)} of {len(ROUNDABOUT)} in other words"
     )
     first = run.requests[0]
     print(f"the beginning in all: {cost(first.messages[:1], estimate) + cost_of_tools(first.tools, estimate)} tokens")

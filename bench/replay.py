@@ -32,6 +32,8 @@ RATE = 22050
 FIRST_MS, GROWTH = 240, 2
 """Pieces in which a computed sentence is handed over, as the piper integration does."""
 CONTEXT = 3500
+AHEAD = 100
+"""Characters that a model reads ahead at once: about as many as llama.cpp's 32 tokens."""
 
 _WORD = re.compile(r"\S+\s*|\s+")
 
@@ -126,6 +128,8 @@ class Job:
     """A model's pieces: the text, when it was written, the seconds that it worked up to there, and what that costs."""
     read: int = 0
     """Tokens of the prompt that a model had to evaluate."""
+    reading: tuple[float, float] = (0.0, 0.0)
+    """How long that took, and what it costs."""
     sound_ms: float = 0.0
 
 
@@ -212,10 +216,13 @@ class _ReplayStream(AsrStream):
 class ReplayLlm(Llm):
     """Writes what *reply* gives, token by token; reads only what is new in a conversation. Does one thing at a time."""
 
-    def __init__(self, board: Board, processor: Processor, book: Book, reply: Reply) -> None:
-        self.info = EngineInfo("replay", Role.LLM, board.models["llm"], streams_output=True, rank=100)
+    def __init__(self, board: Board, processor: Processor, book: Book, reply: Reply, *, ahead: bool = True) -> None:
+        self.info = EngineInfo(
+            "replay", Role.LLM, board.models["llm"], streams_output=True, rank=100, reads_ahead=ahead
+        )
         self.board, self.processor, self.book, self.reply = board, processor, book, reply
         self._one = asyncio.Lock()
+        self._asked = 0
         self._evaluated: dict[str, str] = {}
 
     @property
@@ -225,18 +232,42 @@ class ReplayLlm(Llm):
     def count_tokens(self, text: str) -> int | None:
         return estimate(text)
 
+    async def prepare(self, request: ChatRequest) -> None:
+        if self._asked or self._one.locked():
+            return
+        job = self.book.begin("ahead", request.messages[-1].words)
+        try:
+            async with self._one:
+                job.began = due = _now()
+                prompt = _prompt(request)
+                at = _same(self._evaluated.get(request.conversation, ""), prompt)
+                while at < len(prompt) and not self._asked:
+                    self._evaluated[request.conversation] = prompt[:at]
+                    piece = prompt[at : at + AHEAD]
+                    cost = self.board.prompt_token * estimate(piece)
+                    due = await self.processor.work(cost, due)
+                    at += len(piece)
+                    job.read, job.work = job.read + estimate(piece), job.work + cost
+                self._evaluated[request.conversation] = prompt[:at]
+                job.finished = _now()
+        finally:
+            if job.finished is None:
+                job.stopped = _now()
+
     async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
         job = self.book.begin("llm", request.messages[-1].words)
+        self._asked += 1
         try:
             async with self._one:
                 job.began = _now()
-                prompt = as_json([[t.name, t.description, dict(t.parameters)] for t in request.tools])
-                prompt += "".join(_written(message) for message in request.messages)
+                prompt = _prompt(request)
                 known = _same(self._evaluated.get(request.conversation, ""), prompt)
                 job.read = estimate(prompt[known:])
                 self._evaluated[request.conversation] = prompt
-                worked, at = 0.0, job.began
-                due, cost = at, self.board.prompt_token * job.read
+                job.work, cost = self.board.prompt_token * job.read, 0.0
+                due = await self.processor.work(job.work, job.began)
+                worked = max(0.0, _now() - job.began)
+                job.reading = worked, job.work
                 said = ""
                 calls: tuple[ToolRequest, ...] = ()
                 for piece in self.reply(request):
@@ -258,8 +289,14 @@ class ReplayLlm(Llm):
                 self._evaluated[request.conversation] = prompt + _written(Message("assistant", said, calls=calls))
                 job.finished = _now()
         finally:
+            self._asked -= 1
             if job.finished is None:
                 job.stopped = _now()
+
+
+def _prompt(request: ChatRequest) -> str:
+    tools = as_json([[tool.name, tool.description, dict(tool.parameters)] for tool in request.tools])
+    return tools + "".join(_written(message) for message in request.messages)
 
 
 def _same(old: str, new: str) -> int:
@@ -317,11 +354,11 @@ class Engines:
     book: Book
 
     @classmethod
-    def of(cls, board: Board, reply: Reply, *, shared: bool = True) -> Engines:
+    def of(cls, board: Board, reply: Reply, *, shared: bool = True, ahead: bool = True) -> Engines:
         processor, book = Processor(shared=shared), Book()
         return cls(
             ReplayAsr(board, processor, book),
-            ReplayLlm(board, processor, book, reply),
+            ReplayLlm(board, processor, book, reply, ahead=ahead),
             ReplayTts(board, processor, book),
             processor,
             book,

@@ -1,13 +1,14 @@
 """How much of a turn is spent waiting for what could have been done earlier, on boards that are too slow to hide it.
 
-    python bench/schedule.py [--board pi4|pi5|n100] [--turns 2] [--kind long] [--alone] [--json out.json]
+    python bench/schedule.py [--board pi4|pi5|n100] [--turns 2] [--kind long] [--alone] [--not-ahead] [--json out.json]
 
 A real hub with the engines of `replay.py`, which take the time that named models take on a named board (derived, not measured there:
 `profiles.yaml`), and a device that speaks in real time. From what the engines noted, the *critical path* of each turn is computed: when
 the first sound, and the last, could have come if nobody had ever waited without need:
 
     end of the speech → the wait that is configured, in whole packets, and beside it recognition, from the first silent packet on
-    → the model's first piece (of each round, and the tool between) → the voice's first sound, or the lead-in
+    → the model's first piece (of each round, and the tool between), for which it may read while the silence is waited for
+    → the voice's first sound, or the lead-in
 
 each stage as long as it really took (*alone*: as long as it takes when nothing else works on the board), the next piece of speech as
 soon as it is written and the voice is free, and its sound when the one before has ended. *efficiency* is that divided by what the device
@@ -141,6 +142,8 @@ class Measured:
     """Silence between sentences that the engines' speed makes necessary."""
     read: list[int] = field(default_factory=list)
     """Tokens that the model evaluated, by round."""
+    ahead: int = 0
+    """Tokens that it evaluated before the turn was over."""
     word: bool = False
     """The hub said that it takes a moment."""
     stopped: float | None = None
@@ -175,8 +178,9 @@ def critical_path(end: float, waited_ms: float, jobs: list[Job], *, alone: bool 
     guess = [job for job in jobs if job.role == "asr" and job.finished is not None][-1]
     silent = end + SPARE_MS / 1000
     wait = math.ceil(waited_ms / PACKET_MS) * PACKET_MS / 1000
-    heard = silent + max(wait, PACKET_MS / 1000 + taken(guess))
-    at = heard
+    known = PACKET_MS / 1000 + taken(guess)
+    heard = silent + max(wait, known)
+    at = heard + _left_to_read(jobs, max(0.0, wait - known), alone=alone)
     written: dict[str, float] = {}
     for job in (job for job in jobs if job.role == "llm" and job.marks):
         splitter = Splitter("en", clause_first=not written)
@@ -198,6 +202,18 @@ def critical_path(end: float, waited_ms: float, jobs: list[Job], *, alone: bool 
         gaps += max(0.0, sounds - sounded) if sounded else 0.0
         sounded = sounds + math.ceil(job.sound_ms / PACKET_MS) * PACKET_MS / 1000
     return CriticalPath(heard, first, sounded, gaps)
+
+
+def _left_to_read(jobs: list[Job], time: float, *, alone: bool) -> float:
+    """How much longer, or if negative shorter, than it did a model would read after the turn is over, if it had used the *time* before
+    that as well as it can."""
+    asked = next((job for job in jobs if job.role == "llm" and job.marks), None)
+    ahead = [job for job in jobs if job.role == "ahead" and job.began is not None]
+    if asked is None or not ahead:
+        return 0.0
+    read = asked.reading[alone]
+    before = sum(job.work if alone else (job.finished or job.stopped or 0.0) - (job.began or 0.0) for job in ahead)
+    return max(0.0, read + before - time) - read
 
 
 class Bench:
@@ -263,6 +279,7 @@ class Bench:
             sum(ms for at, ms in self.device.gaps if at > first + 0.001),
             path.gaps * 1000,
             [job.read for job in book.of("llm")],
+            sum(job.read for job in book.of("ahead")),
             WORD in result.sentences,
         )
 
@@ -280,12 +297,12 @@ class Bench:
         return max(0.0, max(ends) - at) * 1000
 
 
-async def run(board: Board, kinds: Sequence[str], turns: int, *, shared: bool) -> list[Measured]:
+async def run(board: Board, kinds: Sequence[str], turns: int, *, shared: bool, ahead: bool) -> list[Measured]:
     """Measure *turns* of each kind on *board*."""
     found: list[Measured] = []
     with tempfile.TemporaryDirectory() as folder:
         async with running_hub(Path(folder), CONFIGURATION) as hub:
-            engines = Engines.of(board, reply, shared=shared)
+            engines = Engines.of(board, reply, shared=shared, ahead=ahead)
             async with Listener(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=DEVICE) as device:
                 bench = Bench(hub, engines, device)
                 await bench.ready()
@@ -308,7 +325,8 @@ def row(board: str, kind: str, turns: Sequence[Measured]) -> str:
     def mean(name: str) -> float:
         return fmean(getattr(turn, name) for turn in turns)
 
-    notes = ["says “one moment” first"] if any(turn.word for turn in turns) else []
+    notes = [f"{turns[-1].ahead} tokens read ahead"] if turns[-1].ahead else []
+    notes += ["says “one moment” first"] if any(turn.word for turn in turns) else []
     if turns[0].stopped is not None:
         notes.append(f"engines at rest {max(turn.stopped or 0 for turn in turns):.0f} ms after the interruption")
     read = "/".join(str(tokens) for tokens in turns[-1].read) or "–"
@@ -326,6 +344,7 @@ async def main() -> None:
     parser.add_argument("--turns", type=int, default=2, help="of each kind")
     parser.add_argument("--kind", choices=KINDS, action="append")
     parser.add_argument("--alone", action="store_true", help="engines do not slow each other down")
+    parser.add_argument("--not-ahead", action="store_true", help="the model reads only what it is asked")
     parser.add_argument("--json", type=Path, help="write every turn there")
     args = parser.parse_args()
     with contextlib.suppress(OSError):  # where it is allowed: what else runs here is not what is measured
@@ -334,7 +353,7 @@ async def main() -> None:
     for name in args.board or boards():
         board = Board.named(name)
         print(f"{board.about}: {', '.join(board.models.values())} (derived, not measured on the board)", flush=True)
-        turns = await run(board, args.kind or KINDS, args.turns, shared=not args.alone)
+        turns = await run(board, args.kind or KINDS, args.turns, shared=not args.alone, ahead=not args.not_ahead)
         rows += [{"board": name, **asdict(turn)} for turn in turns]
         table += [
             row(name, kind, [turn for turn in turns if turn.kind == kind])

@@ -12,10 +12,22 @@ from xiaozhi_hub.dialog.agent.dialogue import Dialogue, Exchange, from_json, ser
 from xiaozhi_hub.dialog.agent.house import meant, words_for, words_for_kinds
 from xiaozhi_hub.dialog.agent.prompt import harmless, line
 from xiaozhi_hub.dialog.agent.repair import TooMuch, arguments_meant, one_like, tool_meant
-from xiaozhi_hub.dialog.agent.shortlist import USE, USUALLY, Index, lean, offer, signature, words_of
+from xiaozhi_hub.dialog.agent.shortlist import (
+    CORE,
+    OTHERS,
+    USE,
+    USUALLY,
+    Index,
+    directory,
+    lean,
+    offer,
+    signature,
+    words_of,
+)
 from xiaozhi_hub.dialog.agent.tokens import cost_of_tools, estimate
 from xiaozhi_hub.engines.llm import ChatRequest, Message, ToolRequest
 from xiaozhi_hub.tools.base import Tool, ToolResult
+from xiaozhi_hub.tools.device import SET_VOLUME
 
 # -- the beginning stays ----------------------------------------------------------------------------------------------
 
@@ -204,8 +216,53 @@ def test_of_many_tools_the_most_useful_are_told_and_one_that_uses_the_others() -
     assert chosen.tools[-1].name == USE
     every, these = cost_of_tools(lean(tools), estimate), cost_of_tools(chosen.tools, estimate)
     print(f"\n{len(tools)} tools: {every} tokens; at the beginning {len(chosen.tools)}: {these}")
-    assert these <= USUALLY < every
+    assert these <= USUALLY + USUALLY // 3 < every
     assert offer(tools[::-1], USE_SPEC, USUALLY, estimate) == chosen
+
+
+def test_the_tools_that_are_not_told_are_named_by_what_they_are_about() -> None:
+    tools = [make(f"{area}.tool{number:02}", "Do it. " * 60) for area in ("clock", "device") for number in range(9)]
+    tools += [make(name, "Do it. " * 60) for name in CORE[:8]]
+    chosen = offer(tools, USE_SPEC, USUALLY, estimate)
+    (use,) = (tool for tool in chosen.tools if tool.name == USE)
+    named = use.description.partition(OTHERS)[2]
+    assert "clock: tool00, tool01" in named and "; device: tool00" in named
+    assert not any(f"{name.partition('.')[2]}" in named.replace(".", ", ").split(", ") for name in chosen.names)
+    assert cost_of_tools(chosen.tools, estimate) <= USUALLY * 4 / 3
+    assert offer(tools[::-1], USE_SPEC, USUALLY, estimate) == chosen
+    few = tools[:2]
+    assert offer(few, USE_SPEC, USUALLY, estimate).tools[-1] == USE_SPEC, "all are there: there are no others"
+
+
+@pytest.mark.parametrize("most", [0, 5, 20, 60, 1000])
+def test_names_that_are_too_many_end_early_in_the_largest_parts(most: int) -> None:
+    names = [f"large.tool{number:02}" for number in range(40)] + ["small.one", "small.two"]
+    told = directory(names[::-1], most, estimate)
+    assert estimate(told) <= most
+    assert told == directory(names, most, estimate)
+    assert ("small: one, two" in told) == (most >= 20)
+    assert ("…" in told) == (0 < most < 1000)
+
+
+async def test_what_only_this_device_can_do_is_told_once_and_not_in_the_beginning() -> None:
+    homes = (
+        Home(model := ScriptedModel(lambda request: ["Yes."])),
+        Home(plain := ScriptedModel(lambda request: ["Yes."])),
+    )
+    own = [make("self.lamp.blink"), make(SET_VOLUME), make("self.chassis.turn")]
+    homes[0].tools.add_for_turns(lambda turn: tuple(own), "device")
+    for home in homes:
+        await home.say("hello there", person_in("Kitchen"))
+        await home.say("and again", person_in("Kitchen"))
+    first, second = (request.messages[-1].text for request in model.requests)
+    assert "this device's own tools: self.chassis.turn, self.lamp.blink" in first
+    assert SET_VOLUME not in first, "the hub has a tool for that"
+    assert "own tools" not in second
+    own.append(make("self.lamp.glow"))  # it goes on telling of itself
+    await homes[0].say("and now", person_in("Kitchen"))
+    assert "self.lamp.blink, self.lamp.glow" in model.requests[-1].messages[-1].text
+    for with_own, without in zip(model.requests, plain.requests, strict=False):
+        assert with_own.tools == without.tools and with_own.messages[0] == without.messages[0]
 
 
 def test_an_argument_is_explained_where_it_comes_first() -> None:

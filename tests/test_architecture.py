@@ -31,6 +31,7 @@ RANK = {
     "stepping": 7,
     "problems": 7,
     "overview": 8,
+    "holders": 9,
     "services": 8,
     "archive": 8,
     "answering": 8,

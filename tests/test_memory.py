@@ -31,6 +31,7 @@ from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
 from xiaozhi_hub.dialog.sentence_files import read_sentences
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.household import Household
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import ConfigError, HubError, StoreError, ToolError
@@ -340,6 +341,9 @@ class Talk:
 
     def model_wrote(self) -> None:
         """Nor here."""
+
+    def model_answered(self, model: Llm, request: ChatRequest, answer: Message) -> None:
+        """Nor what it has cost."""
 
     async def count(self) -> int:
         engine = self._hub.memories.engine

@@ -14,11 +14,13 @@ import openai
 import pytest
 from aiohttp import ClientSession, FormData
 from openai import AsyncOpenAI
+from talking_model import ScriptedModel, call
 
 from xiaozhi_hub.audio.ogg import read_ogg, write_ogg
 from xiaozhi_hub.audio.opus import decode_all, encode_all
 from xiaozhi_hub.audio.pcm import read_wav, write_wav
 from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.dialog.agent.tokens import cost, cost_of_tools, estimate
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import running_hub
 from xiaozhi_hub.web import openai_api
@@ -118,6 +120,49 @@ async def test_a_failed_answer_is_an_error_and_not_half_an_answer(hub: Hub) -> N
         with pytest.raises(openai.APIError):
             async for _ in stream:
                 pass
+
+
+async def test_an_answer_tells_what_it_has_cost_where_the_model_counts(hub: Hub) -> None:
+    async with client(hub) as program:
+        answer = await program.chat.completions.create(model="default", messages=user("good morning"))
+        assert answer.usage is None, "the scripted engine does not count"
+        counting = ScriptedModel(
+            [[call("home.get_state", name="Bed Light")], ["It is off. ", "Good night."], ["Once more, with feeling."]],
+            "second",
+            room=4000,
+        )
+        hub.engines.add(counting, "test")
+        answer = await program.chat.completions.create(model="teller", messages=user("tell me about the night"))
+        used = answer.usage
+        assert used is not None and len(counting.requests) == 2
+        first, second = (
+            cost(request.messages, estimate) + cost_of_tools(request.tools, estimate) for request in counting.requests
+        )
+        assert used.prompt_tokens == first + second > 1000
+        assert 5 < used.completion_tokens < 60
+        assert used.total_tokens == used.prompt_tokens + used.completion_tokens
+        told = user("tell me about the night", answer.choices[0].message.content or "", "go on about that")
+        stream = await program.chat.completions.create(
+            model="teller", messages=told, stream=True, stream_options={"include_usage": True}
+        )
+        *others, last = [chunk async for chunk in stream]
+        assert last.choices == [] and last.usage is not None and last.usage.completion_tokens > 0
+        assert all(chunk.usage is None and chunk.choices for chunk in others)
+
+
+async def test_a_command_that_no_model_was_asked_for_costs_nothing(hub: Hub) -> None:
+    async with client(hub) as program:
+        answer = await program.chat.completions.create(model="default", messages=user("turn on the light"))
+        assert answer.usage is not None and answer.usage.total_tokens == 0
+
+
+@pytest.mark.parametrize("options", ["yes", {"include_usage": "yes"}])
+async def test_what_a_stream_shall_tell_is_checked(hub: Hub, options: Any) -> None:
+    async with client(hub) as program:
+        with pytest.raises(openai.BadRequestError):
+            await program.chat.completions.create(
+                model="default", messages=user("good morning"), stream=True, stream_options=options
+            )
 
 
 async def test_the_assistants_are_the_models(hub: Hub) -> None:

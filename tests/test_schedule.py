@@ -94,6 +94,21 @@ async def test_a_model_reads_again_only_what_is_new() -> None:
     assert second < 10 < first < elsewhere
 
 
+async def test_what_was_read_ahead_is_not_read_again_and_a_question_goes_before_it() -> None:
+    team = engines("Nine. ")
+    question = asked(("system", "Be kind. " * 60), ("user", "What time is it?"))
+    await team.llm.prepare(question)
+    await written(team.llm, question)
+    (ahead,), (job,) = team.book.of("ahead"), team.book.of("llm")
+    assert job.read == 0 < 100 < ahead.read
+    reading = asyncio.ensure_future(team.llm.prepare(asked(("system", "Be quick. " * 60), conversation="b")))
+    while len(team.book.of("ahead")) != 2:
+        await asyncio.sleep(0)
+    await written(team.llm, question)
+    await reading
+    assert team.book.of("ahead")[1].read < ahead.read
+
+
 async def test_a_model_that_is_left_stops_and_serves_the_next() -> None:
     team = engines("One two three four five six seven.")
     answer = team.llm.chat(asked(("user", "Count.")))
@@ -195,7 +210,8 @@ async def test_recognition_runs_beside_the_speech_and_the_model_goes_on_at_once_
     is_fed_while_the_person_speaks(house, first)
     assert "light jacket" in result.said
     assert first.finished <= second.asked
-    assert second.read < first.read, "it reads the tool's answer, not the conversation"
+    (ahead,) = house.engines.book.of("ahead")
+    assert second.read < first.read + ahead.read, "it reads the tool's answer, not the conversation"
     sounds = house.device.sounding[0][1]
     assert second.asked < sounds
     async with asyncio.timeout(5):

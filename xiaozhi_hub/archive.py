@@ -9,7 +9,7 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Container, Iterable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import TurnFinished
 from xiaozhi_hub.core.flow import Outcome, TurnRecord
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.agent import keeping
 from xiaozhi_hub.dialog.agent.keeping import Kept
@@ -30,6 +31,8 @@ from xiaozhi_hub.store.history import History
 DIALOGUES = "dialogues.json"
 """What was talked about with language models, in the data folder while the hub does not run."""
 RETENTION_SECONDS = 6 * 3600.0
+FORGET_SECONDS = 2.0
+"""For turns to be written that have ended just before they are to be forgotten."""
 
 
 class Archive:
@@ -118,6 +121,29 @@ class Archive:
             except StoreError as error:
                 self._problems.show("retention", f"Old turns are not deleted: {error.message}", error.hint)
             await asyncio.sleep(RETENTION_SECONDS)
+
+    async def forget(self, what: Forget) -> None:
+        """Delete turns and recordings, those that are being written included; devices too, where they are gone."""
+        await self.written(FORGET_SECONDS)
+        if what.before is not None:
+            return  # `retention` does that
+        if what.devices is None:
+            await self.history.forget_all()
+        elif what.gone:
+            for device_id in what.devices:
+                await self.history.forget_device(device_id)
+        else:
+            await self.history.forget_turns(what.devices)
+
+    async def forget_caches(self, running: Container[str]) -> None:
+        """Delete the caches of integrations that are not *running*: nobody can look through them now, and they can be made again."""
+
+        def delete() -> None:
+            for folder in (self.folder / "cache").glob("*"):
+                if folder.name not in running:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+        await asyncio.to_thread(delete)
 
     # -- dialogues ------------------------------------------------------------------------------------------------
 

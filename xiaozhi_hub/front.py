@@ -18,6 +18,7 @@ from xiaozhi_hub import __version__
 from xiaozhi_hub.answering import Answering
 from xiaozhi_hub.archive import Archive
 from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.forgetting import Forgetting
 from xiaozhi_hub.core.i18n import Texts, language_of
 from xiaozhi_hub.devices.acquaintance import Acquaintance
 from xiaozhi_hub.devices.management import DeviceManagement
@@ -72,6 +73,7 @@ class FrontParts:
     management: DeviceManagement
     messenger: Messenger
     answering: Answering
+    forgetting: Forgetting
     devices: Callable[[], DeviceRegistry]
     serve_link: Callable[[Link], Awaitable[None]]
     check_in: Callable[[CheckIn], None]
@@ -200,9 +202,11 @@ class Front:
         openai = OpenAiParts(answering.turn_parts, answering.ask_stream, clients.admit, self._client_language)
         management = self._once_built(parts.management)
         openai = OpenAiParts(answering.turn_parts, answering.ask_stream, clients.admit, self._client_language)
+        programs = OpenAiApi(openai)
+        parts.forgetting.add("talks", programs.talks.forget)
         return (
             *Api(ApiParts(answering.turn_parts, answering.ask_stream, self._chat_history, self._language)).routes(),
-            *OpenAiApi(openai).routes(),
+            *programs.routes(),
             *desk.routes(),
             *DevicesApi(management).routes(),
             *AnnouncementsApi(self._once_built(parts.messenger)).routes(),

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from xiaozhi_hub.core.events import (
     NamesChanged,
     TurnFinished,
 )
+from xiaozhi_hub.core.forgetting import Forgetting
 from xiaozhi_hub.core.i18n import Texts, language_of
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.acquaintance import Acquaintance
@@ -40,6 +42,7 @@ from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.front import Front, FrontParts
+from xiaozhi_hub.holders import forget_old, holders_of
 from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.own_tools import CORE, OwnToolsParts, add_own_tools
@@ -89,6 +92,7 @@ class Hub:
         """What starts engines; it ends before they do."""
         self._leisure = TaskScope("leisure")
         """What is done while nobody speaks; it ends before the voices do."""
+        self.forgetting = Forgetting(self._scope)
         language = language_of(config.hub.language)
         self.problems = Problems()
         self.bus = Bus()
@@ -147,6 +151,7 @@ class Hub:
             config.devices,
             lambda: self.devices.sessions,
             self.bus,
+            self.forgetting,
             lambda device_id: self.devices.sound_figures(device_id),  # noqa: PLW0108 (the registry is built later)
         )
         audience = Audience(self._management, self.device_tools, self.entities, self.texts)
@@ -172,6 +177,7 @@ class Hub:
             assistants=self.assistants,
             lettering=self.lettering,
             scope=self._scope,
+            forgetting=self.forgetting,
             built=self._built,
             devices=lambda: self.devices,
             door=lambda: self.front.door,
@@ -193,6 +199,7 @@ class Hub:
                 management=self.device_management,
                 messenger=self.messenger,
                 answering=self.answering,
+                forgetting=self.forgetting,
                 devices=lambda: self.devices,
                 serve_link=self.serve_link,
                 check_in=self.reception.check_in,
@@ -275,7 +282,10 @@ class Hub:
         await self.messenger.open(self.announcements, self.bus)
         enter(self.archive.keep_dialogues, self.devices.dialogues)
         enter(self._hang_up)
-        others = (self.services.apply_retention, self.announcements.apply_retention)
+        for name, holder in holders_of(self):
+            self._stack.callback(self.forgetting.add(name, holder))
+        old = partial(forget_old, self.forgetting, config.history)
+        others = (self.services.apply_retention, self.announcements.apply_retention, old)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._start_up.start(self._warm_up(data_dir), name="warm-up")
         self._scope.start(self.archive.retention(others), name="retention")
@@ -301,6 +311,7 @@ class Hub:
             admits=self.admits,
             engines=self.engines,
             ask=self.ask_stream,
+            forgetting=self.forgetting,
             brains=self.brains,
         )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import DeviceForgotten, DeviceRenamed, DeviceRevoked
+from xiaozhi_hub.core.forgetting import Forget, Forgetting
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.acquaintance import Acquaintance
 from xiaozhi_hub.devices.device_tools import DeviceTools
@@ -38,6 +39,7 @@ class ReceptionParts:
     assistants: Assistants
     lettering: Lettering
     scope: TaskScope
+    forgetting: Forgetting
     built: asyncio.Event
     """Set when *devices* may be asked."""
     devices: Callable[[], DeviceRegistry]
@@ -104,7 +106,14 @@ class Reception:
         yield bus.watch(DeviceRenamed, self._renamed)
         yield bus.watch(DeviceForgotten, lambda event: self._parts.acquaintance.forget(event.device_id))
         yield bus.watch(DeviceForgotten, lambda event: self._parts.assistants.forget(event.device_id))
-        yield bus.watch(DeviceForgotten, lambda event: self._parts.devices().forget(event.device_id))
+        yield bus.watch(DeviceForgotten, lambda event: self._parts.forgetting.later(event.device_id))
+
+    async def forget(self, what: Forget) -> None:
+        """Let go of what is known of devices that are gone."""
+        if what.gone and what.devices is not None:
+            for device_id in what.devices:
+                self._parts.acquaintance.forget(device_id)
+                self._parts.assistants.forget(device_id)
 
     def _revoked(self, event: DeviceRevoked) -> None:
         async def shut_out() -> None:

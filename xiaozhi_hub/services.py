@@ -15,6 +15,7 @@ from aiohttp import web
 
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.flow import TurnInfo
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.dialog.look import Eyes
@@ -127,6 +128,16 @@ class DeviceServices:
         """Forget what is older than the owner wishes."""
         if self._photos is not None:
             await self._photos.apply_retention(now)
+
+    async def forget(self, what: Forget) -> None:
+        """Delete photos; those that are too old go with `apply_retention`."""
+        if self._photos is None or what.before is not None:
+            return
+        if what.devices is None:
+            await self._photos.forget_all()
+        else:
+            for device_id in what.devices:
+                await self._photos.forget_device(device_id)
 
     async def close(self) -> None:
         await self.firmware.close()

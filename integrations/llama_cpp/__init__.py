@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from xiaozhi_hub.plugins.api import Engine, Entry, HubApi, hookimpl
+from xiaozhi_hub.plugins.api import Engine, Entry, Forget, HubApi, hookimpl, owner_of
 
 from .engine import LlamaLlm
 from .model import Files, Model, files_of
@@ -22,11 +22,20 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
         return files_of(hub.models.find(entry.domain, wanted), wanted)
 
     files = await asyncio.to_thread(find)
-    async with Model.running(files, entry.options, hub.data_dir / "cache" / entry.domain, entry.scope) as model:
+    cache, keep = hub.data_dir / "cache" / entry.domain, hub.config.history.enabled
+    async with Model.running(files, entry.options, cache, entry.scope, keep_conversations=keep) as model:
+
+        async def forget(what: Forget) -> None:
+            await model.forget(None if what.devices is None else [owner_of(id) for id in what.devices], what.before)
+
+        stop = hub.forgetting.add(entry.domain, forget)
         entry.runtime = [LlamaLlm(model)]
         if files.projector is not None and entry.options["vision"]:
             entry.runtime.append(LlamaVision(model))
-        yield
+        try:
+            yield
+        finally:
+            stop()
 
 
 @hookimpl

@@ -62,6 +62,8 @@ class LlamaLlm(Llm):
         self._model = model
         self.uses: deque[Use] = deque(maxlen=_KEPT_USES)
         """What the latest requests cost, the newest last."""
+        self.read_ahead = 0
+        """Tokens that were evaluated before anybody waited for an answer."""
         self._counts: OrderedDict[bytes, int] = OrderedDict()
 
     @property
@@ -75,6 +77,7 @@ class LlamaLlm(Llm):
             licence=facts.licence if facts else "",
             detail=facts.name if facts else self._model.files.model.stem,
             rank=10,
+            reads_ahead=True,
         )
 
     @property
@@ -93,14 +96,20 @@ class LlamaLlm(Llm):
         known = self._counts.get(_digest(text))
         return known if known is not None else estimate(text)
 
+    async def prepare(self, request: ChatRequest) -> None:
+        if self._model.busy:
+            return
+        try:
+            async with aclosing(self._model.ask(_job("prepare", request))) as answers:
+                async for answer in answers:
+                    evaluated = answer["done"].get("evaluated", 0)
+                    self.read_ahead += evaluated
+                    log.debug("model: read %d tokens ahead", evaluated)
+        except (StageError, Lost) as error:  # whoever really asks will be told
+            log.debug("the model could not read ahead: %s", error)
+
     async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
-        job = {
-            "do": "chat",
-            "conversation": request.conversation,
-            "messages": [_message(message) for message in request.messages],
-            "tools": [_tool(tool) for tool in request.tools],
-            "may_call": request.may_call,
-        }
+        job = {**_job("chat", request), "may_call": request.may_call}
         for last_try in (False, True):
             begun = False
             try:
@@ -141,6 +150,15 @@ def estimate(text: str) -> int:
 
 def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.strip().encode("utf-8", "replace"), digest_size=12).digest()
+
+
+def _job(what: str, request: ChatRequest) -> dict[str, Any]:
+    return {
+        "do": what,
+        "conversation": request.conversation,
+        "messages": [_message(message) for message in request.messages],
+        "tools": [_tool(tool) for tool in request.tools],
+    }
 
 
 def _message(message: Message) -> dict[str, Any]:

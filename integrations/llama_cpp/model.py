@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 from xiaozhi_hub.plugins.api import InstalledModel, NeedsAttention, StageError, TaskScope
 
+from .native.disk import forget_files
 from .process import Lost, Process
 
 log = logging.getLogger(__name__)
@@ -74,11 +75,21 @@ def files_of(installed: InstalledModel, wanted: str) -> Files:
 class Model:
     """A model in a process of its own, loaded while it is needed."""
 
-    def __init__(self, files: Files, options: Mapping[str, Any], cache: Path, scope: TaskScope) -> None:
+    def __init__(
+        self,
+        files: Files,
+        options: Mapping[str, Any],
+        cache: Path,
+        scope: TaskScope,
+        *,
+        keep_conversations: bool = True,
+    ) -> None:
         self.files = files
         self.options = options
         self._cache = cache
         self._scope = scope
+        self._keep_conversations = keep_conversations
+        """Over a restart."""
         self.process = Process(scope)
         self.facts: Facts | None = None
         """Known once it has been loaded."""
@@ -91,10 +102,16 @@ class Model:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, files: Files, options: Mapping[str, Any], cache: Path, scope: TaskScope
+        cls,
+        files: Files,
+        options: Mapping[str, Any],
+        cache: Path,
+        scope: TaskScope,
+        *,
+        keep_conversations: bool = True,
     ) -> AsyncIterator[Model]:
         """Load the model; on a slow machine that goes on inside the block. `NeedsAttention` when it cannot be loaded."""
-        model = cls(files, options, cache, scope)
+        model = cls(files, options, cache, scope, keep_conversations=keep_conversations)
         try:
             loading = scope.start(model._load_first(), name="load")
             await asyncio.wait([loading], timeout=START_SECONDS)
@@ -129,6 +146,7 @@ class Model:
                 "path": str(self.files.model),
                 "projector": str(self.files.projector or "") if self.options["vision"] else "",
                 "cache": str(self._cache),
+                "keep_conversations": self._keep_conversations,
                 "options": {"seed": 2**32 - 1, **self.options},
             }
             try:
@@ -157,6 +175,11 @@ class Model:
                 )
             return self.facts
 
+    @property
+    def busy(self) -> bool:
+        """It is not loaded, or works on something."""
+        return self.process.pid is None or self.facts is None or bool(self.process.waiting)
+
     async def ask(self, job: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the answers to *job*; the last holds ``done``. Raises `StageError`, and `Lost` when the process ends."""
         if self.process.waiting >= _MOST_WAITING:
@@ -172,6 +195,20 @@ class Model:
             raise
         finally:
             self._used_at = time.monotonic()
+
+    async def forget(self, owners: Sequence[str] | None, before: float | None = None) -> None:
+        """Let go of what was said in conversations whose names begin with one of *owners*, or in all; with *before* (seconds since the
+        epoch) only in those that were not used since. In memory and on the disk."""
+        if self.process.pid is not None:
+            job = {"do": "forget", "owners": None if owners is None else list(owners), "before": before}
+            try:
+                async for _ in self.ask(job):
+                    pass
+            except Lost:
+                log.debug("what was in its memory went with the process")
+            else:
+                return
+        await asyncio.to_thread(forget_files, self._cache, owners, before)
 
     def _check_crashes(self) -> None:
         now = time.monotonic()

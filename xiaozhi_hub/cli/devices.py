@@ -10,6 +10,7 @@ from typing import Any
 
 from xiaozhi_hub.cli.local_hub import add_options, ask_hub, url_of
 
+_WHY = "Only a running hub can approve and shut out"
 _STATES = {"in": "let in", "out": "shut out", "unknown": "not met yet"}
 _KINDS = {
     "first-day": "this hub is new",
@@ -39,6 +40,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     rename.add_argument("device", metavar="ID", help="its id or name")
     rename.add_argument("name", metavar="NAME")
     rename.add_argument("--area", help='where it stands: what "the light" means there; empty for nowhere')
+    forget = actions.add_parser("forget", help="delete a device and everything that was said on it, for good")
+    forget.add_argument("device", metavar="ID", help="its id or name")
+    forget.add_argument("--only-said", action="store_true",
+                        help="delete only what was said: turns, recordings, photos, messages; it may still come in")  # fmt: skip
     opening = actions.add_parser("open", help="let every device in for some minutes")
     opening.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default: 10)")
     actions.add_parser("close", help="let nobody in without approval")
@@ -66,6 +71,12 @@ def run(args: argparse.Namespace) -> int:
         case "revoke":
             answer = _ask(url, "/revoke", {"device": args.device})
             text = f"{answer['device']['id']} is shut out."
+        case "forget" if args.only_said:
+            answer = ask_hub(url, "/api/history/forget", {"device": args.device}, _WHY)
+            text = f"What was said on {args.device} is deleted.{_pending(answer)}"
+        case "forget":
+            answer = _ask(url, "/forget", {"device": args.device})
+            text = f"{answer['device']['id']} is forgotten, with everything that was said on it.{_pending(answer)}"
         case "rename":
             answer = _ask(url, "/rename", {"device": args.device, "name": args.name, "area": args.area})
             device = answer["device"]
@@ -84,7 +95,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _ask(hub: str, action: str, values: dict[str, Any] | None) -> dict[str, Any]:
-    return ask_hub(hub, f"/api/devices{action}", values, "Only a running hub can approve and shut out")
+    return ask_hub(hub, f"/api/devices{action}", values, _WHY)
+
+
+def _pending(answer: dict[str, Any]) -> str:
+    names = ", ".join(answer["pending"])
+    return f" Not finished yet: {names}; see the log." if names else ""
 
 
 def door_line(door: dict[str, Any] | None) -> str:

@@ -200,3 +200,5 @@ class TurnRecord:
     """The packets that were sent; 24 kHz."""
     assistant: str = "default"
     """The id of the assistant that was asked."""
+    tokens: tuple[int, int] | None = None
+    """What language models have read and written for it, where somebody counted. Not remembered."""

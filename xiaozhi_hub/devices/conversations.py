@@ -56,6 +56,11 @@ class Conversations:
         if device_id in self._open:
             self._open[device_id][0].dialogue = Dialogue()
 
+    def drop_all(self) -> None:
+        """As `drop`, for all devices."""
+        for device_id in (*self._ended, *self._open):
+            self.drop(device_id)
+
     def forget(self, now: float) -> None:
         """Let go of those that ended long ago, and of the oldest when there are too many."""
         while self._ended:

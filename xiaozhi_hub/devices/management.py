@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -9,7 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import DeviceConfig
-from xiaozhi_hub.core.events import DeviceRenamed
+from xiaozhi_hub.core.events import DeviceDisconnected, DeviceRenamed
+from xiaozhi_hub.core.forgetting import Forget, Forgetting
 from xiaozhi_hub.devices.admission import PairingError
 from xiaozhi_hub.devices.door import Opening
 from xiaozhi_hub.devices.pairing import Pairing
@@ -18,7 +21,10 @@ from xiaozhi_hub.protocol.arrivals import SoundFigures
 from xiaozhi_hub.store.devices import Device, Devices
 from xiaozhi_hub.store.grants import GrantState
 
+log = logging.getLogger(__name__)
+
 LONGEST_NAME = 64
+HANG_UP_SECONDS = 5.0
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
@@ -73,6 +79,7 @@ class DeviceManagement:
         written: Mapping[str, DeviceConfig],
         connected: Callable[[], Collection[str]],
         bus: Bus,
+        forgetting: Forgetting,
         sound: Callable[[str], SoundFigures | None] = lambda _: None,
     ) -> None:
         self._pairing = pairing
@@ -81,6 +88,7 @@ class DeviceManagement:
         self._written = written
         self._connected = connected
         self._bus = bus
+        self._forgetting = forgetting
 
     async def overview(self) -> DevicesOverview:
         known = {device.id: device for device in await (await self._known()).all()}
@@ -139,6 +147,33 @@ class DeviceManagement:
         await known.rename(client_id, name, area)
         self._bus.tell(DeviceRenamed(client_id, name, area))
         return Invited(await self._find(client_id), token)
+
+    async def forget(self, device: str) -> tuple[ManagedDevice, tuple[str, ...]]:
+        """Forget a device, given by id or name, and everything that was said on it and to it: it is as if it had never come. Return
+        what was known of it, and who could not delete everything yet."""
+        found = await self._find(device)
+        self._pairing.forget(found.id)
+        await self._hung_up(found.id)
+        return found, await self._forgetting.forget(Forget(frozenset((found.id,)), gone=True))
+
+    async def forget_said(self, device: str | None) -> tuple[str, ...]:
+        """Forget what was said on a device, given by id or name, or on all; return who could not delete everything yet."""
+        devices = frozenset(((await self._find(device)).id,)) if device is not None else None
+        return await self._forgetting.forget(Forget(devices))
+
+    async def _hung_up(self, device_id: str) -> None:
+        """Wait until a device that is shut out talks no more: its last turn would be remembered."""
+        ended = asyncio.Event()
+        stop = self._bus.watch(DeviceDisconnected, lambda event: ended.set())
+        try:
+            async with asyncio.timeout(HANG_UP_SECONDS):
+                while device_id in self._connected():
+                    ended.clear()
+                    await ended.wait()
+        except TimeoutError:
+            log.warning("%s does not let go of its link", device_id)
+        finally:
+            stop()
 
     async def rename(self, device: str, name: str, area: str | None = None) -> ManagedDevice:
         """Call a device *name* and, unless None, say in which *area* it stands."""

@@ -17,6 +17,7 @@ from xiaozhi_hub.audio.opus import FRAME_MS, decode_all, encode_all, packet_ms
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.events import TurnFinished
 from xiaozhi_hub.core.flow import Channel, Outcome, Packet
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.audience import Audience, Listener
@@ -184,6 +185,22 @@ class Messenger:
         kept = {id for box in self._boxes.values() for id in box.waiting}
         if len(kept) >= MOST_KEPT or any(len(self._box(each.device_id).waiting) >= MOST_WAITING for each in listeners):
             raise TooMuch("Too many announcements wait already.", hint="See: xiaozhi-hub say --receipts")
+
+    async def forget(self, what: Forget) -> None:
+        """Let go of what waits for devices or was said on them; nobody is told it any more. What is too old expires by itself."""
+        if what.before is not None:
+            return
+        for device_id, box in tuple(self._boxes.items()):
+            for item in tuple(box.waiting.values()):
+                if what.concerns(device_id) or what.concerns(item.from_device):
+                    self._drop(device_id, item.id)
+        if self._store is None:
+            return
+        if what.devices is None:
+            await self._store.forget_all()
+        else:
+            for device_id in what.devices:
+                await self._store.forget_device(device_id)
 
     def _box(self, device_id: str) -> _Box:
         return self._boxes.setdefault(device_id, _Box())

@@ -316,6 +316,14 @@ class Pairing:
         await asyncio.wait([self._save(device_id)], timeout=DOOR_SECONDS)
         log.info("%s is shut out", device_id)
 
+    def forget(self, device_id: str) -> None:
+        """Know nothing of a device any more, as if it had never come: its connections end, and it has to be let in anew."""
+        if self._grants.pop(device_id, None) is not None:
+            self._rings.pop(device_id, None)
+            self._memory.forget(device_id)
+        self._bus.tell(DeviceRevoked(device_id))
+        log.info("%s is forgotten", device_id)
+
     def open_window(self, minutes: float) -> Opening | None:
         """Let everybody in for some minutes. Raises `PairingError`."""
         if not 0 < minutes <= LONGEST_WINDOW_MINUTES:

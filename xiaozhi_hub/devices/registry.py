@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import DeviceConnected, DeviceDisconnected
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.devices.conversations import Conversations
 from xiaozhi_hub.devices.device_tools import DeviceTools
@@ -89,9 +90,15 @@ class DeviceRegistry:
             )
         self._conversations.forget(now)
 
-    def forget(self, device_id: str) -> None:
-        """Forget what was talked about with a device."""
-        self._conversations.drop(device_id)
+    async def forget(self, what: Forget) -> None:
+        """Forget what was talked about with devices. What is too old to be gone on with goes by itself."""
+        if what.before is not None:
+            return
+        if what.devices is None:
+            self._conversations.drop_all()
+        else:
+            for device_id in what.devices:
+                self._conversations.drop(device_id)
 
     def profile(self, device_id: str) -> DeviceProfile:
         """Language and area of a device: what the owner wrote, then its assistant's, then what it said of itself, then the

@@ -9,9 +9,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from xiaozhi_hub.core.flow import Emotion, Outcome, ToolCall, TurnInfo, TurnRecord
+from xiaozhi_hub.dialog.agent.tokens import cost, cost_of_tools, counter_of
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
 from xiaozhi_hub.dialog.sentences import put_together
 from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.errors import HubError
 
 log = logging.getLogger(__name__)
@@ -22,12 +24,22 @@ class _Calls:
 
     def __init__(self) -> None:
         self.calls: list[ToolCall] = []
+        self.tokens: tuple[int, int] | None = (0, 0)
+        """What language models have read and written; None when one does not count."""
 
     def tool_called(self, call: ToolCall) -> None:
         self.calls.append(call)
 
     def model_wrote(self) -> None:
         """In writing nobody waits for the first word."""
+
+    def model_answered(self, model: Llm, request: ChatRequest, answer: Message) -> None:
+        if self.tokens is None or model.count_tokens("") is None:
+            self.tokens = None
+            return
+        count = counter_of(model)
+        read = cost(request.messages, count) + cost_of_tools(request.tools, count)
+        self.tokens = (self.tokens[0] + read, self.tokens[1] + cost((answer,), count))
 
 
 async def ask(
@@ -79,6 +91,7 @@ async def ask(
         stamps=stamps,
         tool_calls=tuple(calls.calls),
         assistant=assistant.id,
+        tokens=calls.tokens,
     )
     parts.remember(record)
     yield record

@@ -99,7 +99,9 @@ class Hearing:
         judge: Callable[[str, str], Completeness],
         stamp: Stamp,
         manual: bool = False,
+        guessed: Callable[[Transcript | None], None] = lambda _: None,
     ) -> None:
+        """*guessed* is told what has probably been said, and None when that was not all."""
         self._mic = mic
         self._ears = ears
         self._recognisers = recognisers
@@ -108,6 +110,7 @@ class Hearing:
         self._judge = judge
         self._stamp = stamp
         self._manual = manual
+        self._tell_guess = guessed
         self._before: deque[tuple[PcmChunk, float]] = deque()
         self._held: deque[tuple[PcmChunk, float]] = deque()
         """Sound that no recogniser has yet, and the silence up to its end."""
@@ -231,6 +234,7 @@ class Hearing:
         if moment in (Moment.SPEAKING, Moment.RESUMED):
             if self._guess is not None:
                 await cancel_and_wait(self._guess)
+                self._tell_guess(None)
             self._guess = self._guessed = None
             await self._feed_held(recognition)
             await recognition.feed(chunk)
@@ -259,6 +263,7 @@ class Hearing:
         if self._guessed is None and self._missed <= MOST_MISSED:
             self._guessed = task.result()
             self._stamp("guess")
+            self._tell_guess(None if self._guessed.unfinished else self._guessed)
             completeness = (
                 Completeness.PARTIAL
                 if self._guessed.unfinished
@@ -268,6 +273,7 @@ class Hearing:
             self._endpoint.hypothesis(completeness)
         outdated = self._missed > MOST_MISSED or (self._missed and self._endpoint.silence_ms >= GUESS_MS)
         if outdated and not self._complete and not self._endpoint.ended:
+            self._tell_guess(None)  # it works now, the others wait
             await self._feed_held(recognition, GUESS_MS)
             self._begin_guess(recognition, scope)
 

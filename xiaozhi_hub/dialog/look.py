@@ -75,6 +75,10 @@ class Eyes:
         """The next question is about no picture, or the session has ended."""
         self._shown.pop(session_id, None)
 
+    def shown(self, turn: TurnInfo) -> bool:
+        """Is the turn about a picture?"""
+        return turn.channel is Channel.TEXT and turn.session_id in self._shown
+
     def take(self, turn: TurnInfo) -> bytes | None:
         """The picture that the turn is about, if any."""
         return self._shown.pop(turn.session_id, None) if turn.channel is Channel.TEXT else None

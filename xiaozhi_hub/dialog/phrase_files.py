@@ -107,6 +107,11 @@ class PhraseFiles:
         self._sizes[name] = len(content)
         self._shrink()
 
+    def clear(self) -> None:
+        """Delete all phrases."""
+        for name in tuple(self._sizes):
+            self._delete(name)
+
     def _shrink(self) -> None:
         used = self.used
         while used > self._limit:

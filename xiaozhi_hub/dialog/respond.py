@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnInfo
@@ -21,6 +22,7 @@ from xiaozhi_hub.dialog.look import Eyes
 from xiaozhi_hub.dialog.sentences import sentences
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.failover import one_model
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import MissingSlot, NotForMe, ToolError
 from xiaozhi_hub.tools.base import ToolResult
@@ -54,6 +56,9 @@ class Watcher(Protocol):
 
     def model_wrote(self) -> None:
         """A language model has written something, perhaps not for the first time."""
+
+    def model_answered(self, model: Llm, request: ChatRequest, answer: Message) -> None:
+        """A language model has finished an answer, perhaps with calls of tools after which it is asked again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +120,19 @@ class Responder:
 
         late = self._voice_is_late(turn)
         note = watcher.tool_called
-        wrote = watcher.model_wrote
+        wrote, asked = watcher.model_wrote, watcher.model_answered
         answer = self.agent.answer(
-            models, turn, text, assistant, dialogue, call, speaks, note=note, wrote=wrote, clause_first=late
+            models,
+            turn,
+            text,
+            assistant,
+            dialogue,
+            call,
+            speaks,
+            note=note,
+            wrote=wrote,
+            asked=asked,
+            clause_first=late,
         )
         async with aclosing(with_a_word(answer, wait, self.scope)) as reply:
             async for said in reply:
@@ -125,6 +140,21 @@ class Responder:
                     conversation.pending = said
                 else:
                     yield said
+
+    async def prepare(
+        self, turn: TurnInfo, text: str, conversation: Conversation
+    ) -> Callable[[], Awaitable[None]] | None:
+        """What a language model can do already when *text* will probably be what `respond` gets; None where that is nothing, also
+        because no model will be asked. Has no effects, and neither has what it returns."""
+        brain = self.brains.of(turn.device_id)
+        if brain is not None or self.eyes.shown(turn) or self.intents.recognise(text, turn, conversation.pending):
+            return None
+        assistant = self.assistants.of(turn.device_id, turn.area, turn.assistant)
+        models = one_model(self.engines.llms(assistant.llm))
+        if not models or not models[0].info.reads_ahead:
+            return None
+        request = await self.agent.expected(models[0], turn, text, assistant, conversation.dialogue)
+        return partial(models[0].prepare, request) if request is not None else None
 
     async def _by_intent(
         self, turn: TurnInfo, text: str, conversation: Conversation, watcher: Watcher

@@ -20,6 +20,7 @@ from xiaozhi_hub.audio.pcm import Resampler, amplify, trim_start
 from xiaozhi_hub.audio.tones import chime, sorrow
 from xiaozhi_hub.core.cache import Cache
 from xiaozhi_hub.core.flow import Packet, PcmChunk, Samples
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.dialog import reading
@@ -179,6 +180,13 @@ class Speaker:
         """Make the hub's own sounds."""
         self._sounds["chime"] = await self._worker.run(encode_all, chime())
         self._sounds["sorrow"] = await self._worker.run(encode_all, sorrow())
+
+    async def forget(self, what: Forget) -> None:
+        """Let go of all phrases: nobody knows any more who heard them. The usual ones are made again."""
+        if what.before is None:
+            self._cache.clear()
+            if self._files is not None:
+                await self._disk.run(self._files.clear)
 
     async def close(self) -> None:
         await self._scope.close()

@@ -34,6 +34,7 @@ from xiaozhi_hub.core.flow import (
 )
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.turn_context import turn_id
+from xiaozhi_hub.dialog.ahead import Ahead
 from xiaozhi_hub.dialog.assistants import Assistant, Assistants
 from xiaozhi_hub.dialog.hear import Ears, Heard, HeardSoFar, Hearing
 from xiaozhi_hub.dialog.mouth import Mouth
@@ -43,6 +44,7 @@ from xiaozhi_hub.engines.asr import Asr, AsrRequest
 from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.failover import one_open_recogniser
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError, StageError
@@ -124,6 +126,7 @@ class Turn:
         self._error = ""
         self.info = info
         self._assistant = parts.assistants.of(info.device_id, info.area)
+        self._ahead = Ahead(self._prepare, parts.responder.scope)
         self.standby = False
         """The line is only kept open because something is due: what is not understood is not answered."""
 
@@ -186,6 +189,7 @@ class Turn:
             outcome = Outcome.INTERRUPTED if self._error == "" else Outcome.FAILED
             raise
         finally:
+            self._ahead.guessed(None)
             await self._mouth.close()
             self._parts.remember(self._record(outcome))
 
@@ -226,6 +230,9 @@ class Turn:
         if "first_token" not in self._stamps:
             self._stamp("first_token")
 
+    def model_answered(self, model: Llm, request: ChatRequest, answer: Message) -> None:
+        """Nobody asks a device what an answer has cost."""
+
     # -- hearing --------------------------------------------------------------------------------------------------
 
     async def _voice(self, mic: Mic, ears: Ears) -> Outcome:
@@ -246,6 +253,7 @@ class Turn:
             judge=self._parts.judge,
             stamp=self._stamp,
             manual=self._mode == "manual",
+            guessed=self._ahead.guessed,
         )
         heard: Transcript | None = None
         async with aclosing(self._hearing.run()) as events:
@@ -257,6 +265,7 @@ class Turn:
                         await self._link.send(SttSoFar(event.text))
                 elif self._speech_began is not None:
                     await self._speech_began()
+        await self._ahead.settle(heard)
         if heard is None:
             return Outcome.NO_SPEECH
         self._heard = heard
@@ -272,6 +281,10 @@ class Turn:
         self.info = replace(self.info, language=heard.language)
         await self._link.send(Stt(heard.text))
         return await self._answer()
+
+    async def _prepare(self, guess: Transcript) -> Callable[[], Awaitable[None]] | None:
+        turn = replace(self.info, language=guess.language)
+        return await self._parts.responder.prepare(turn, guess.text, self._conversation)
 
     @property
     def _takes_dictation(self) -> bool:

@@ -54,6 +54,8 @@ class EngineInfo:
     """A recogniser that knows the hub's own sentences only: what it does not understand may be put to the next one."""
     acts: bool = False
     """It stands where a language model does, but has tools of its own and carries out what it says: it is believed."""
+    reads_ahead: bool = False
+    """A language model for which `Llm.prepare` does something."""
     remote: bool = False
     """It computes on another machine: while it keeps people waiting, another engine may be asked at the same time."""
 

@@ -48,6 +48,10 @@ class LlmTargets(Llm):
     def count_tokens(self, text: str) -> int | None:
         return max((count for model in self._models if (count := model.count_tokens(text)) is not None), default=None)
 
+    async def prepare(self, request: ChatRequest) -> None:
+        """Only the first one reads ahead: the others are seldom asked."""
+        await self._models[0].prepare(request)
+
     async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
         """As one model's. Tool requests come when the model has ended: those of one that dies in the middle count for nothing."""
         clauses, joint = Clauses(), Joint("")

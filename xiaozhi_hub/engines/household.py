@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.store.memory import FactRow, Facts
@@ -46,6 +47,12 @@ class Household(Memory):
 
     async def forget(self, ids: Sequence[str]) -> int:
         return await self._facts.forget(row_id for id in ids if (row_id := _row_id(id)) is not None)
+
+    async def forget_devices(self, what: Forget) -> None:
+        """Facts are the household's and stay until somebody wants them forgotten; on which device they were said goes with it."""
+        if what.gone and what.devices is not None:
+            for device_id in what.devices:
+                await self._facts.forget_device(device_id)
 
     async def clear(self) -> int:
         return await self._facts.clear()

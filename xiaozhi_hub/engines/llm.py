@@ -60,7 +60,8 @@ class ChatRequest:
     tools: Sequence[ToolSpec] = ()
     language: str = "en"
     conversation: str = ""
-    """Requests with the same value share their beginning: an engine may keep its cache under it. Letters and digits."""
+    """Requests with the same value share their beginning: an engine may keep its cache under it. Letters and digits, made by
+    `xiaozhi_hub.engines.conversations`: by its first characters an engine knows what to forget with a device."""
     may_call: bool = True
     """False: the answer must be words. The tools are there all the same, because they are part of the beginning."""
 
@@ -74,6 +75,14 @@ class Llm(Engine):
 
         What was yielded, joined, is what belongs into `Message.text` of the history: an engine that keeps what it has
         evaluated knows its own words again only when they come back unchanged.
+        """
+
+    async def prepare(self, request: ChatRequest) -> None:
+        """Read what will probably be asked, while nobody waits for an answer, so that `chat` has less of it left to read.
+
+        Only for engines on this machine, where that costs nobody anything (`EngineInfo.reads_ahead`). It may be wrong, may be
+        cancelled at any time, which stops the work, and gives way to everything else that the engine does. Never fails; returns
+        when it has read everything or has given up.
         """
 
     @property

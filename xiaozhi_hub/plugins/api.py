@@ -35,6 +35,7 @@ from xiaozhi_hub.core.flow import (
     TurnInfo,
     TurnRecord,
 )
+from xiaozhi_hub.core.forgetting import Forget, Forgetting
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.rate import RateLimit, RateLimits
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
@@ -42,6 +43,7 @@ from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerBusy, WorkerLo
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import Engine, EngineInfo, Role
 from xiaozhi_hub.engines.brains import Brain, Brains
+from xiaozhi_hub.engines.conversations import owner_of
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest, ToolSpec
 from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.engines.phrasebook import Phrasebook, SentenceGraph
@@ -133,6 +135,8 @@ class HubApi:
     ask: Callable[[str, str, str], AsyncGenerator[str | TurnRecord, None]]
     """``ask(text, language, device_id)`` answers a written question as a device would be answered: yields the sentences and,
     last, the record of the turn. Nobody else is asked whether they may: whoever calls this commands the house."""
+    forgetting: Forgetting = field(default_factory=lambda: Forgetting(TaskScope("nobody")))
+    """Whoever keeps what people said, showed or heard adds itself here, and forgets it when it is asked to."""
     brains: Brains = field(default_factory=Brains)
     """Where an integration gives devices to somebody else, who hears, answers and speaks for them."""
 
@@ -169,6 +173,8 @@ __all__ = [
     "EntryState",
     "Event",
     "Fact",
+    "Forget",
+    "Forgetting",
     "Goodbye",
     "HubApi",
     "HubError",
@@ -236,6 +242,7 @@ __all__ = [
     "hookimpl",
     "language_of",
     "make_tool",
+    "owner_of",
     "packet_ms",
     "parse_device_message",
     "resample",

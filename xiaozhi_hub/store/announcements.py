@@ -163,6 +163,15 @@ class Announcements:
 
         await self._db.write(forget)
 
+    async def forget_all(self) -> None:
+        """Delete everything, also what waits."""
+
+        def forget(db: sqlite_utils.Database) -> None:
+            db.execute("DELETE FROM announcement_receipt")
+            db.execute("DELETE FROM announcement")
+
+        await self._db.write(forget)
+
     async def apply_retention(self, now: float) -> None:
         """Forget what is older than the owner wishes and waits for nobody. With ``keep_days`` 0 everything stays."""
         await self.expire(now)

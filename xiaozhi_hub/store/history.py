@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,6 +188,20 @@ class History:
         """
         async with self._turn:
             gone = await self._db.write(lambda db: records.delete_device(db, device_id))
+        await self._sweep()
+        return gone
+
+    async def forget_all(self) -> int:
+        """Delete what was ever said, recordings too; devices stay known. Return how many turns went."""
+        async with self._turn:
+            gone = await self._db.write(lambda db: records.delete_turns_before(db, math.inf))
+        await self._sweep()
+        return gone
+
+    async def forget_turns(self, device_ids: Collection[str]) -> int:
+        """Delete what was ever said on these devices, recordings too; they stay known. Return how many turns went."""
+        async with self._turn:
+            gone = await self._db.write(lambda db: sum(records.delete_turns_of(db, id) for id in device_ids))
         await self._sweep()
         return gone
 

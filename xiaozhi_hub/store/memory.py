@@ -112,6 +112,11 @@ class Facts:
 
         return await self._db.write(clear)
 
+    async def forget_device(self, device_id: str) -> None:
+        """Keep what was noted on a device, which is the household's, but no longer where and when it was said."""
+        query = "UPDATE fact SET device_id = '', turn_id = '' WHERE device_id = ?"
+        await self._db.write(lambda db: db.execute(query, (device_id,)).rowcount)
+
     async def words_behind(self, turn_ids: Sequence[str]) -> Mapping[str, str]:
         """Return what was heard in those of the turns that the history still has."""
         wanted = json.dumps(list(turn_ids))

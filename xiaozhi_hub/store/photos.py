@@ -72,6 +72,10 @@ class Photos:
         await self._db.write(lambda db: db.execute("DELETE FROM photo WHERE device_id = ?", (device_id,)).rowcount)
         await self._sweep()
 
+    async def forget_all(self) -> None:
+        await self._db.write(lambda db: db.execute("DELETE FROM photo").rowcount)
+        await self._sweep()
+
     async def apply_retention(self, now: float) -> None:
         """Forget what is older than the owner wishes, and files that nothing speaks of."""
         if self._keep_days > 0:

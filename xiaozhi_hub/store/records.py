@@ -218,11 +218,17 @@ def delete_turns_before(db: sqlite_utils.Database, cutoff: float) -> int:
 
 def delete_device(db: sqlite_utils.Database, device_id: str) -> int:
     """Delete a device and everything of it; return how many turns that were."""
+    gone = delete_turns_of(db, device_id)
+    db.execute("DELETE FROM device WHERE id = ?", (device_id,))
+    return gone
+
+
+def delete_turns_of(db: sqlite_utils.Database, device_id: str) -> int:
+    """Delete what was said on a device; return how many turns that were."""
     touched = [
         row["session_id"] for row in db.query("SELECT DISTINCT session_id FROM turn WHERE device_id = ?", (device_id,))
     ]
     gone = db.execute("DELETE FROM turn WHERE device_id = ?", (device_id,)).rowcount
-    db.execute("DELETE FROM device WHERE id = ?", (device_id,))
     _tidy(db, touched)
     return gone
 
@@ -243,6 +249,7 @@ __all__ = [
     "count_session",
     "delete_device",
     "delete_turns_before",
+    "delete_turns_of",
     "messages_of",
     "put_turn",
     "read_messages",

@@ -20,6 +20,8 @@ SET_BRIGHTNESS = "self.screen.set_brightness"
 SET_THEME = "self.screen.set_theme"
 TAKE_PHOTO = "self.camera.take_photo"
 """The tools that many boards have in common (firmware mcp_server.cc); everything else is known from the device's list only."""
+USUAL_TOOLS = frozenset({GET_STATUS, SET_VOLUME, SET_BRIGHTNESS, SET_THEME, TAKE_PHOTO})
+"""Those for which the hub has tools of its own, for any device by its name."""
 
 MOST_TOOLS = 128
 """A device that lists more is not listened to any further."""
@@ -171,6 +173,7 @@ __all__ = [
     "SET_VOLUME",
     "TAKE_PHOTO",
     "USUAL_LIMITS",
+    "USUAL_TOOLS",
     "CallLimits",
     "DeviceCallError",
     "DeviceGone",

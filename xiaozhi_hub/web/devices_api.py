@@ -40,6 +40,8 @@ class DevicesApi:
             web.post("/api/devices/close", guarded(self._close)),
             web.post("/api/devices/revoke", guarded(self._revoke)),
             web.post("/api/devices/rename", guarded(self._rename)),
+            web.post("/api/devices/forget", guarded(self._forget)),
+            web.post("/api/history/forget", guarded(self._forget_said)),
         ]
 
     async def _list(self, _: web.Request) -> web.Response:
@@ -71,6 +73,23 @@ class DevicesApi:
     async def _revoke(self, request: web.Request) -> web.Response:
         device = text_field(await read_json(request), "device", most=LONGEST_NAME, required=True)
         return _done(await (await self._management()).revoke(device))
+
+    async def _forget(self, request: web.Request) -> web.Response:
+        device = text_field(await read_json(request), "device", most=LONGEST_NAME, required=True)
+        found, pending = await (await self._management()).forget(device)
+        return answer({"success": True, "device": asdict(found), "pending": list(pending)})
+
+    async def _forget_said(self, request: web.Request) -> web.Response:
+        """What was said goes, on one device or with ``everything`` on all; they may still come in."""
+        values = await read_json(request)
+        everything = values.get("everything", False)
+        if not isinstance(everything, bool):
+            raise ProtocolError("'everything' must be true or false.", code="field-invalid")
+        device = text_field(values, "device", most=LONGEST_NAME, required=not everything)
+        if everything and device:
+            raise ProtocolError("Give either a 'device' or 'everything'.", code="field-invalid")
+        pending = await (await self._management()).forget_said(device or None)
+        return answer({"success": True, "pending": list(pending)})
 
     async def _rename(self, request: web.Request) -> web.Response:
         values = await read_json(request)

@@ -76,7 +76,7 @@ class OpenAiApi:
 
     def __init__(self, parts: OpenAiParts) -> None:
         self._parts = parts
-        self._talks = Talks()
+        self.talks = Talks()
         self._busy: dict[str, int] = {}
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -164,6 +164,7 @@ class OpenAiApi:
         stream = values.get("stream") or False
         if not isinstance(stream, bool):
             raise ProtocolError("'stream' must be true or false.", code="field-invalid")
+        with_usage = _wants_usage(values.get("stream_options"), stream=stream)
         if values.get("n") not in (None, 1):
             raise ProtocolError("'n' can only be 1.", code="field-invalid")
         if values.get("tool_choice") not in (None, "auto", "none"):
@@ -172,7 +173,7 @@ class OpenAiApi:
         pieces = self._asked(client_id, model, question, before)
         if stream:
             headers = {**HEADERS, "Content-Type": "text/event-stream"}
-            return await send_pieces(request, chunks(pieces, new_id(), model), headers)
+            return await send_pieces(request, chunks(pieces, new_id(), model, with_usage=with_usage), headers)
         said: list[str] = []
         async with aclosing(pieces):
             async for piece in pieces:
@@ -187,14 +188,14 @@ class OpenAiApi:
     async def _asked(
         self, client_id: str, model: str, question: str, before: tuple[Said, ...]
     ) -> AsyncGenerator[str | TurnRecord, None]:
-        talk = self._talks.find(client_id, before)
+        talk = self.talks.find(client_id, before)
         said: list[str] = []
         async with aclosing(self._parts.ask(question, "", client_id, model, talk)) as pieces:
             async for piece in pieces:
                 if isinstance(piece, str):
                     said.append(piece)
                 else:
-                    self._talks.keep(client_id, (*before, ("user", question), ("assistant", joined(said))), talk)
+                    self.talks.keep(client_id, (*before, ("user", question), ("assistant", joined(said))), talk)
                 yield piece
 
     # -- sound ----------------------------------------------------------------------------------------------------
@@ -231,6 +232,15 @@ class OpenAiApi:
         write, content_type = _SPEECH[form]
         speech = write(parts, SpeechRequest(text, chosen.language, chosen.voice, parts.voice.speed * speed))
         return await send_pieces(request, speech, {**HEADERS, "Content-Type": content_type})
+
+
+def _wants_usage(options: Any, *, stream: bool) -> bool:
+    if options is None:
+        return False
+    wanted = options.get("include_usage") or False if isinstance(options, dict) else None
+    if not stream or not isinstance(wanted, bool):
+        raise ProtocolError("'stream_options' goes with 'stream' and may hold 'include_usage'.", code="field-invalid")
+    return wanted
 
 
 def _verbose(heard: Recognised, ms: float) -> dict[str, Any]:

@@ -24,7 +24,14 @@ def model_json(name: str) -> dict[str, Any]:
 def completion(record: TurnRecord, model: str, said: str) -> dict[str, Any]:
     """A whole answer."""
     choice = {"index": 0, "message": {"role": "assistant", "content": said}, "logprobs": None, "finish_reason": "stop"}
-    return {**_head(record.id, "chat.completion", model), "choices": [choice]}
+    told = {**_head(record.id, "chat.completion", model), "choices": [choice]}
+    return told if record.tokens is None else {**told, "usage": usage(record.tokens)}
+
+
+def usage(tokens: tuple[int, int]) -> dict[str, int]:
+    """What language models have read and written for an answer, tools and what the hub adds included; nothing where none was asked."""
+    read, written = tokens
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
 def joined(sentences: Sequence[str]) -> str:
@@ -36,17 +43,18 @@ def joined(sentences: Sequence[str]) -> str:
 
 
 async def chunks(
-    pieces: AsyncGenerator[str | TurnRecord, None], answer_id: str, model: str
+    pieces: AsyncGenerator[str | TurnRecord, None], answer_id: str, model: str, *, with_usage: bool = False
 ) -> AsyncGenerator[bytes, None]:
-    """An answer as server-sent events. One that fails ends with an error and without ``[DONE]``, so that no half is taken for
-    the whole."""
+    """An answer as server-sent events; *with_usage* one more tells what it has cost. One that fails ends with an error and without
+    ``[DONE]``, so that no half is taken for the whole."""
     head = _head(answer_id, "chat.completion.chunk", model)
 
     def event(delta: dict[str, str], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**head, "choices": [choice]})
+        return _event({**head, "choices": [choice], **({"usage": None} if with_usage else {})})
 
     said: list[str] = []
+    tokens: tuple[int, int] | None = None
     async with aclosing(pieces):
         yield event({"role": "assistant", "content": ""})
         try:
@@ -55,13 +63,17 @@ async def chunks(
                     before = len(joined(said))
                     said.append(piece)
                     yield event({"content": joined(said)[before:]})
-                elif piece.outcome is Outcome.FAILED:
+                    continue
+                tokens = piece.tokens
+                if piece.outcome is Outcome.FAILED:
                     yield _event(failure_body(502, failure_of_turn(piece)))
                     return
         except HubError as error:
             yield _event(failure_body(502, error))
             return
     yield event({}, "stop")
+    if with_usage:
+        yield _event({**head, "choices": [], "usage": None if tokens is None else usage(tokens)})
     yield b"data: [DONE]\n\n"
 
 
@@ -98,4 +110,5 @@ __all__ = [
     "failure_of_turn",
     "joined",
     "model_json",
+    "usage",
 ]

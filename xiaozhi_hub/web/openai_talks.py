@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import new_id
 from xiaozhi_hub.engines.llm import ASIDE
@@ -24,6 +25,7 @@ _KEPT = 256
 class Talk:
     """One conversation of a client."""
 
+    client_id: str = ""
     session_id: str = field(default_factory=new_id)
     conversation: Conversation = field(default_factory=Conversation)
 
@@ -40,7 +42,7 @@ class Talks:
 
     def find(self, client_id: str, before: Sequence[Said]) -> Talk:
         """The conversation in which *before* was said, a new one when there is none."""
-        return self._talks.get(_key(client_id, before)) or Talk()
+        return self._talks.get(_key(client_id, before)) or Talk(client_id)
 
     def keep(self, client_id: str, said: Sequence[Said], talk: Talk) -> None:
         """Now *said* has been said in it."""
@@ -49,6 +51,13 @@ class Talks:
         self._talks.move_to_end(key)
         while len(self._talks) > _KEPT:
             self._talks.popitem(last=False)
+
+    async def forget(self, what: Forget) -> None:
+        """Let go of conversations. Those that nobody goes on with make room for others by themselves."""
+        if what.before is None:
+            for key, talk in tuple(self._talks.items()):
+                if what.concerns(talk.client_id):
+                    del self._talks[key]
 
 
 def _key(client_id: str, said: Sequence[Said]) -> str:

@@ -20,6 +20,8 @@ from .writing import Called, Opened, Part, Spoken, Writing
 Json = Mapping[str, Any]
 MOST_CALLS = 8
 _MOST_REFUSED = 8
+_AHEAD = 32
+"""Tokens that are read ahead at once: what is thrown away at most when that has to stop."""
 _ROOM = 16
 """Tokens that must be left for an answer."""
 
@@ -77,6 +79,24 @@ class Answering:
             "counts": [self._prompts.count(message["text"]) for message in messages],
         }
 
+    def prepare(
+        self, conversation: str, messages: Sequence[Json], tools: Sequence[Json], gives_way: Callable[[], bool]
+    ) -> dict[str, Any]:
+        """Read what `answer` would have to, as long as nobody waits; returns how many tokens that were."""
+        library, states = self._library, self._states
+        if not library.can_cut or not states.may_leave(conversation):
+            return {"evaluated": 0}
+        tokens, _, known = self._prompts.tokens(messages, tools)
+        if library.context_size - len(tokens) < _ROOM or gives_way():
+            return {"evaluated": 0}
+        start = states.prepare(conversation, tokens).reused
+        states.answered(known, tokens[: self._prompts.shared(messages, tools, tokens)])
+        at = start
+        while at < len(tokens) and not gives_way():
+            library.evaluate(tokens[at : at + _AHEAD])
+            at = min(at + _AHEAD, len(tokens))
+        return {"evaluated": at - start}
+
     def describe(
         self, eyes: Eyes, prompt: str, question: str, picture: bytes, say: Callable[[dict[str, Any]], None]
     ) -> dict[str, Any]:
@@ -100,6 +120,10 @@ class Answering:
         finally:
             library.clear()  # what stands for a picture are no tokens that could be compared
         return {"prompt": places, "written": len(written)}
+
+    def forget(self, owners: Sequence[str] | None, before: float | None) -> None:
+        """As `States.forget`, in memory and on the disk."""
+        self._prompts.forget(but=self._states.forget(owners, before))
 
     def rest(self) -> None:
         """Nobody asks at present: do what takes time."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from .common import common
 
 DAYS = 7
-_FORM = 1
+_FORM = 2
 _ENDING = ".state"
 _SAMPLE = 2**20
 _LONGEST_HEAD = 16 * 2**20
@@ -139,6 +139,12 @@ class Disk:
         self._kept[path.stem] = kept
         self.answers.update(answers)
 
+    def forget(self, owners: Sequence[str] | None, before: float | None) -> None:
+        """As `forget_files`."""
+        forget_files(self._everything, owners, before, beside=self._folder)
+        self._kept = {name: kept for name, kept in self._kept.items() if kept.path.exists()}
+        self.answers.clear()
+
     def _clean(self, spare: Path | None = None) -> None:
         """Delete what is old, what was left half written, and the least recently used of what is too much."""
         files = []
@@ -163,6 +169,30 @@ class Disk:
 
     def _forget(self, name: str) -> None:
         self._kept.pop(name).path.unlink(missing_ok=True)
+
+
+def forget_files(folder: Path, owners: Sequence[str] | None, before: float | None, beside: Path | None = None) -> None:
+    """Delete the states in *folder* of conversations whose names begin with one of *owners*, or of all; with *before* only those that
+    were not used since. States of other models and versions, outside *beside*, are deleted all the same: nobody will miss them, and
+    they may be of other forms. The beginnings, which hold nothing that anybody said, stay."""
+    for path in folder.glob("*/*"):
+        try:
+            if before is not None:
+                wanted = path.stat().st_mtime < before
+            elif beside is not None and path.parent != beside:
+                wanted = True
+            else:
+                conversation = _conversation(path)
+                wanted = conversation != "" and (owners is None or conversation.startswith(tuple(owners)))
+        except (OSError, ValueError, KeyError, TypeError):
+            wanted = True
+        if wanted:
+            path.unlink(missing_ok=True)
+
+
+def _conversation(path: Path) -> str:
+    with path.open("rb") as file:
+        return str(json.loads(file.readline(_LONGEST_HEAD))["conversation"])
 
 
 def _name(conversation: str, tokens: Sequence[int]) -> str:

@@ -297,6 +297,10 @@ class Library:
         del state[written:]
         return state
 
+    def size_of_state(self) -> int:
+        """The bytes that `save` would give."""
+        return int(lib.llama_state_seq_get_size(self.context, _SEQ))
+
     def restore(self, state: bytearray, tokens: Sequence[int]) -> bool:
         """Take the place of what is there: *state* was saved when *tokens* had been read."""
         self.clear()

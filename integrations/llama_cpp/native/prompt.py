@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from .common import common
@@ -57,6 +57,13 @@ class Prompts:
         while len(self.answers) > _REMEMBERED:
             self.answers.popitem(last=False)
         return key
+
+    def forget(self, but: Container[str]) -> None:
+        """Let go of all answers *but* those with these keys, and of all texts."""
+        for key in tuple(self.answers):
+            if key not in but:
+                del self.answers[key]
+        self._counts.clear()
 
     def tokens(self, messages: Sequence[Json], tools: Sequence[Json]) -> tuple[list[int], str, list[str]]:
         """The tokens of the prompt, what the template wrote for the answer to begin with, and the keys of known answers in it."""

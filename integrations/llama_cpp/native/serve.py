@@ -39,6 +39,11 @@ class Child:
         self._stop = Stop()
         self._lock = threading.Lock()
         self._current = 0
+        self._questions = 0
+        """Jobs that somebody waits for, the present one included."""
+        self._ahead: str | None = None
+        """The conversation of the present job where nobody waits for it."""
+        self._gives_way = False
         self._stopped: set[int] = set()
         self._closing = False
         self._answering: Answering | None = None
@@ -54,21 +59,45 @@ class Child:
                     elif message["id"] > self._current:
                         self._stopped.add(message["id"])
             else:
+                if message["do"] != "prepare":
+                    self._asked(message)
                 self._jobs.put(message)
         with self._lock:
             self._closing = True  # the hub is gone, or has no more use for this process
             self._stop.set()
         self._jobs.put(None)
 
+    def _asked(self, question: dict[str, Any]) -> None:
+        """Somebody waits: what is only read ahead gives way, at once for other conversations. For its own it stops where nothing
+        of what it has read is lost."""
+        with self._lock:
+            self._questions += 1
+            if self._ahead is not None:
+                self._gives_way = True
+                if self._ahead != question.get("conversation"):
+                    self._stop.set()
+
     def work(self) -> None:
         while (job := self._next()) is not None:
+            if self._takes(job):
+                self._answers.send({"id": job["id"], **self._do(job)})
             with self._lock:
-                self._current = job["id"]
-                if self._closing or job["id"] in self._stopped:
-                    self._stopped.discard(job["id"])
-                    continue
-                self._stop.clear()
-            self._answers.send({"id": job["id"], **self._do(job)})
+                self._ahead = None
+                self._questions -= job["do"] != "prepare"
+
+    def _takes(self, job: dict[str, Any]) -> bool:
+        """Turn to *job*, unless nobody wants it any more."""
+        with self._lock:
+            self._current = job["id"]
+            if self._closing or job["id"] in self._stopped:
+                self._stopped.discard(job["id"])
+                return False
+            self._stop.clear()
+            self._gives_way = False
+            if job["do"] == "prepare":
+                self._ahead = job["conversation"]
+                self._gives_way = self._questions > 0
+            return True
 
     def _next(self) -> dict[str, Any] | None:
         try:
@@ -117,7 +146,7 @@ class Child:
         name = identity(library.path, llama_cpp.__version__, library.traits) if limit else ""
         disk = Disk(Path(job["cache"]), name, limit)
         prompts.answers.update(disk.answers)
-        states = States(library, disk, options["memory_mb"] * 2**20)
+        states = States(library, disk, options["memory_mb"] * 2**20, keep_conversations=job["keep_conversations"])
         self._eyes = Eyes(library, Path(job["projector"]), options) if job["projector"] else None
         self._answering = Answering(library, template, prompts, states, options)
         return {
@@ -141,6 +170,16 @@ class Child:
             lambda piece: self._answers.send({"id": identity, **piece}),
         )
 
+    def _prepare(self, job: dict[str, Any]) -> dict[str, Any]:
+        if self._answering is None or self._gives_way:
+            return {"evaluated": 0}
+        return self._answering.prepare(job["conversation"], job["messages"], job["tools"], lambda: self._gives_way)
+
+    def _forget(self, job: dict[str, Any]) -> dict[str, Any]:
+        if self._answering is not None:
+            self._answering.forget(job["owners"], job["before"])
+        return {}
+
     def _describe(self, job: dict[str, Any]) -> dict[str, Any]:
         if self._answering is None or self._eyes is None:
             raise Failure("vision-failed", "the model cannot see")
@@ -157,6 +196,8 @@ class Child:
 _WORK: dict[str, Callable[[Child, dict[str, Any]], dict[str, Any]]] = {
     "load": Child._load,
     "chat": Child._chat,
+    "prepare": Child._prepare,
+    "forget": Child._forget,
     "describe": Child._describe,
 }
 

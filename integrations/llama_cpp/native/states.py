@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ class Saved:
     state: bytearray
     answers: tuple[str, ...]
     """The keys of the answers in it."""
+    used_at: float
+    """Seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +44,15 @@ class Prepared:
 class States:
     """Makes the context ready for a prompt with as little evaluation as possible; keeps other conversations in bounded memory."""
 
-    def __init__(self, library: Library, disk: Disk, limit: int) -> None:
+    def __init__(self, library: Library, disk: Disk, limit: int, *, keep_conversations: bool = True) -> None:
         self._library = library
         self._disk = disk
         self._limit = limit
+        self._keep_conversations = keep_conversations
+        """On the disk."""
         self._saved: OrderedDict[str, Saved] = OrderedDict()
         self._live = ""
+        self._live_at = 0.0
         self._answers: tuple[str, ...] = ()
         self._beginning: list[int] = []
         """What the live conversation begins with and others may begin with as well."""
@@ -68,7 +74,14 @@ class States:
         elif not same:
             self._put_away(shared=here)
         self._live, self._answers, self._beginning = conversation, (), []
+        self._live_at = time.time()
         return self._cut(prompt, restored, same)
+
+    def may_leave(self, conversation: str) -> bool:
+        """Can the context turn to *conversation* without losing what it has read of another one?"""
+        if conversation == self._live or len(self._library.tokens) <= WORTH:
+            return True
+        return self._library.size_of_state() <= self._limit
 
     def answered(self, answers: Sequence[str], beginning: Sequence[int]) -> None:
         """The live conversation has been answered: the keys of all answers in it, and the part before its first question."""
@@ -81,6 +94,23 @@ class States:
         self._library.clear()
         self._live = ""
 
+    def forget(self, owners: Sequence[str] | None, before: float | None) -> set[str]:
+        """Let go of conversations whose names begin with one of *owners*, or of all; with *before* only of those that were not used
+        since. Return the keys of the answers in what is left."""
+
+        def wanted(conversation: str, used_at: float) -> bool:
+            whose = owners is None or conversation.startswith(tuple(owners))
+            return whose and (before is None or used_at < before)
+
+        for name, saved in tuple(self._saved.items()):
+            if wanted(saved.conversation, saved.used_at):
+                del self._saved[name]
+        if wanted(self._live, self._live_at):
+            self._library.clear()
+            self._live, self._answers = "", ()
+        self._disk.forget(owners, before)
+        return {key for saved in self._saved.values() for key in saved.answers} | set(self._answers)
+
     def write_beginning(self) -> None:
         """Keep on the disk what the live conversation begins with, unless it is there: it lasts longest and is used most."""
         beginning = self._beginning
@@ -92,6 +122,8 @@ class States:
     def write_all(self, answers: Mapping[str, Sequence[int]]) -> None:
         """Keep all conversations on the disk, the latest first."""
         self.write_beginning()
+        if not self._keep_conversations:
+            return
         for name, saved in self._all():
             if not self._disk.holds(saved.tokens):
                 known = {key: answers[key] for key in saved.answers if key in answers}
@@ -99,7 +131,8 @@ class States:
 
     def _all(self) -> Iterator[tuple[str, Saved]]:
         if self._live and len(self._library.tokens) > WORTH:
-            yield self._live, Saved(self._live, array("i", self._library.tokens), self._library.save(), self._answers)
+            tokens = array("i", self._library.tokens)
+            yield self._live, Saved(self._live, tokens, self._library.save(), self._answers, self._live_at)
         yield from reversed(self._saved.items())
 
     def _fetch(self, kept: str, conversation: str) -> bool:
@@ -124,7 +157,7 @@ class States:
         state = self._library.save()
         if state and len(state) <= self._limit:
             self._saved.pop(self._live, None)
-            self._saved[self._live] = Saved(self._live, array("i", tokens), state, self._answers)
+            self._saved[self._live] = Saved(self._live, array("i", tokens), state, self._answers, self._live_at)
             while sum(len(saved.state) for saved in self._saved.values()) > self._limit:
                 self._saved.popitem(last=False)
 

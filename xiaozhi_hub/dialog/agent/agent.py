@@ -13,19 +13,20 @@ from functools import partial
 from xiaozhi_hub.core.flow import Emotion, Sentence, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.agent.briefing import Briefing
-from xiaozhi_hub.dialog.agent.calls import AT_ONCE, USE_SPEC, Calls, CallTool
+from xiaozhi_hub.dialog.agent.calls import AT_ONCE, USE_SPEC, Calls, CallTool, bounded
 from xiaozhi_hub.dialog.agent.dialogue import Dialogue, Exchange
 from xiaozhi_hub.dialog.agent.prompt import question, system_text
-from xiaozhi_hub.dialog.agent.repair import MOST_ARGUMENTS
-from xiaozhi_hub.dialog.agent.shortlist import USE, USUALLY, offer
-from xiaozhi_hub.dialog.agent.tokens import CONTEXT, Count, as_json, cost, counter_of, cut
+from xiaozhi_hub.dialog.agent.shortlist import USE, USUALLY, Index, offer
+from xiaozhi_hub.dialog.agent.tokens import CONTEXT, cost, counter_of, cut
 from xiaozhi_hub.dialog.assistants import Assistant
 from xiaozhi_hub.dialog.claims import Claim, Truth
 from xiaozhi_hub.dialog.intents import Intents, Pending
 from xiaozhi_hub.dialog.sentences import Splitter, language_of_words
+from xiaozhi_hub.engines.conversations import conversation_of
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.tools.base import Tool
+from xiaozhi_hub.tools.device import USUAL_TOOLS
 from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,10 @@ _MOST_ASKED = 16
 _PARROTED = "(hub:"
 
 
+Asked = Callable[[Llm, ChatRequest, Message], None]
+"""Is told what a model was asked and what it has answered."""
+
+
 @dataclass(slots=True)
 class _Reply:
     """A turn under way."""
@@ -59,6 +64,7 @@ class _Reply:
     believed: bool = False
     """What is said to be done is done elsewhere."""
     wrote: Callable[[], None] = lambda: None
+    asked: Asked = lambda _model, _request, _answer: None
     clause_first: bool = False
     rounds: int = 0
     text: str = ""
@@ -94,17 +100,18 @@ class Agent:
         *,
         note: Callable[[ToolCall], None] = lambda _: None,
         wrote: Callable[[], None] = lambda: None,
+        asked: Asked = lambda _model, _request, _answer: None,
         clause_first: bool = False,
     ) -> AsyncGenerator[Sentence | Emotion | Pending, None]:
         """Yield the reply sentence by sentence as it is written, and at its end perhaps a question that the person may answer.
 
         The next of *models* goes on when one fails before its first word; `StageError` when all did. *speaks* tells whether there is
-        a voice for a language, *note* is told of calls that were refused, *wrote* of each piece that a model writes, *clause_first* is
-        as for `Splitter`.
+        a voice for a language, *note* is told of calls that were refused, *wrote* of each piece that a model writes, *asked* of each
+        request with the answer to it; *clause_first* is as for `Splitter`.
         """
         reply = await self._begin(models[0], turn, text, assistant, dialogue, call, note, speaks)
-        reply.clause_first, reply.wrote = clause_first, wrote
-        finished = False
+        reply.clause_first, reply.wrote, reply.asked = clause_first, wrote, asked
+        finished, dialogue.answering = False, True
         try:
             problem: HubError | None = None
             for model in models:
@@ -128,6 +135,17 @@ class Agent:
 
     # -- before ---------------------------------------------------------------------------------------------------
 
+    async def expected(
+        self, model: Llm, turn: TurnInfo, text: str, assistant: Assistant, dialogue: Dialogue
+    ) -> ChatRequest | None:
+        """What `answer` would ask *model* first if it began now; None while an answer is being written. Nothing is changed."""
+        if dialogue.answering:
+            return None
+        draft = dialogue.copy()
+        exchange, _, _ = await self._put(model, turn, text, assistant, draft)
+        draft.make_room(model.context_tokens or CONTEXT, counter_of(model), exchange)
+        return _request(turn, draft, exchange)
+
     async def _begin(
         self,
         model: Llm,
@@ -139,6 +157,19 @@ class Agent:
         note: Callable[[ToolCall], None],
         speaks: Callable[[str], bool],
     ) -> _Reply:
+        exchange, usable, index = await self._put(model, turn, text, assistant, dialogue)
+        lasting = {tool.name for tool in self.tools.all()}
+        foreign = frozenset(tool.name for tool in usable if tool.foreign or tool.name not in lasting)
+        area = self.briefing.entities.area
+        calls = Calls(usable, foreign, index, call, note, area, self.texts, turn.language)
+        truth = Truth(await self.briefing.claims(), text, turn.language, frozenset(dialogue.done))
+        until = asyncio.get_running_loop().time() + self.seconds
+        return _Reply(turn, exchange, calls, truth, until, speaks)
+
+    async def _put(
+        self, model: Llm, turn: TurnInfo, text: str, assistant: Assistant, dialogue: Dialogue
+    ) -> tuple[Exchange, list[Tool], Index]:
+        """The question as *model* gets it, behind a beginning that fits; the tools that it may use, and those that it may see."""
         count, room = counter_of(model), model.context_tokens or CONTEXT
         usable = self._usable(turn, assistant)
         shown = [tool for tool in usable if not tool.confirm]
@@ -150,15 +181,10 @@ class Agent:
             always = [tool for tool in shown if tool.name in lasting]
             dialogue.tools = offer(always, USE_SPEC, min(USUALLY, room // 3), count).tools
         index = await self.briefing.index(shown)
-        known = await self.briefing.known(turn, text, dialogue, index)
+        own = sorted(tool.name for tool in shown if tool.name not in lasting and tool.name not in USUAL_TOOLS)
+        known = await self.briefing.known(turn, text, dialogue, index, own)
         words, tells = question(text, known, dialogue.told(), lambda text: cut(text, room // 4, count))
-        exchange = Exchange([Message("user", words)], tells)
-        foreign = frozenset(tool.name for tool in usable if tool.foreign or tool.name not in lasting)
-        area = self.briefing.entities.area
-        calls = Calls(usable, foreign, index, call, note, area, self.texts, turn.language)
-        truth = Truth(await self.briefing.claims(), text, turn.language, frozenset(dialogue.done))
-        until = asyncio.get_running_loop().time() + self.seconds
-        return _Reply(turn, exchange, calls, truth, until, speaks)
+        return Exchange([Message("user", words)], tells), usable, index
 
     def _usable(self, turn: TurnInfo, assistant: Assistant) -> list[Tool]:
         return [tool for tool in self.tools.all_for(turn) if not tool.owner_only and assistant.may_use(tool.name)]
@@ -173,19 +199,14 @@ class Agent:
         while True:
             dialogue.make_room(room, count, reply.exchange)
             may_call = reply.rounds < ROUNDS - 1
-            request = ChatRequest(
-                dialogue.messages(reply.exchange),
-                dialogue.tools,
-                reply.turn.language,
-                conversation_of(reply.turn, dialogue),
-                may_call,
-            )
+            request = _request(reply.turn, dialogue, reply.exchange, may_call=may_call)
             asked: list[ToolRequest] = []
             async with aclosing(self._writing(model, request, reply, asked)) as pieces:
                 async for piece in pieces:
                     yield piece
             reply.rounds += 1
-            calls = tuple(_bounded(request, room // 8, count) for request in asked[:AT_ONCE]) if may_call else ()
+            reply.asked(model, request, Message("assistant", reply.text, calls=tuple(asked)))
+            calls = tuple(bounded(request, room // 8, count) for request in asked[:AT_ONCE]) if may_call else ()
             left = room - dialogue.needed(reply.exchange, count) - cost((Message("", reply.text, calls=calls),), count)
             if left < (LEAST + SHORTEST) * len(calls):  # it has written too much to go on
                 calls = ()
@@ -302,6 +323,7 @@ class Agent:
 
     def _end(self, reply: _Reply, dialogue: Dialogue, finished: bool) -> None:
         """Keep the turn in the dialogue: what was written, and what was called."""
+        dialogue.answering = False
         messages = reply.exchange.messages
         if not finished:
             if reply.text.strip():
@@ -321,17 +343,9 @@ class Agent:
             dialogue.commands.clear()
 
 
-def conversation_of(turn: TurnInfo, dialogue: Dialogue) -> str:
-    """The name under which an engine may keep what it has evaluated: it tells nobody who speaks."""
-    return hashlib.sha256(f"{turn.device_id or turn.session_id}/{dialogue.key}".encode()).hexdigest()[:24]
+def _request(turn: TurnInfo, dialogue: Dialogue, exchange: Exchange, *, may_call: bool = True) -> ChatRequest:
+    conversation = conversation_of(turn.device_id or turn.session_id, dialogue.key)
+    return ChatRequest(dialogue.messages(exchange), dialogue.tools, turn.language, conversation, may_call)
 
 
-def _bounded(request: ToolRequest, most: int, count: Count) -> ToolRequest:
-    """A call as it stays in the dialogue."""
-    told = as_json(dict(request.arguments))
-    if len(request.name) > 80 or len(told) > MOST_ARGUMENTS or count(told) > most:
-        return ToolRequest(request.name[:80], {})
-    return request
-
-
-__all__ = ["Agent", "conversation_of"]
+__all__ = ["Agent"]

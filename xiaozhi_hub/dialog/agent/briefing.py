@@ -45,8 +45,11 @@ class Briefing:
         self._index: tuple[object, Index] | None = None
         self._claims: tuple[int, dict[str, ClaimWords]] | None = None
 
-    async def known(self, turn: TurnInfo, text: str, dialogue: Dialogue, index: Index) -> list[Known]:
-        """Everything that may be told with this question; what the dialogue tells already is left out later."""
+    async def known(
+        self, turn: TurnInfo, text: str, dialogue: Dialogue, index: Index, own: Sequence[str] = ()
+    ) -> list[Known]:
+        """Everything that may be told with this question; what the dialogue tells already is left out later. *own* are the names of
+        tools that only this device has."""
         texts, language = self._texts, dialogue.language
         known = moment(texts, language, self._now())
         if turn.area:
@@ -54,6 +57,8 @@ class Briefing:
         name = self._name_of(turn.device_id) if turn.device_id else ""
         if name and name != turn.device_id:
             known.append(said_as(texts, language, "device", "device", name))
+        if own:
+            known.append(said_as(texts, language, "own_tools", "own_tools", ", ".join(own)))
         if turn.language != dialogue.told().get("language", language):
             known.append(Known("language", turn.language, texts.text(f"agent.answer_in.{turn.language}", language)))
         things = house.meant(text, self.entities, turn.area, self._kinds)

@@ -10,9 +10,9 @@ from typing import Any
 from xiaozhi_hub.core.flow import SOUND, ToolCall
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.agent.prompt import harmless, line
-from xiaozhi_hub.dialog.agent.repair import TooMuch, arguments_meant, tool_meant
+from xiaozhi_hub.dialog.agent.repair import MOST_ARGUMENTS, TooMuch, arguments_meant, tool_meant
 from xiaozhi_hub.dialog.agent.shortlist import USE, Index, signature
-from xiaozhi_hub.dialog.agent.tokens import as_json
+from xiaozhi_hub.dialog.agent.tokens import Count, as_json
 from xiaozhi_hub.engines.llm import ASIDE, Message, ToolRequest, ToolSpec
 from xiaozhi_hub.errors import MissingSlot, ToolError, UnknownTool
 from xiaozhi_hub.tools.base import Tool, ToolResult
@@ -156,6 +156,14 @@ class Calls:
 
     def _short(self, text: str) -> str:
         return line(text)
+
+
+def bounded(request: ToolRequest, most: int, count: Count) -> ToolRequest:
+    """A call as it stays in the dialogue: without its arguments where they come to more than *most* tokens."""
+    told = as_json(dict(request.arguments))
+    if len(request.name) > _LONGEST_NAME or len(told) > MOST_ARGUMENTS or count(told) > most:
+        return ToolRequest(request.name[:_LONGEST_NAME], {})
+    return request
 
 
 def _inside(request: ToolRequest) -> tuple[str, object]:

@@ -8,7 +8,7 @@ at the end of the newest message and then stays there, and old turns are dropped
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xiaozhi_hub.dialog.agent.tokens import Count, as_json, cost, cost_of_tools
@@ -51,6 +51,18 @@ class Dialogue:
     begun: bool = False
     dropped: int = 0
     """Turns that were dropped."""
+    answering: bool = False
+    """A model is writing an answer, which is not among the exchanges yet."""
+
+    def copy(self) -> Dialogue:
+        """One that can be changed without this one being so; what its exchanges hold is shared."""
+        return replace(
+            self,
+            exchanges=list(self.exchanges),
+            commands=list(self.commands),
+            notes=list(self.notes),
+            done=set(self.done),
+        )
 
     def begin(self, key: str, language: str, system: str, tools: Sequence[ToolSpec]) -> None:
         """Start anew with another beginning; what was said before is forgotten."""

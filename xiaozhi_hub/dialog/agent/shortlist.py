@@ -1,7 +1,8 @@
 """Which tools a model sees: a few always, at the beginning and in the same order; others when a question sounds like them. Pure.
 
 The beginning of a prompt must not change from question to question, and all tools of a home are too much for it. So the tools that
-are useful most often are told there, with one more to use the others; those that fit a question are named at its end, in one line each.
+are useful most often are told there, with one more to use the others, which names them; those that fit a question are told at its end,
+in one line each.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from xiaozhi_hub.dialog.agent.tokens import Count, cost_of_tools
@@ -28,6 +29,9 @@ USUALLY = 900
 """Tokens of tools in the beginning: it is evaluated once, at 20 to 120 tokens a second on small machines."""
 MOST_NAMED = 4
 """Tools that are named with one question."""
+OTHERS = "There are: "
+_DIRECTORY = 3
+"""One in so many of the tokens for tools may go on top, for the names of the others."""
 _ENOUGH = 2.0
 """A tool is named when the words that it shares with the question weigh so much; a rare one weighs 2 to 4."""
 _DESCRIPTION = 160
@@ -63,7 +67,33 @@ def offer(tools: Sequence[Tool], use: ToolSpec, room: int, count: Count) -> Offe
     for tool in ranked:
         if tool.name in CORE and cost_of_tools((*lean((*chosen, tool)), use), count) <= room:
             chosen.append(tool)
-    return Offer((*lean(chosen), use), frozenset(tool.name for tool in chosen))
+    names = frozenset(tool.name for tool in chosen)
+    others = directory((tool.name for tool in tools if tool.name not in names), room // _DIRECTORY, count)
+    use = replace(use, description=f"{use.description} {OTHERS}{others}.") if others else use
+    return Offer((*lean(chosen), use), names)
+
+
+def directory(names: Iterable[str], most: int, count: Count) -> str:
+    """Names of tools by what they are about, in at most *most* tokens: ``clock: add_timer, …; device: mute, set_volume``. Where that is
+    not enough, the longest parts end early."""
+    parts: dict[str, list[str]] = {}
+    for name in sorted(names):
+        area, _, what = name.rpartition(".")
+        parts.setdefault(area, []).append(what)
+    cut: set[str] = set()
+
+    def told() -> str:
+        return "; ".join(
+            f"{area}: {', '.join(whats)}{', …' if area in cut else ''}" for area, whats in parts.items() if whats
+        )
+
+    while parts and count(told()) > most:
+        area = max(parts, key=lambda area: (len(parts[area]), area))
+        cut.add(area)
+        parts[area].pop()
+        if not parts[area]:
+            del parts[area]
+    return told()
 
 
 def lean(tools: Iterable[Tool]) -> tuple[ToolSpec, ...]:

@@ -1,0 +1,196 @@
+"""What a language model reads before it is certain what was said: whose guess it gets, when it stops, and that nothing comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from talking_model import Home, ScriptedModel, call
+
+from tests.house import person_in
+from xiaozhi_hub.core.flow import PcmChunk, TextDelta
+from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.dialog.respond import Conversation
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.failover import one_model
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
+from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.plugins.loader import import_integration
+from xiaozhi_hub.testing import FakeDevice, running_hub
+
+PATIENT = """
+voice: {vad: echo, asr: echo, tts: echo, silence: {extendable_ms: 5000, unfinished_ms: 5000}}
+integrations: {echo: , demo: , silero_vad: false, phrases: false, espeak: false, llama_cpp: false}
+"""
+WAIT = 20
+
+
+class Reader(Llm):
+    """Reads ahead until it is stopped; notes what."""
+
+    def __init__(self, *, reads_ahead: bool = True) -> None:
+        self.info = EngineInfo("reader", Role.LLM, "Reader", streams_output=True, rank=100, reads_ahead=reads_ahead)
+        self.reading: list[ChatRequest] = []
+        self.stopped: list[ChatRequest] = []
+        self.asked: list[ChatRequest] = []
+        self.stopped_when_asked: list[int] = []
+        self.news = asyncio.Event()
+
+    async def prepare(self, request: ChatRequest) -> None:
+        self.reading.append(request)
+        self.news.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.stopped.append(request)
+            self.news.set()
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
+        self.asked.append(request)
+        self.stopped_when_asked.append(len(self.stopped))
+        yield TextDelta("So it is.")
+
+    async def until(self, true: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WAIT):
+            while not true():
+                self.news.clear()
+                await self.news.wait()
+
+
+@pytest.fixture
+async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
+    async with running_hub(tmp_path / "config", PATIENT) as hub:
+        yield hub
+
+
+@pytest.fixture
+def reader(hub: Hub) -> Reader:
+    reader = Reader()
+    hub.engines.add(reader, "test")
+    return reader
+
+
+def device(hub: Hub) -> FakeDevice:
+    return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id="02:00:00:00:00:01")
+
+
+def spoken(text: str) -> PcmChunk:
+    """*text* in the scripted engines' code, after some quiet."""
+    import_integration(builtin("integrations") / "echo")
+    tones = importlib.import_module("xiaozhi_hub_integrations.echo.tones")
+    return PcmChunk(np.concatenate([np.zeros(4800, np.int16), tones.write_text(text).samples]), 16000)
+
+
+async def let_go(speaker: FakeDevice) -> None:
+    """End the turn now, however long the hub would still wait."""
+    await speaker.send_text(json.dumps({"type": "listen", "state": "stop"}))
+
+
+# -- through a hub ------------------------------------------------------------------------------------------------
+
+
+async def test_a_guess_is_read_before_the_turn_is_over_and_is_what_the_model_is_then_asked(
+    hub: Hub, reader: Reader
+) -> None:
+    async with device(hub) as speaker:
+        await speaker.say(spoken("tell me of the sea"))
+        await reader.until(lambda: bool(reader.reading))
+        assert not reader.asked, "the turn was over already"
+        await let_go(speaker)
+        assert (await speaker.answer()).said == "So it is."
+        await reader.until(lambda: bool(reader.stopped))
+    assert reader.asked == reader.reading
+    assert reader.stopped_when_asked == [0], "what served the question was stopped"
+
+
+async def test_reading_stops_when_the_person_goes_on(hub: Hub, reader: Reader) -> None:
+    async with device(hub) as speaker:
+        await speaker.say(spoken("tell me"))
+        await reader.until(lambda: bool(reader.reading))
+        await speaker.say(spoken("of the sea"))
+        await reader.until(lambda: len(reader.reading) == 2)
+        first, second = reader.reading
+        assert reader.stopped == [first]
+        assert first.messages[-1].words == "tell me"
+        assert second.messages[-1].words != "tell me"
+        await let_go(speaker)
+        await speaker.answer()
+    assert reader.asked == [second]
+
+
+async def test_what_an_intent_understands_is_not_read(hub: Hub, reader: Reader) -> None:
+    async with device(hub) as speaker:
+        await speaker.say(spoken("turn on the bed light"))
+        assert (await speaker.answer()).said == "Turned on the Bed Light."
+    assert reader.reading == []
+
+
+async def test_an_engine_that_cannot_read_ahead_is_not_told_what_was_only_guessed(hub: Hub) -> None:
+    async def prepared(engine: Reader) -> bool:
+        hub.engines.add(engine, "test")
+        work = await hub.parts.responder.prepare(person_in("Kitchen"), "tell me of the sea", Conversation())
+        hub.engines.remove(engine)
+        return work is not None
+
+    assert await prepared(Reader())
+    assert not await prepared(Reader(reads_ahead=False))
+
+
+async def test_a_device_that_leaves_ends_the_reading(hub: Hub, reader: Reader) -> None:
+    async with device(hub) as speaker:
+        await speaker.say(spoken("tell me of the sea"))
+        await reader.until(lambda: bool(reader.reading))
+    await reader.until(lambda: reader.stopped == reader.reading)
+    assert not reader.asked
+
+
+# -- what is expected ---------------------------------------------------------------------------------------------
+
+
+async def test_what_is_expected_is_what_is_asked_and_changes_nothing() -> None:
+    def script(request: ChatRequest) -> list[str | ToolRequest]:
+        first = request.messages[-1].role == "user"
+        return [call("home.turn_on", name="Bed Light")] if first and len(request.messages) == 2 else ["Done. It is on."]
+
+    model = ScriptedModel(script, room=4000)
+    home = Home(model)
+    kitchen = person_in("Kitchen")
+    for number in range(3):
+        home.dialogue.notes.append("interrupted")
+        home.dialogue.command("turn off the fan", "Turned off.", "home.turn_off")
+        before = home.dialogue.copy()
+        text = f"is it cosy {number}"
+        expected = await home.agent.expected(model, kitchen, text, home.assistant, home.dialogue)
+        assert home.dialogue == before
+        asked = len(model.requests)
+        await home.say(text, kitchen)
+        assert model.requests[asked] == expected
+    assert home.called[0][0] == "home.turn_on"
+    assert len(home.called) == 1
+
+
+async def test_nothing_is_expected_while_an_answer_is_being_written() -> None:
+    model = ScriptedModel(lambda request: ["One. ", "Two. "])
+    home = Home(model)
+    kitchen = person_in("Kitchen")
+    answer = home.agent.answer([model], kitchen, "count", home.assistant, home.dialogue, home.tools.call)  # type: ignore[arg-type]
+    await anext(answer)
+    assert await home.agent.expected(model, kitchen, "and on", home.assistant, home.dialogue) is None
+    await answer.aclose()
+    assert await home.agent.expected(model, kitchen, "and on", home.assistant, home.dialogue) is not None
+
+
+async def test_of_several_models_only_the_first_reads_ahead() -> None:
+    first, second = Reader(), Reader()
+    (both,) = one_model([first, second])
+    assert both.info.reads_ahead
+    reading = asyncio.ensure_future(both.prepare(ChatRequest(())))
+    await first.until(lambda: bool(first.reading))
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert second.reading == []
