@@ -240,7 +240,7 @@ class Bench:
         """What to say, and the silence that the hub waits for after it."""
         patience = self.hub.parts.patience
         if kind != "command":
-            return QUESTIONS[kind], patience.unfinished_ms
+            return QUESTIONS[kind], patience.unknown_ms
         self._commands += 1  # the answer to one that was given before would be known
         return f"set the bed light to {20 + self._commands} percent", patience.complete_ms
 

@@ -24,7 +24,7 @@ from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import FakeDevice, running_hub
 
 PATIENT = """
-voice: {vad: echo, asr: echo, tts: echo, silence: {extendable_ms: 5000, unfinished_ms: 5000}}
+voice: {vad: echo, asr: echo, tts: echo, silence: {extendable_ms: 5000, unfinished_ms: 5000, unknown_ms: 5000}}
 integrations: {echo: , demo: , silero_vad: false, phrases: false, espeak: false, llama_cpp: false}
 """
 WAIT = 20

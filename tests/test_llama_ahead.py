@@ -47,7 +47,9 @@ async def test_of_a_guess_that_was_right_only_the_last_token_is_read_again(
     model_file: Path,
 ) -> None:
     """Through a device: what is left to read when the turn is over, with and without reading ahead."""
-    patient = HUB.replace("llm: llama_cpp}", "llm: llama_cpp, silence: {{unfinished_ms: 5000, extendable_ms: 5000}}}")
+    patient = HUB.replace(
+        "llm: llama_cpp}", "llm: llama_cpp, silence: {{unfinished_ms: 5000, unknown_ms: 5000, extendable_ms: 5000}}}"
+    )
     async with running_hub(tmp_path / "config", patient.format(model=model_file)) as hub, device(hub) as speaker:
         engine = llm(hub)
         await speaker.ask_text("what is it then")

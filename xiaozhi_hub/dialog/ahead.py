@@ -1,6 +1,6 @@
 """While it is not certain yet what was said, a language model reads what it will probably be asked.
 
-Between the last word and the end of a turn lie 180 to 700 ms of silence, and the words are usually known after the first 100: time in
+Between the last word and the end of a turn lie 120 to 1,000 ms of silence, and the words are usually known after the first 100: time in
 which a model on this machine evaluates the end of its prompt. When the words turn out to be these, it begins to write at once.
 """
 

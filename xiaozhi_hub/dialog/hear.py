@@ -263,7 +263,7 @@ class Hearing:
         if self._guessed is None and self._missed <= MOST_MISSED:
             self._guessed = task.result()
             self._stamp("guess")
-            self._tell_guess(None if self._guessed.unfinished else self._guessed)
+            self._tell_guess(self._guessed)
             completeness = (
                 Completeness.PARTIAL
                 if self._guessed.unfinished
