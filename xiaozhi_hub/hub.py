@@ -393,7 +393,7 @@ class Hub:
 
     async def take_over(self, config: Config, prepared: Prepared) -> tuple[asyncio.Task[None], ...]:
         """Make *config* what is in force, in one step; then let integrations follow, each by itself. See `Reloading`."""
-        self.config = config
+        before, self.config = self.config, config
         self.pairing.configure(config.pairing)
         self.device_management.configure(config.devices)
         self.device_tools.configure(config.devices)
@@ -411,7 +411,8 @@ class Hub:
             part.configure(config)
         await self.stepping.choose()
         tasks = self.plugins.follow(prepared)
-        self.bus.tell(NamesChanged())
+        if (before.assistants, before.devices) != (config.assistants, config.devices):
+            self.bus.tell(NamesChanged())
         self.answering.show_lacking(self.plugins.entries)
         self.prewarm.again()
         return tasks

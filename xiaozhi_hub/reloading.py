@@ -120,7 +120,10 @@ class Reloading:
             running, new = hub.config, in_force(hub.config, wanted)
             at_once = changes_between(running, new, prepared.secret)
             waiting = changes_between(new, wanted)
-            tasks = await hub.take_over(new, prepared)
+            if at_once or prepared.domains:
+                tasks = await hub.take_over(new, prepared)
+            else:
+                hub.config, tasks = new, ()  # the same, but for where it stands in the files
             self._tell(at_once, waiting)
         if tasks:
             await asyncio.wait(tasks, timeout=ENTRY_SECONDS)

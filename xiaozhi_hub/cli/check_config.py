@@ -53,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
         from xiaozhi_hub.cli.reload import print_changes
 
         told = ask_hub(url_of(args), "/api/configuration/changes", None, "Only a running hub knows what is in force")
-        print_changes(told["changes"], at_once="will be in force in a moment")
+        if told["changes"]:
+            print_changes(told["changes"], at_once="will be in force in a moment")
+        else:
+            print("All of it is in force in the hub that runs.")
     return 0
 
 

@@ -30,20 +30,20 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return 0
-    print_changes(told["changes"], at_once="in force")
+    if told["changes"]:
+        print_changes(told["changes"], at_once="in force")
+    else:
+        print("Nothing has changed since the hub last read it.")
     for entry in told["entries"]:
         print(f"integration {entry['domain']}: {entry['state']}  {entry['reason']} {entry['hint']}".rstrip())
     return 0
 
 
 def print_changes(changes: Iterable[Mapping[str, Any]], *, at_once: str) -> None:
-    """Print one change in a line; *at_once* is said of those that need no restart."""
+    """Print changes, at least one, each in a line; *at_once* is said of those that need no restart."""
     rows = [
         (change["key"], change["what"], "needs a restart" if change["needs_restart"] else at_once) for change in changes
     ]
-    if not rows:
-        print("Nothing has changed.")
-        return
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for key, what, when in rows:
         print(f"{key.ljust(widths[0])}  {what.ljust(widths[1])}  {when}")

@@ -219,8 +219,7 @@ class PluginManager:
             entry = self.entry(domain)
             if entry is None or entry.state is EntryState.DISABLED:
                 self._hub.bus.tell(EntryChanged(domain, EntryState.DISABLED.value))
-            if old is not None and (entry is None or entry.state is not EntryState.READY):
-                self._tell_names(old)
+            self._hub.bus.tell(NamesChanged())  # recognisers that are new here know nothing yet
 
     # -- one entry ------------------------------------------------------------------------------------------------
 
