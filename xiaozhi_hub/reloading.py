@@ -97,7 +97,7 @@ class Reloading:
             self._asked.clear()
             await self._until_quiet()
             try:
-                await self.now()
+                await self._once()
             except HubError as error:
                 log.debug("the configuration was not taken over: %s", error)  # it is shown
             except Exception as error:  # whatever it was: the next change of the files may work
@@ -108,6 +108,16 @@ class Reloading:
 
     async def now(self) -> Reloaded:
         """Take over what the files say. `ConfigErrors` when there is a mistake in them: then nothing has changed."""
+        if self._parts.load is None:
+            raise _no_files()
+        changes, domains, tasks = await self._once()
+        if tasks:
+            await asyncio.wait(tasks, timeout=ENTRY_SECONDS)
+        entries = (self._parts.hub.entry(domain) for domain in sorted(domains))
+        return Reloaded(changes, tuple(entry for entry in entries if entry is not None))
+
+    async def _once(self) -> tuple[tuple[Change, ...], frozenset[str], tuple[asyncio.Task[None], ...]]:
+        """Take over what the files say; return the changes, the integrations that follow, and what makes them do so."""
         hub = self._parts.hub
         await hub.ready()
         async with self._one_at_a_time:
@@ -125,10 +135,7 @@ class Reloading:
             else:
                 hub.config, tasks = new, ()  # the same, but for where it stands in the files
             self._tell(at_once, waiting)
-        if tasks:
-            await asyncio.wait(tasks, timeout=ENTRY_SECONDS)
-        entries = {domain: hub.entry(domain) for domain in sorted(prepared.domains)}
-        return Reloaded((*at_once, *waiting), tuple(entry for entry in entries.values() if entry is not None))
+        return (*at_once, *waiting), prepared.domains, tasks
 
     async def outstanding(self) -> tuple[Change, ...]:
         """What the files say otherwise than what is in force, and change nothing. `ConfigErrors` as `now`."""
@@ -146,7 +153,7 @@ class Reloading:
     async def _read(self) -> tuple[Config, Prepared]:
         load, running = self._parts.load, self._parts.hub.config
         if load is None:
-            raise HubError("The configuration of this hub comes from no files.", code="no-files", permanent=True)
+            raise _no_files()
         try:
             wanted = await asyncio.to_thread(load)
         except ConfigErrors as wrong:
@@ -204,6 +211,10 @@ class Reloading:
         if BROKEN in problems and problems[BROKEN].message != message:
             problems.solved(BROKEN)  # another one is logged, too
         problems.show(BROKEN, message, hint)
+
+
+def _no_files() -> HubError:
+    return HubError("The configuration of this hub comes from no files.", code="no-files", permanent=True)
 
 
 def _stamps(paths: tuple[Path, ...]) -> dict[Path, Stamp | None]:
