@@ -11,8 +11,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.checking import check_options
+from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.secret import Secret
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.core.yaml_files import KeyPath
