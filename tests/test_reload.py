@@ -19,7 +19,8 @@ from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import ConfigurationChanged, NamesChanged
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import PACKAGE
-from xiaozhi_hub.engines.base import EngineInfo, Role, SpeechRequest, Tts
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import ConfigErrors
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.api import EntryState
