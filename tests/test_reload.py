@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 from xiaozhi_hub import reloading
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.core.changes import NEEDS_RESTART, Change
-from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.config import Config, SilenceConfig
 from xiaozhi_hub.core.events import ConfigurationChanged, NamesChanged
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import PACKAGE
@@ -136,9 +136,9 @@ async def test_a_turn_ends_as_it_has_begun(tmp_path: Path) -> None:
 
 async def test_voice_pairing_history_and_memory_follow(tmp_path: Path) -> None:
     async with running_hub(tmp_path, BASE) as hub:
-        assert hub.answering.parts.patience.complete_ms == 180
+        assert hub.answering.parts.patience.complete_ms == SilenceConfig().complete_ms
         await hub.ask("one", "en", KITCHEN)
-        await until(lambda: not hub.archive._writing)
+        await hub.archive.written(20)
         more = (
             BASE.replace("llm: none", "llm: none, silence: {complete_ms: 250}, speed: 1.5, lead_ms: 240")
             + "devices: {pairing: approve}\nhistory: {enabled: false}\nmemory: {engine: nobody}\n"
@@ -152,11 +152,11 @@ async def test_voice_pairing_history_and_memory_follow(tmp_path: Path) -> None:
         assert hub.devices.wake_check.enabled
         assert "lacking-memory" in hub.problems
         await hub.ask("two", "en", KITCHEN)
-        await until(lambda: not hub.archive._writing)
+        await hub.archive.written(20)
         assert [turn.heard for turn in await hub.history.turns()] == ["one"]
         await save(hub, tmp_path, BASE)
         assert hub.pairing.mode is None and "lacking-memory" not in hub.problems
-        assert hub.answering.parts.patience.complete_ms == 180
+        assert hub.answering.parts.patience.complete_ms == SilenceConfig().complete_ms
 
 
 async def test_assistants_come_and_go_with_the_sentences_that_call_them(tmp_path: Path) -> None:
