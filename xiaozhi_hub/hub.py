@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -293,7 +292,10 @@ class Hub:
         enter(self._hang_up)
         for name, holder in holders_of(self):
             self._stack.callback(self.forgetting.add(name, holder))
-        old = partial(forget_old, self.forgetting, config.history)
+
+        async def old(now: float) -> None:
+            await forget_old(self.forgetting, self.config.history, now)
+
         others = (self.services.apply_retention, self.announcements.apply_retention, old)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._start_up.start(self._warm_up(data_dir), name="warm-up")
