@@ -35,6 +35,7 @@ RANK = {
     "services": 8,
     "archive": 8,
     "answering": 8,
+    "reloading": 8,
     "own_tools": 9,
     "reception": 9,
     "front": 9,

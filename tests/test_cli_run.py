@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -101,6 +102,26 @@ async def test_a_given_port_is_the_only_one(tmp_path: Path) -> None:
     async with run(tmp_path, "--port", str(port), "--no-self-test") as process:
         await banner(process)
         assert listening(process.pid) == {port}
+
+
+async def test_sighup_has_the_configuration_read_again_and_ends_nothing(tmp_path: Path) -> None:
+    file, port = tmp_path / "configuration.yaml", free_port()
+    file.write_text(QUIET)
+    async with run(tmp_path, "--port", str(port), "--no-self-test") as process:
+        await banner(process)
+        file.write_text(QUIET + "voice: {speed: 1.5}\nlimits: {devices: 7}\n")
+        process.send_signal(signal.SIGHUP)
+        assert process.stderr is not None
+        told = b""
+        async with asyncio.timeout(START_SECONDS):
+            while b"limits" not in told:
+                line = await process.stderr.readline()
+                assert line, told
+                told += line
+        assert "voice → speed: 1.0 → 1.5" in told.decode()
+        assert "needs a restart: limits → devices: 1000 → 7" in told.decode()
+        assert "server" not in told.decode(), "what the command line says is no change"
+        assert await stop(process) == 0
 
 
 async def test_a_missing_folder_is_made_with_a_configuration_in_it(tmp_path: Path) -> None:

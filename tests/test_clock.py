@@ -642,7 +642,7 @@ async def test_the_integration_joins_the_hub_and_leaves_it_clean(database: Datab
     long_ago = timers_module.Timer("t", KITCHEN, "en", "", 300.0, 0.0)
     await schedule.put(Due("t", "clock", wall - 60, long_ago.payload(timers_module.Clocks(wall, 0.0, "other boot"))))
     hub = HubApi(
-        config=load_config(tmp_path),
+        current_config=lambda: load_config(tmp_path),
         data_dir=tmp_path,
         models=ModelShelf(tmp_path),
         texts=house.texts,

@@ -94,7 +94,7 @@ class Answering:
             engines=engines,
             responder=responder,
             speaker=self.speaker,
-            voice=config.voice,
+            current_voice=lambda: self._config.voice,
             assistants=self.assistants,
             judge=self.intents.completeness,
             remember=parts.remember,
@@ -121,6 +121,13 @@ class Answering:
             await self.speaker.warm()
         except HubError as error:  # without Opus there is no voice, but there are pages that can say why
             self._problems.show(error.code, error.message, error.hint)
+
+    def configure(self, config: Config) -> None:
+        """The owner has set something else. Turns that have begun end as they have begun."""
+        self._config = config
+        self.assistants.configure(config.voice, config.assistants, config.devices)
+        self.intents.assistants = self.assistants.spoken_names()
+        self.memories.config = config.memory
 
     def show_lacking(self, entries: Iterable[Entry]) -> None:
         """Show which engines are missing that the owner has written for an assistant; *entries* may know the cure."""

@@ -79,6 +79,12 @@ class Archive:
         )
         self.known_devices = Devices(self.database)
 
+    def configure(self, config: Config) -> None:
+        """The owner wants something else remembered. The folder stays."""
+        self._config = config
+        history = config.history
+        self.history.configure(enabled=history.enabled, keep_audio=history.audio, keep_days=history.keep_days)
+
     async def close(self) -> None:
         await self._stack.aclose()
 

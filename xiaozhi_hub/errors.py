@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -73,10 +74,14 @@ class ConfigError(HubError):
 
 
 class ConfigErrors(ConfigError):
-    """All that was found wrong in one go; ``errors`` holds at least one."""
+    """All that was found wrong in one go; ``errors`` holds at least one. ``stamps`` tells of the files that were read as
+    `xiaozhi_hub.core.yaml_files.stamp_of` does; empty where none were."""
 
-    def __init__(self, errors: Iterable[ConfigError]) -> None:
+    def __init__(
+        self, errors: Iterable[ConfigError], stamps: Mapping[Path, tuple[int, int, int] | None] | None = None
+    ) -> None:
         self.errors = tuple(errors)
+        self.stamps = dict(stamps or {})
         first = self.errors[0]
         super().__init__(first.message, first.place, hint=first.hint)
 

@@ -29,6 +29,7 @@ from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
+from xiaozhi_hub.reloading import Reloading
 from xiaozhi_hub.services import DeviceServices
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.memory import Facts
@@ -38,6 +39,7 @@ from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
 from xiaozhi_hub.web.assistants import AssistantsApi
 from xiaozhi_hub.web.client_link import ClientParts
 from xiaozhi_hub.web.clients import ClientRules, Clients
+from xiaozhi_hub.web.configuration import ConfigurationApi
 from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
 from xiaozhi_hub.web.devices_api import DevicesApi
 from xiaozhi_hub.web.health import Health
@@ -78,6 +80,7 @@ class FrontParts:
     serve_link: Callable[[Link], Awaitable[None]]
     check_in: Callable[[CheckIn], None]
     reload_integration: Callable[[str], Awaitable[Entry | None]]
+    reloading: Reloading
     status: Callable[[], Awaitable[HubStatus]]
     health: Callable[[], Sequence[PartStatus] | None]
     """None until the engines are there."""
@@ -89,6 +92,7 @@ class Front:
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
         self._language = language_of(parts.config.hub.language)
+        self._written = parts.config.devices
         self.ports: tuple[int, ...] = ()
         """Those that are open; empty before."""
         self.door: DeviceDoor
@@ -117,6 +121,10 @@ class Front:
         self.discovery = Discovery(config.hub.name, self.port, __version__, only=only)
         async with self.discovery:
             yield
+
+    def configure(self, config: Config) -> None:
+        """The owner has written something else of devices; they learn of it when they check in."""
+        self._written = config.devices
 
     # -- where it is reached --------------------------------------------------------------------------------------
 
@@ -216,6 +224,7 @@ class Front:
             ).routes(),
             *Health(parts.health, __version__).routes(),
             *IntegrationsApi(parts.reload_integration).routes(),
+            *ConfigurationApi(parts.reloading.now, parts.reloading.outstanding).routes(),
             *parts.services.routes(),
         )
 
@@ -238,11 +247,11 @@ class Front:
         return self._parts.devices().profile(client_id).language if self._parts.built.is_set() else self._language
 
     def _framing_of(self, device_id: str) -> int:
-        written = self._parts.config.devices.get(device_id)
+        written = self._written.get(device_id)
         return written.framing if written is not None else 1
 
     def _transport_of(self, device_id: str) -> str:
-        written = self._parts.config.devices.get(device_id)
+        written = self._written.get(device_id)
         return written.transport if written is not None else WEBSOCKET
 
 

@@ -26,8 +26,9 @@ def holders_of(hub: Hub) -> Iterator[tuple[str, Holder]]:
     yield "phrases", hub.speaker.forget
     yield "devices", hub.reception.forget
     yield "caches", partial(_forget_caches, hub.archive, hub.forgetting)
-    if isinstance(memory := hub.memories.engine, Household):
-        yield "memory", memory.forget_devices
+    for memory in hub.engines.memories():  # the household's notes are there even while another memory is in use
+        if isinstance(memory, Household):
+            yield "memory", memory.forget_devices
 
 
 async def _forget_caches(archive: Archive, forgetting: Forgetting, what: Forget) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,13 +45,15 @@ from xiaozhi_hub.front import Front, FrontParts
 from xiaozhi_hub.holders import forget_old, holders_of
 from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.overview import gather_status, parts_of
-from xiaozhi_hub.own_tools import CORE, OwnToolsParts, add_own_tools
+from xiaozhi_hub.own_tools import CORE, OwnTools, OwnToolsParts
 from xiaozhi_hub.plugins.api import HubApi
+from xiaozhi_hub.plugins.checking import Prepared
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.problems import Problems
 from xiaozhi_hub.protocol.transport import Transports
 from xiaozhi_hub.reception import Reception, ReceptionParts
+from xiaozhi_hub.reloading import Reloading, ReloadingParts
 from xiaozhi_hub.services import DeviceServices, Surroundings
 from xiaozhi_hub.stepping import Stepping
 from xiaozhi_hub.store.announcements import Announcements
@@ -77,11 +79,15 @@ REMEMBER_SECONDS = 1.0
 
 
 class Hub:
-    """One hub. ``async with Hub(config) as hub: await hub.ready()``; leaving the block stops everything."""
+    """One hub. ``async with Hub(config) as hub: await hub.ready()``; leaving the block stops everything.
 
-    def __init__(self, config: Config, patience: Patience = PATIENCE) -> None:
+    With *load*, which gives the configuration again as the files say it then, it follows the files while it runs.
+    """
+
+    def __init__(self, config: Config, patience: Patience = PATIENCE, load: Callable[[], Config] | None = None) -> None:
         """Build what needs neither store nor integrations; the rest follows in `_start`."""
         self.config = config
+        """What is in force."""
         self._patience = patience
         self.started_at = time.time()
         self._built = asyncio.Event()
@@ -103,6 +109,7 @@ class Hub:
         self.archive = Archive(config, self.bus, self._scope, self.problems, nobody=SELF_TEST)
 
         self.device_tools = DeviceTools(config.devices, self.entities, self.texts)
+        self.reloading = Reloading(ReloadingParts(load, self, self.bus, self.problems, patience.start))
         DeviceEntities(config.devices, self.entities, self.device_tools, self.texts, language)
         around = Surroundings(
             config=config,
@@ -165,7 +172,7 @@ class Hub:
             answering=self.answering,
             language_of=lambda device_id: self.devices.profile(device_id).language,
         )
-        add_own_tools(own, self.tools)
+        self.own_tools = OwnTools(own, self.tools)
 
         self.lettering = Lettering(config.display)
         reception = ReceptionParts(
@@ -204,6 +211,7 @@ class Hub:
                 serve_link=self.serve_link,
                 check_in=self.reception.check_in,
                 reload_integration=self.reload_integration,
+                reloading=self.reloading,
                 status=lambda: gather_status(self),
                 health=lambda: parts_of(self) if self.is_ready else None,
             )
@@ -284,19 +292,23 @@ class Hub:
         enter(self._hang_up)
         for name, holder in holders_of(self):
             self._stack.callback(self.forgetting.add(name, holder))
-        old = partial(forget_old, self.forgetting, config.history)
+
+        async def old(now: float) -> None:
+            await forget_old(self.forgetting, self.config.history, now)
+
         others = (self.services.apply_retention, self.announcements.apply_retention, old)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
         self._start_up.start(self._warm_up(data_dir), name="warm-up")
         self._scope.start(self.archive.retention(others), name="retention")
         self._leisure.start(self.prewarm.run(), name="prewarm")
         self._scope.start(self.stepping.watch(), name="stepping")
+        self._scope.start(self.reloading.watch(), name="reloading")
         self._built.set()
 
     def _api(self, data_dir: Path, models: ModelShelf) -> HubApi:
         """What integrations are given."""
         return HubApi(
-            config=self.config,
+            current_config=lambda: self.config,
             data_dir=data_dir,
             models=models,
             texts=self.texts,
@@ -380,6 +392,36 @@ class Hub:
         if self.plugins.entry(domain) is not None:
             await self.plugins.reload(domain)
             self.answering.learning.soon()  # a recogniser that is new here has learned nothing yet
+
+    async def take_over(self, config: Config, prepared: Prepared) -> tuple[asyncio.Task[None], ...]:
+        """Make *config* what is in force, in one step; then let integrations follow, each by itself. See `Reloading`."""
+        before, self.config = self.config, config
+        self.pairing.configure(config.pairing)
+        self.device_management.configure(config.devices)
+        self.device_tools.configure(config.devices)
+        self.lettering.configure(config.display)
+        self.announcements.configure(keep_days=config.history.keep_days)
+        for part in (
+            self.archive,
+            self.answering,
+            self.own_tools,
+            self.services,
+            self.front,
+            self.devices,
+            self.stepping,
+        ):
+            part.configure(config)
+        await self.stepping.choose()
+        tasks = self.plugins.follow(prepared)
+        if (before.assistants, before.devices) != (config.assistants, config.devices):
+            self.bus.tell(NamesChanged())
+        self.answering.show_lacking(self.plugins.entries)
+        self.prewarm.again()
+        return tasks
+
+    def entry(self, domain: str) -> Entry | None:
+        """The entry of an integration; None when there is no such one, or it is not set up."""
+        return self.plugins.entry(domain)
 
     def _entry_changed(self, event: EntryChanged) -> None:
         in_trouble = self.problems.of_entry(event.domain, self.plugins.entry(event.domain))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from xiaozhi_hub.answering import Answering
@@ -23,10 +24,13 @@ from xiaozhi_hub.dialog.memory_tools import memory_tools
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import home_tools
+from xiaozhi_hub.tools.base import Tool
 from xiaozhi_hub.tools.registry import ToolRegistry
 
 CORE = "core"
 """The source under which the hub's own tools are registered."""
+CORE_ASSISTANTS = f"{CORE}/assistants"
+CORE_MEMORY = f"{CORE}/memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +47,49 @@ class OwnToolsParts:
     """The language that is spoken with a device."""
 
 
-def add_own_tools(parts: OwnToolsParts, tools: ToolRegistry) -> None:
-    """Add the tools to *tools* and their sentences to the intents. Those of assistants and of the memory are there only where
-    the configuration has such."""
-    config, texts, answering = parts.config, parts.texts, parts.answering
-    commands = DeviceCommands(parts.device_tools, parts.entities, texts)
-    own = [*home_tools(parts.entities, texts, commands), *device_tools(commands), *conversation_tools(texts)]
-    own += announce_tools(parts.messenger, texts, Phrasing(texts, parts.entities))
-    sentences = [PACKAGE / "devices" / "sentences"]
-    if config.assistants:
-        own += assistant_tools(answering.assistants, texts, answering.switching.switch, parts.language_of)
-        sentences.append(SENTENCES / "assistants")
-    if config.memory.enabled:
-        zone = ZoneInfo(config.hub.time_zone) if config.hub.time_zone else None
-        own += memory_tools(answering.memories, texts, time.time, lambda at: datetime.fromtimestamp(at, zone))
-        sentences.append(SENTENCES / "memory")
-    for tool in own:
-        tools.add(tool, CORE)
-    tools.add_for_turns(parts.device_tools.for_turn, CORE)
-    for folder in sentences:
+class OwnTools:
+    """Adds the tools to *tools* and their sentences to the intents. Those of assistants and of the memory are there only where the
+    configuration has such."""
+
+    def __init__(self, parts: OwnToolsParts, tools: ToolRegistry) -> None:
+        self._parts = parts
+        self._tools = tools
+        texts = parts.texts
+        commands = DeviceCommands(parts.device_tools, parts.entities, texts)
+        own = [*home_tools(parts.entities, texts, commands), *device_tools(commands), *conversation_tools(texts)]
+        own += announce_tools(parts.messenger, texts, Phrasing(texts, parts.entities))
+        self._add(CORE, own, PACKAGE / "devices" / "sentences")
+        tools.add_for_turns(parts.device_tools.for_turn, CORE)
+        if parts.config.memory.enabled:
+            self._add(CORE_MEMORY, self._of_memory(), SENTENCES / "memory")
+        self._has_assistants = False
+        self.configure(parts.config)
+
+    def configure(self, config: Config) -> None:
+        """The owner has set something else: there may be assistants now, or none any more."""
+        if bool(config.assistants) == self._has_assistants:
+            return
+        self._has_assistants = bool(config.assistants)
+        answering = self._parts.answering
+        if self._has_assistants:
+            switch = answering.switching.switch
+            own = assistant_tools(answering.assistants, self._parts.texts, switch, self._parts.language_of)
+            self._add(CORE_ASSISTANTS, own, SENTENCES / "assistants")
+        else:
+            self._tools.remove_source(CORE_ASSISTANTS)
+            answering.intents.remove_source(CORE_ASSISTANTS)
+
+    def _of_memory(self) -> Iterable[Tool]:
+        name = self._parts.config.hub.time_zone
+        zone = ZoneInfo(name) if name else None
+        memories, texts = self._parts.answering.memories, self._parts.texts
+        return memory_tools(memories, texts, time.time, lambda at: datetime.fromtimestamp(at, zone))
+
+    def _add(self, source: str, own: Iterable[Tool], sentences: Path) -> None:
+        for tool in own:
+            self._tools.add(tool, source)
         for language in LANGUAGES:
-            answering.intents.add_sentences(CORE, folder / f"{language}.yaml")
+            self._parts.answering.intents.add_sentences(source, sentences / f"{language}.yaml")
 
 
-__all__ = ["CORE", "OwnToolsParts", "add_own_tools"]
+__all__ = ["CORE", "OwnTools", "OwnToolsParts"]

@@ -59,7 +59,7 @@ class DeviceServices:
 
     def __init__(self, hub: Surroundings) -> None:
         self._hub = hub
-        config = hub.config
+        self._config = config = hub.config
         self._images = firmware_shelf(config.config_dir / "firmware")
         self._rollout: Rollout | None = None
         self._photos: Photos | None = None
@@ -74,7 +74,7 @@ class DeviceServices:
         self.vision = VisionDoor(
             VisionParts(
                 texts=hub.texts,
-                engines=lambda: hub.engines.visions(config.voice.vision),
+                engines=lambda: hub.engines.visions(self._config.voice.vision),
                 language_of=lambda id: hub.devices().profile(id).language,
                 is_open=self._is_open,
                 keep=self._keep_photo,
@@ -82,7 +82,7 @@ class DeviceServices:
                 public_host=config.http.public_host,
             )
         )
-        self.eyes = Eyes(hub.texts, lambda: hub.engines.visions(config.voice.vision), self._keep_picture)
+        self.eyes = Eyes(hub.texts, lambda: hub.engines.visions(self._config.voice.vision), self._keep_picture)
         to = config.http.moved_to
         self._forwarding = Forwarding(to, self._told_of_move) if to else None
 
@@ -108,17 +108,24 @@ class DeviceServices:
 
     async def open(self, database: Database, folder: Path) -> None:
         """Begin to remember: the store is there."""
-        config = self._hub.config
-        pins = {id: device.firmware for id, device in config.devices.items() if device.firmware}
+        config = self._config
         history = config.history
         self._photos = Photos(
             database, folder / "photos", keep=history.enabled and history.photos, keep_days=history.keep_days
         )
         self._known, self._moves = Devices(database), Moves(database)
-        self._rollout = Rollout(self._images, Rollouts(database), pins, self._firmware_changed)
+        self._rollout = Rollout(self._images, Rollouts(database), _pins(config), self._firmware_changed)
         self._hub.start(self._look_through(), "firmware")
         if self._forwarding is not None:
             await self._tell_of_move()
+
+    def configure(self, config: Config) -> None:
+        """The owner has set something else: other firmware for devices, eyes, photos to keep."""
+        self._config = config
+        history = config.history
+        self.photos.configure(keep=history.enabled and history.photos, keep_days=history.keep_days)
+        if self._rollout is not None:
+            self._rollout.configure(_pins(config))
 
     async def _look_through(self) -> None:
         """Check what lies in the folder before devices ask: reading large files takes its time."""
@@ -190,7 +197,7 @@ class DeviceServices:
         if self._moves is None:
             return  # the hub is still starting; the device is listed after its next start
         try:
-            await self._moves.told(device_id, self._hub.config.http.moved_to, at)
+            await self._moves.told(device_id, self._config.http.moved_to, at)
         except StoreError as error:
             self._hub.problem("history", f"Devices are not remembered: {error.message}", error.hint)
         await self._tell_of_move()
@@ -199,7 +206,7 @@ class DeviceServices:
         """Say on the page who knows of the new address and who does not."""
         if self._moves is None or self._known is None:
             return
-        to, names = self._hub.config.http.moved_to, self._hub.config.devices
+        to, names = self._config.http.moved_to, self._config.devices
         try:
             told = await self._moves.who(to)
             known = {device.id for device in await self._known.all()} | set(told)
@@ -211,6 +218,10 @@ class DeviceServices:
         else:
             hint = f"All {len(known)} devices know."
         self._hub.problem("moved", f"This hub has moved to {to}.", hint)
+
+
+def _pins(config: Config) -> dict[str, str]:
+    return {id: device.firmware for id, device in config.devices.items() if device.firmware}
 
 
 __all__ = ["DeviceServices", "Surroundings"]

@@ -97,6 +97,10 @@ class Stepping:
             del self._stages[engine]
             self._solved(f"tier-{engine}")
 
+    def configure(self, config: Config) -> None:
+        """The owner may have named models: `choose` again."""
+        self._config = config
+
     async def use(self, engine: str, name: str) -> None:
         """Have *engine* run the model *name* from now on."""
         self._shelf.prefer(engine, name)

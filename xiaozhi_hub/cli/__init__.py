@@ -13,6 +13,7 @@ from xiaozhi_hub.errors import HubError
 
 COMMANDS = {
     "run": "start the hub",
+    "reload": "have the running hub read its configuration again, and see what has changed",
     "check-config": "say whether the configuration is right, and what is wrong with it",
     "device": "be a device: ask the hub something and hear its answer",
     "devices": "list the devices, approve new ones, shut out others",

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import sys
-from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
 
-from xiaozhi_hub.core.checking import check_options
 from xiaozhi_hub.core.config import MAIN_FILE, Config, load_config
-from xiaozhi_hub.errors import ConfigError, ConfigErrors, HubError
+from xiaozhi_hub.errors import ConfigErrors
 
 SHOWN_ERRORS = 50
 
@@ -32,6 +27,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="DIR",
         help="the configuration folder (default: config)",
     )
+    parser.add_argument("--diff", action="store_true", help="say what is not in force yet in the hub that runs")
+    parser.add_argument("--port", type=int, help="with --diff: the hub's port, where it was started with --port")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     folder = Path(args.config).expanduser()
     try:
         config = load_config(folder)
-        check_integrations(config)
+        _check_integrations(config)
     except ConfigErrors as wrong:
         for error in wrong.errors[:SHOWN_ERRORS]:
             print(error, file=sys.stderr)
@@ -51,41 +48,29 @@ def run(args: argparse.Namespace) -> int:
     print(f"OK  {folder}")
     for line in summary(config):
         print(f"    {line}")
+    if args.diff:
+        from xiaozhi_hub.cli.local_hub import ask_hub, url_of
+        from xiaozhi_hub.cli.reload import print_changes
+
+        told = ask_hub(url_of(args), "/api/configuration/changes", None, "Only a running hub knows what is in force")
+        if told["changes"]:
+            print_changes(told["changes"], at_once="will be in force in a moment")
+        else:
+            print("All of it is in force in the hub that runs.")
     return 0
 
 
-def check_integrations(config: Config) -> None:
+def _check_integrations(config: Config) -> None:
     """Raise `ConfigErrors` for integrations that do not exist and for options that they do not take."""
-    from xiaozhi_hub.plugins.loader import find_integrations  # a mistake in the files themselves is told without it
+    from xiaozhi_hub.plugins.checking import check_integrations  # a mistake in the files themselves is told without it
+    from xiaozhi_hub.plugins.loader import find_integrations
 
     known, errors = find_integrations(config.config_dir / "integrations")
-    for domain, options in config.integrations.items():
-        place = config.place(("integrations", domain))
-        if domain not in known:
-            near = get_close_matches(domain, list(known), 1)
-            hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(sorted(known))}."
-            errors.append(ConfigError(f'there is no integration "{domain}".', place, hint=hint))
-        elif options is not False and (known[domain].folder / "config.py").is_file():
-            try:
-                _check_options_of(domain, known[domain].folder, options, config)
-            except ConfigErrors as wrong:
-                errors.extend(wrong.errors)
-            except HubError as error:
-                print(f"{place}: its options were not checked. {error}", file=sys.stderr)
-    if errors:
-        raise ConfigErrors(errors)
-
-
-def _check_options_of(domain: str, folder: Path, options: Mapping[str, Any] | bool | None, config: Config) -> None:
-    from xiaozhi_hub.plugins.loader import NAMESPACE, import_integration
-
-    raw = options if isinstance(options, Mapping) else {}
-    try:
-        import_integration(folder)
-        module = importlib.import_module(f"{NAMESPACE}.{domain}.config")
-    except Exception as error:  # an integration is anybody's code, and importing it may fail in any way
-        raise HubError(f"It cannot be loaded ({type(error).__name__}: {error}).") from error
-    check_options(module.SCHEMA, raw, lambda path: config.place(("integrations", domain, *path)))
+    checked = check_integrations(config, known, config.integrations)
+    for note in checked.unchecked:
+        print(note, file=sys.stderr)
+    if errors or checked.errors:
+        raise ConfigErrors([*errors, *checked.errors])
 
 
 def summary(config: Config) -> list[str]:

@@ -48,11 +48,15 @@ def run(args: argparse.Namespace) -> int:
     folder: Path = args.config.resolve()
     try:
         ensure_config_folder(folder)
-        config = _with_arguments(load_config(folder), args)
+
+        def load() -> Config:
+            return _with_arguments(load_config(folder), args)
+
+        config = load()
         stop_logging = set_up_logging(config.log, secrets=[config.server.auth_key])
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                return runner.run(_serve(config, self_test=not args.no_self_test))
+                return runner.run(_serve(config, load, self_test=not args.no_self_test))
         finally:
             stop_logging()
     except HubError as error:
@@ -83,17 +87,28 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return factory
 
 
-async def _serve(config: Config, *, self_test: bool) -> int:
+async def _serve(config: Config, load: Callable[[], Config], *, self_test: bool) -> int:
     from xiaozhi_hub.cli.banner import banner
     from xiaozhi_hub.core.collector import collect_at_leisure
     from xiaozhi_hub.hub import Hub
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    hub = Hub(config, load=load)
+    in_terminal = _is_terminal()
+
+    def hung_up() -> None:
+        if in_terminal and not _is_terminal():  # its window was closed
+            stop.set()
+        else:
+            hub.reloading.soon()
+
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows has no handlers for the loop
             loop.add_signal_handler(number, stop.set)
-    async with Hub(config) as hub:
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
+    async with hub:
         async with asyncio.TaskGroup() as group:
             stopping = group.create_task(stop.wait())
             started = group.create_task(_start(hub, self_test))
@@ -106,6 +121,11 @@ async def _serve(config: Config, *, self_test: bool) -> int:
             collecting.cancel()
         log.info("stopping")
     return 0
+
+
+def _is_terminal() -> bool:
+    """Does a person look at what is printed?"""
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
 async def _start(hub: Hub, self_test: bool) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,16 @@ from xiaozhi_hub.core.checking import check
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.schema import CONFIGURATION
 from xiaozhi_hub.core.secret import Secret
-from xiaozhi_hub.core.yaml_files import Document, KeyPath, Reader, is_there, place_of
+from xiaozhi_hub.core.yaml_files import (
+    SECRETS_FILE,
+    Document,
+    KeyPath,
+    Reader,
+    Stamp,
+    is_there,
+    place_of,
+    stamp_of,
+)
 from xiaozhi_hub.errors import ConfigError, ConfigErrors, Place
 
 MAIN_FILE = "configuration.yaml"
@@ -242,6 +251,8 @@ class Config:
     integrations: Mapping[str, Mapping[str, Any] | bool | None] = field(default_factory=dict)
     """Options by domain, unchecked: each integration checks its own. None is *on with its defaults*, False is *off*."""
     places: Mapping[KeyPath, Place] = field(default_factory=dict, compare=False, repr=False)
+    stamps: Mapping[Path, Stamp | None] = field(default_factory=dict, compare=False, repr=False)
+    """The files that it was read from, or would have been if they were there, as they were at that time."""
 
     @property
     def data_dir(self) -> Path:
@@ -268,7 +279,8 @@ def ensure_config_folder(folder: Path) -> bool:
 
 
 def load_config(folder: Path, environment: Mapping[str, str] | None = None) -> Config:
-    """Read the configuration in *folder*; `ConfigErrors` tells all that is wrong with it at once.
+    """Read the configuration in *folder*; `ConfigErrors` tells all that is wrong with it at once, and ``stamps`` of it what was
+    read until then.
 
     ``configuration.yaml`` in *folder* is read, or the shipped one when there is none; ``data/.config.yaml`` is merged
     over it. *environment* holds the variables for ``${…}``; the process's own unless given.
@@ -279,16 +291,18 @@ def load_config(folder: Path, environment: Mapping[str, str] | None = None) -> C
         raise ConfigErrors([ConfigError("expected a folder, this is a file.", Place(str(folder)), hint=hint)])
     reader = Reader(folder, environment)
     main, override = folder / MAIN_FILE, folder / OVERRIDE_FILE
+    stamps = {path: stamp_of(path) for path in (main, override, folder / SECRETS_FILE)}
     document = reader.read(main if is_there(main) else builtin("config") / MAIN_FILE)
     if is_there(override):
         document = document.merged(reader.read(override))
     values, wrong = check(CONFIGURATION, document.value, document.place)
     errors = [*reader.errors, *wrong]
+    stamps |= reader.stamps
     if errors:
-        raise ConfigErrors(_in_order(errors))
-    config = _build(folder, values, document)
+        raise ConfigErrors(_in_order(errors), stamps)
+    config = replace(_build(folder, values, document), stamps=MappingProxyType(stamps))
     if wrong := _wrong_assistants(config):
-        raise ConfigErrors(_in_order(wrong))
+        raise ConfigErrors(_in_order(wrong), stamps)
     return config
 
 

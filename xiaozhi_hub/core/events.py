@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xiaozhi_hub.core.changes import Change
 from xiaozhi_hub.core.flow import TurnRecord
 
 
@@ -72,6 +73,13 @@ class EntryChanged(Event):
 
     domain: str
     state: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationChanged(Event):
+    """The hub has taken over what the owner has changed in the files, but for what needs a restart."""
+
+    changes: tuple[Change, ...]
 
 
 @dataclass(frozen=True, slots=True)

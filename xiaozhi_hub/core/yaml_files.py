@@ -30,6 +30,8 @@ from xiaozhi_hub.errors import ConfigError, Place
 
 TYPE_PREFIX = "tag:yaml.org,2002:"
 KeyPath = tuple[str | int, ...]
+Stamp = tuple[int, int, int]
+"""When a file was changed, its size, and which file of that name it is: another content has another one."""
 SECRETS_FILE = "secrets.yaml"
 MOST_VALUES = 50_000
 """More than any home has; a file that grows beyond it through aliases is refused before it eats the memory."""
@@ -81,6 +83,15 @@ def is_there(path: Path) -> bool:
         return path.exists()
     except OSError:
         return True
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """What tells whether a file has changed; None for one that is not there or that nobody may look at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def key_path(path: KeyPath) -> str:
@@ -158,13 +169,15 @@ def _take(places: dict[KeyPath, Place], high_places: Mapping[KeyPath, Place], pa
 
 
 class Reader:
-    """Reads files of one configuration folder and gathers what is wrong with them in ``errors``.
+    """Reads files of one configuration folder and gathers what is wrong with them in ``errors``; ``stamps`` tells which files
+    were looked for, and their state just before they were read.
 
     ``!secret`` looks into the folder's ``secrets.yaml``. Places name files relative to the folder.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.errors: list[ConfigError] = []
+        self.stamps: dict[Path, Stamp | None] = {}
         self._folder = folder
         self._environment = os.environ if environment is None else environment
         self._secrets: Mapping[str, Any] | None = None
@@ -204,6 +217,7 @@ class Reader:
     def _compose(self, path: Path, asked_at: Place) -> Any:
         """Return the root node of a file: None when it is empty, `UNREADABLE` when it is no YAML."""
         name = self._name(path)
+        self.stamps[path] = stamp_of(path)
         try:
             raw = path.read_bytes()
         except FileNotFoundError:

@@ -43,13 +43,15 @@ class DeviceEntities:
 
     def _named(self, device_id: str, device: DeviceConfig) -> None:
         known = self._players.get(device_id)
-        if fold(device.name) == fold(device_id) or (
-            known is not None and (known.name, known.area) == (device.name, device.area)
-        ):
+        if known is not None and (known.name, known.area) == (device.name, device.area):
             return
         source = f"{SOURCE}-{device_id}"
-        self._entities.remove_source(source)
-        self._batteries.pop(device_id, None)
+        if known is not None:
+            self._entities.remove_source(source)
+            self._batteries.pop(device_id, None)
+        if fold(device.name) == fold(device_id):
+            self._players.pop(device_id, None)
+            return
         self._players[device_id] = self._player(device_id, device)
         self._entities.add(self._players[device_id], source)
         if (toolset := self._tools.connected.get(device_id)) is not None:
@@ -81,7 +83,8 @@ class DeviceEntities:
                 held[device_id].set_state("unknown")
 
     def _told(self, device_id: str, status: DeviceStatus) -> None:
-        player = self._players[device_id]
+        if (player := self._players.get(device_id)) is None:
+            return  # it has lost its name
         facts: dict[str, Any] = {"volume": status.volume, "brightness": status.brightness, "theme": status.theme}
         player.set_state("idle", **{name: value for name, value in facts.items() if value is not None})
         if status.battery is not None:

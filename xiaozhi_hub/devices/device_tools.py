@@ -55,6 +55,8 @@ class DeviceTools:
     def __init__(self, devices: Mapping[str, DeviceConfig], entities: EntityRegistry, texts: Texts) -> None:
         self._configured = devices
         self._devices = dict(devices)
+        self._by_command: dict[str, tuple[str, str]] = {}
+        """Name and area that the owner has given by command."""
         self._entities = entities
         self._texts = texts
         self._toolsets: dict[str, DeviceToolset] = {}
@@ -67,11 +69,23 @@ class DeviceTools:
 
     def name(self, device_id: str, name: str, area: str) -> None:
         """The owner calls the device *name* and says where it stands; what is written in the configuration goes before."""
-        configured = self._configured.get(device_id, DeviceConfig(device_id))
-        if configured.name != device_id:
-            return
-        known = self._devices.get(device_id, configured)
-        device = replace(known, name=name or known.name, area=configured.area or area or known.area)
+        known_name, known_area = self._by_command.get(device_id, ("", ""))
+        self._by_command[device_id] = name or known_name, area or known_area
+        if self._configured.get(device_id, DeviceConfig(device_id)).name == device_id:
+            self._settle(device_id)
+
+    def configure(self, devices: Mapping[str, DeviceConfig]) -> None:
+        """The owner has written something else."""
+        before, self._configured = self._configured, devices
+        for device_id in {*before, *devices}:
+            if before.get(device_id) != devices.get(device_id):
+                self._settle(device_id)
+
+    def _settle(self, device_id: str) -> None:
+        device = self._configured.get(device_id, DeviceConfig(device_id))
+        if device.name == device_id:
+            name, area = self._by_command.get(device_id, ("", ""))
+            device = replace(device, name=name or device_id, area=device.area or area or None)
         self._devices[device_id] = device
         self.on_named(device_id, device)
 

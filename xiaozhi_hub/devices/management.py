@@ -90,6 +90,10 @@ class DeviceManagement:
         self._bus = bus
         self._forgetting = forgetting
 
+    def configure(self, written: Mapping[str, DeviceConfig]) -> None:
+        """The owner has written something else."""
+        self._written = written
+
     async def overview(self) -> DevicesOverview:
         known = {device.id: device for device in await (await self._known()).all()}
         grants = {grant.device_id: grant for grant in self._pairing.grants}

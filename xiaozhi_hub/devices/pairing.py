@@ -84,6 +84,14 @@ class Pairing:
         self._loaded.set()
         self._scope.start(self._watch(), name="door")
 
+    def configure(self, mode: str | None) -> None:
+        """The owner wants the door otherwise. Who is in stays in."""
+        if mode == self._mode:
+            return
+        self._mode = self._door.mode = mode
+        if self._loaded.is_set() and self._tell_door():
+            self._memory.set_state(self._door.state)
+
     async def close(self) -> None:
         """Finish what is being written."""
         await self._scope.close()
@@ -338,7 +346,7 @@ class Pairing:
             raise PairingError(
                 "The configuration keeps the door open.",
                 code="door-open-by-configuration",
-                hint="Set devices: pairing: approve in configuration.yaml and restart the hub.",
+                hint="Set devices: pairing: approve in configuration.yaml.",
             )
         self._door.close(self._now())
         self._memory.set_state(self._door.state)

@@ -55,6 +55,11 @@ class DeviceRegistry:
         self._conversations = Conversations()
         self._closing = False
 
+    def configure(self, config: Config) -> None:
+        """The owner has set something else. How a conversation ends is up to what held when it began."""
+        self._config = config
+        self.wake_check.enabled = config.conversation.check_wake_words
+
     @property
     def sessions(self) -> Mapping[str, Session]:
         """The connected devices by id."""

@@ -46,7 +46,7 @@ async def ask(
     parts: TurnParts, info: TurnInfo, text: str, conversation: Conversation | None = None
 ) -> AsyncGenerator[str | TurnRecord, None]:
     """Yield the sentences of the answer and, last, the record of the turn, which is remembered as any other."""
-    conversation = conversation or Conversation()
+    parts, conversation = parts.as_of_now(), conversation or Conversation()
     began, started_at = asyncio.get_running_loop().time(), time.time()
     assistant = parts.assistants.of(info.device_id, info.area)
     said: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -56,6 +57,14 @@ class Assistants:
     def __init__(
         self, voice: VoiceConfig, written: Mapping[str, AssistantConfig], devices: Mapping[str, DeviceConfig]
     ) -> None:
+        self._chosen: dict[str, str] = {}
+        self.configure(voice, written, devices)
+
+    def configure(
+        self, voice: VoiceConfig, written: Mapping[str, AssistantConfig], devices: Mapping[str, DeviceConfig]
+    ) -> None:
+        """From now on the owner has set up these; what people have chosen stays chosen."""
+        # Everything is made anew: `as_of_now` shares nothing but the choices.
         usual = Assistant(DEFAULT, speed=voice.speed, asr=voice.asr, llm=voice.llm, tts=voice.tts)
         self._all = {DEFAULT: usual}
         for name, config in written.items():
@@ -76,7 +85,10 @@ class Assistants:
         self._written = written
         self._rooms = {room.casefold(): name for name, config in written.items() for room in config.rooms}
         self._devices = {device: config.assistant for device, config in devices.items() if config.assistant}
-        self._chosen: dict[str, str] = {}
+
+    def as_of_now(self) -> Assistants:
+        """The same, but for what the owner sets up later; what people choose counts in both."""
+        return copy.copy(self)
 
     @property
     def usual(self) -> Assistant:

@@ -63,6 +63,7 @@ class _Wanted:
 
     files: tuple[tuple[str, Path], ...]
     house_version: int
+    assistants: tuple[tuple[str, str], ...]
     tools: tuple[str, ...]
     books: frozenset[str]
     """The languages whose phrasebooks are built."""
@@ -76,7 +77,7 @@ class Intents:
     entities: EntityRegistry
     tools: ToolRegistry
     assistants: tuple[tuple[str, str], ...] = ()
-    """What people may call each assistant, and its id."""
+    """What people may call each assistant, and its id; known with the next `rebuild`."""
     problems: tuple[ConfigError, ...] = ()
     """Sentence files that cannot be used."""
     _files: list[tuple[str, Path]] = field(init=False)
@@ -186,7 +187,8 @@ class Intents:
     async def _learn(self, books: frozenset[str]) -> None:
         async with self._building:
             tools = self.tools.all()
-            wanted = _Wanted(tuple(self._files), self.entities.version, tuple(tool.name for tool in tools), books)
+            names = tuple(tool.name for tool in tools)
+            wanted = _Wanted(tuple(self._files), self.entities.version, self.assistants, names, books)
             if wanted == self._built:
                 return
             house = {language: house_in(language, self.entities, self.assistants) for language in LANGUAGES}
@@ -205,7 +207,7 @@ class Intents:
 
         problems: list[ConfigError] = []
         by_language: dict[str, list[SentenceFile]] = {language: [] for language in LANGUAGES}
-        for source, path in sorted(wanted.files, key=lambda held: held[0] == CORE):  # integrations go first
+        for source, path in sorted(wanted.files, key=lambda held: _rank(held[0])):
             if path not in self._read:
                 try:
                     self._read[path] = read_sentences(path)
@@ -225,6 +227,12 @@ class Intents:
             if language in wanted.books:
                 recogniser.book()
             self._recognisers = {**self._recognisers, language: recogniser}
+
+
+def _rank(source: str) -> tuple[bool, str]:
+    """Integrations go first, in the order in which they came; the hub's own sentences follow, always in the same order."""
+    own = source.partition("/")[0] == CORE
+    return own, source if own else ""
 
 
 def _languages_of(text: str, language: str) -> tuple[str, ...]:

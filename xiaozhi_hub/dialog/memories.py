@@ -20,12 +20,13 @@ RECALL_SECONDS = 0.2
 """A model that is asked without what is remembered answers worse; a person who waits longer is not answered better."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Memories:
     """Shared by all devices."""
 
     engines: EngineRegistry
     config: MemoryConfig
+    """Replaced when the owner wants it otherwise."""
     assistants: Assistants
 
     @property

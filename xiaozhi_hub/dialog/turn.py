@@ -66,7 +66,7 @@ class TurnParts:
     engines: EngineRegistry
     responder: Responder
     speaker: Speaker
-    voice: VoiceConfig
+    current_voice: Callable[[], VoiceConfig]
     assistants: Assistants
     judge: Callable[[str, str], Completeness]
     """What may a text in a language still become?"""
@@ -76,6 +76,17 @@ class TurnParts:
     """Returns when the engines have started."""
     brains: Brains = field(default_factory=Brains)
     """Devices that others answer for."""
+
+    @property
+    def voice(self) -> VoiceConfig:
+        """How the owner wants it now."""
+        return self.current_voice()
+
+    def as_of_now(self) -> TurnParts:
+        """The same for one turn, which ends as it has begun whatever the owner sets meanwhile."""
+        voice, assistants = self.voice, self.assistants.as_of_now()
+        responder = replace(self.responder, assistants=assistants)
+        return replace(self, current_voice=lambda: voice, assistants=assistants, responder=responder)
 
     @property
     def patience(self) -> Patience:
@@ -109,7 +120,7 @@ class Turn:
     ) -> None:
         """*speech_began* is awaited when the person begins to speak, *speech_ended* is called when what was said is known;
         *outgoing* sees each packet at the moment it is sent, and returns what to send."""
-        self._parts = parts
+        self._parts = parts = parts.as_of_now()
         self._link = link
         self._conversation = conversation
         self._mode = mode

@@ -44,6 +44,12 @@ class Lettering:
         self._raster: Raster | None = None
         self._looked = False
 
+    def configure(self, config: DisplayConfig) -> None:
+        """The owner wants it otherwise: devices that connect from now on get it so."""
+        if config != self._config:
+            self._config = config
+            self._worker.post(self._look_again)
+
     def letter(self, link: Link) -> Link:
         """*link* itself, or for a device that takes glyphs one that sends them along."""
         font = link.hello.text_font
@@ -96,6 +102,11 @@ class Lettering:
         if not self._looked:
             self._looked = True
             self._raster = self._find()
+
+    def _look_again(self) -> None:
+        self._looked = False
+        self._raster = None
+        self._kept.clear()
 
     def _find(self) -> Raster | None:
         try:

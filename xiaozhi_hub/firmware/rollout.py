@@ -169,6 +169,10 @@ class Rollout:
         self._asking = asyncio.Semaphore(_AT_ONCE)
         self._now = now
 
+    def configure(self, pins: Mapping[str, str]) -> None:
+        """The owner has pinned other devices, or to other versions."""
+        self._pins = pins
+
     async def offer(self, check_in: CheckIn, *, room: bool = True) -> Offer | None:
         """Take note of what the device runs now; return what it should install, if anything."""
         asker = Asker(

@@ -112,7 +112,7 @@ class Announcer(Protocol):
 class HubApi:
     """The parts of the hub that integrations work with."""
 
-    config: Config
+    current_config: Callable[[], Config]
     data_dir: Path
     models: ModelShelf
     """The models on this machine."""
@@ -139,6 +139,12 @@ class HubApi:
     """Whoever keeps what people said, showed or heard adds itself here, and forgets it when it is asked to."""
     brains: Brains = field(default_factory=Brains)
     """Where an integration gives devices to somebody else, who hears, answers and speaks for them."""
+
+    @property
+    def config(self) -> Config:
+        """What the owner has set. It is another one after the files have changed: look at it when you need it. An entry whose own
+        options change starts anew."""
+        return self.current_config()
 
 
 __all__ = [

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import inspect
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pluggy
 
@@ -22,8 +22,10 @@ from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.engines.base import Engine
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.base import Entity
-from xiaozhi_hub.errors import ConfigError, ConfigErrors, EntryError, HubError, NotInstalled, NotReady
+from xiaozhi_hub.errors import ConfigError, EntryError, HubError, NotInstalled, NotReady
 from xiaozhi_hub.plugins.api import HubApi
+from xiaozhi_hub.plugins.checking import Prepared
+from xiaozhi_hub.plugins.containing import THREAD_SECONDS, call_plainly, contained, is_ours, told
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.hookspecs import PROJECT, Hooks
 from xiaozhi_hub.plugins.loader import (
@@ -38,10 +40,6 @@ from xiaozhi_hub.protocol.transport import Transport
 from xiaozhi_hub.tools.base import Tool
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
-
-THREAD_SECONDS = 1.0
-"""How long a thread that hangs in an integration is waited for; then it is left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +76,6 @@ class _Running:
     task: asyncio.Task[None] | None = None
     """What starts it, or will try again."""
     tries: int = 0
-    reloading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class PluginManager:
@@ -95,6 +92,8 @@ class PluginManager:
         self._pluggy.add_hookspecs(Hooks)
         self._scope = TaskScope("plugins")
         self._running: dict[str, _Running] = {}
+        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """Held by whoever starts or stops the entry of an integration once `start` has returned."""
         self.manifests: Mapping[str, Manifest] = {}
 
     @property
@@ -118,7 +117,7 @@ class PluginManager:
         for problem in wrong:
             folder = Path(problem.place.file).parent
             if chosen.get(folder.name) is not False:
-                self._unusable(folder, *_told(problem))
+                self._unusable(folder, *told(problem))
         for domain in chosen:
             if domain not in self.manifests and domain not in self._running and chosen[domain] is not False:
                 place = self._hub.config.place(("integrations", domain))
@@ -131,17 +130,22 @@ class PluginManager:
         for domain, manifest in self.manifests.items():
             if domain in self._running:
                 continue
-            running = _Running(manifest, Entry(domain, {}, manifest.name))
-            if domain in chosen and chosen[domain] is False:
-                running.entry.state, running.entry.reason = EntryState.DISABLED, "Switched off in the configuration."
-            elif domain in chosen or manifest.default:
-                running.task = self._scope.start(self._start(running), name=f"start-{domain}")
-                starting.append(running.task)
-            else:
-                continue
-            self._running[domain] = running
+            if (task := self._begin(domain, manifest)) is not None:
+                starting.append(task)
         if starting:
             await asyncio.wait(starting)
+
+    def _begin(self, domain: str, manifest: Manifest) -> asyncio.Task[None] | None:
+        """Make an entry if the configuration wants one; return what starts it."""
+        chosen = self._hub.config.integrations
+        if domain not in chosen and not manifest.default:
+            return None
+        running = self._running[domain] = _Running(manifest, Entry(domain, {}, manifest.name))
+        if chosen.get(domain) is False:
+            running.entry.state, running.entry.reason = EntryState.DISABLED, "Switched off in the configuration."
+            return None
+        running.task = self._scope.start(self._start(running), name=f"start-{domain}")
+        return running.task
 
     def _unusable(self, folder: Path, reason: str, hint: str) -> None:
         """Show an integration that cannot even be looked at."""
@@ -161,7 +165,9 @@ class PluginManager:
         after `stop` nothing starts again."""
         running = self._running[domain]
         entry = running.entry
-        async with running.reloading:
+        async with self._changing[domain]:
+            if self._running.get(domain) is not running:
+                return entry  # the configuration has changed meanwhile
             if entry.state is EntryState.DISABLED or self._scope.is_closed():
                 return entry
             if running.task is not None:
@@ -184,6 +190,37 @@ class PluginManager:
                 self._tell_names(running)
         return entry
 
+    # -- another configuration ------------------------------------------------------------------------------------
+
+    def follow(self, prepared: Prepared) -> tuple[asyncio.Task[None], ...]:
+        """The configuration has become the other one: start, stop or restart the entries in question, each by itself. Returns what
+        does so."""
+        if prepared.domains:
+            self.manifests = prepared.manifests
+        return tuple(
+            self._scope.start(self._renew(domain), name=f"renew-{domain}") for domain in sorted(prepared.domains)
+        )
+
+    async def _renew(self, domain: str) -> None:
+        """Make the entry of an integration what the configuration of this moment says."""
+        async with self._changing[domain]:
+            old = self._running.get(domain)
+            if old is not None:
+                if old.task is not None:
+                    await cancel_and_wait(old.task)
+                await self._undo(old)
+                del self._running[domain]
+            if self._scope.is_closed():
+                return
+            manifest = self.manifests.get(domain)
+            started = self._begin(domain, manifest) if manifest is not None else None
+            if started is not None:
+                await asyncio.wait([started])
+            entry = self.entry(domain)
+            if entry is None or entry.state is EntryState.DISABLED:
+                self._hub.bus.tell(EntryChanged(domain, EntryState.DISABLED.value))
+            self._hub.bus.tell(NamesChanged())  # recognisers that are new here know nothing yet
+
     # -- one entry ------------------------------------------------------------------------------------------------
 
     async def _start(self, running: _Running) -> None:
@@ -203,7 +240,7 @@ class PluginManager:
             self._retry(running, error)
         except BaseException as error:  # whatever it does: `sys.exit()` in an integration must not end the hub
             await self._undo(running)
-            if _is_ours(error):
+            if is_ours(error):
                 raise
             if limit.expired():
                 error = EntryError(
@@ -219,9 +256,9 @@ class PluginManager:
 
     async def _set_up(self, running: _Running, worker: Worker) -> None:
         manifest, entry = running.manifest, running.entry
-        await worker.run(_contained, check_requirements, manifest)
-        running.plugin = await worker.run(_contained, import_integration, manifest.folder)
-        entry.options = await worker.run(_contained, self._options_of, manifest)
+        await worker.run(contained, check_requirements, manifest)
+        running.plugin = await worker.run(contained, import_integration, manifest.folder)
+        entry.options = await worker.run(contained, self._options_of, manifest)
         try:
             self._pluggy.register(running.plugin, name=manifest.domain)
             self._pluggy.check_pending()
@@ -229,7 +266,7 @@ class PluginManager:
             known = ", ".join(name for name in vars(Hooks) if not name.startswith("_"))
             raise EntryError(str(error), hint=f"The hooks are: {known}.", permanent=True) from error
         if (manifest.folder / "translations").is_dir():
-            await worker.run(_contained, self._hub.texts.add_folder, manifest.folder / "translations", manifest.domain)
+            await worker.run(contained, self._hub.texts.add_folder, manifest.folder / "translations", manifest.domain)
         context = self._hook(running, "entry_context")
         if context is not None:
             await running.stack.enter_async_context(context())
@@ -267,7 +304,7 @@ class PluginManager:
             ) -> None:
                 taken.append((sink, thing))
 
-            await worker.run(_contained, _call_plainly, name, hook, register)
+            await worker.run(contained, call_plainly, name, hook, register)
         for sink, thing in taken:
             sink(thing, domain)
         if running.manifest.has_sentences:
@@ -290,7 +327,7 @@ class PluginManager:
 
     def _fail(self, running: _Running, error: BaseException) -> None:
         entry = running.entry
-        reason, hint = _told(error)
+        reason, hint = told(error)
         asked_for = entry.domain in self._hub.config.integrations
         if isinstance(error, NotInstalled) and running.manifest.optional and not asked_for:
             log.info("integration %s could be used: %s %s", entry.domain, reason, hint)
@@ -348,45 +385,9 @@ class PluginManager:
             async with asyncio.timeout(self._patience.stop):
                 await leave()
         except BaseException as error:  # an integration that cannot even stop must not keep the hub from doing so
-            if _is_ours(error):
+            if is_ours(error):
                 raise
             log.error("integration %s did not stop cleanly", domain, exc_info=error)
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Is it the hub that ends, not the integration that failed?"""
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    return isinstance(error, (KeyboardInterrupt, GeneratorExit))
-
-
-def _contained(function: Callable[..., T], *args: Any) -> T:
-    """Call into an integration, in a thread. What a future cannot carry, or what would end the loop, becomes an error."""
-    try:
-        return function(*args)
-    except BaseException as error:  # `sys.exit()`, too
-        if isinstance(error, Exception) and not isinstance(error, StopIteration):
-            raise
-        raise RuntimeError(f"{type(error).__name__}: {error}".removesuffix(": ")) from error
-
-
-def _call_plainly(name: str, hook: Callable[..., Any], register: Callable[[Any], None]) -> None:
-    answer = hook(register=register)
-    if inspect.iscoroutine(answer):
-        answer.close()
-        raise TypeError(f"{name} is called in a thread: make it a plain function, not an async one")
-
-
-def _told(error: BaseException) -> tuple[str, str]:
-    """What went wrong and what to do about it, for people."""
-    if isinstance(error, ConfigErrors) and len(error.errors) > 1:
-        return str(error), ""  # each with its own hint
-    if isinstance(error, ConfigError):
-        return f"{error.place}: {error.message}", error.hint
-    if isinstance(error, HubError):
-        return error.message, error.hint
-    return f"{type(error).__name__}: {error}", "The log has the details."
-
-
-__all__ = ["PATIENCE", "Patience", "PluginManager", "SentenceSink", "import_integration"]
+__all__ = ["PATIENCE", "Patience", "PluginManager", "SentenceSink"]

@@ -73,6 +73,10 @@ class Announcements:
         self._db = db
         self._keep_days = keep_days
 
+    def configure(self, *, keep_days: int) -> None:
+        """The owner wants them kept for another time."""
+        self._keep_days = keep_days
+
     async def add(self, item: Announcement, device_ids: tuple[str, ...]) -> None:
         """Remember *item* as waiting for each of the devices; it is on the disk when this returns."""
 

@@ -71,6 +71,10 @@ class History:
         self.dropped = 0
         """Turns that were not remembered because too many waited."""
 
+    def configure(self, *, enabled: bool, keep_audio: bool, keep_days: int) -> None:
+        """The owner wants it otherwise: what is written from now on, and the next `apply_retention`, do so."""
+        self._enabled, self._keep_audio, self._keep_days = enabled, keep_audio, keep_days
+
     # -- writing --------------------------------------------------------------------------------------------------
 
     async def add(self, record: TurnRecord) -> None:

@@ -45,6 +45,10 @@ class Photos:
         self._keep = keep
         self._keep_days = keep_days
 
+    def configure(self, *, keep: bool, keep_days: int) -> None:
+        """The owner wants it otherwise from now on."""
+        self._keep, self._keep_days = keep, keep_days
+
     async def add(
         self, jpeg: bytes, *, turn_id: str, session_id: str, device_id: str, question: str, answer: str, at: float
     ) -> None:

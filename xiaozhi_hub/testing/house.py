@@ -19,6 +19,7 @@ READY_SECONDS = 30.0
 async def running_hub(folder: Path, configuration: str, patience: Patience = PATIENCE) -> AsyncIterator[Hub]:
     """Run a hub with *configuration* (YAML) in *folder* while the block is entered; its engines have started.
 
+    It follows the files in *folder* as any hub does; `Hub.reloading` takes them over at once.
     It listens on 127.0.0.1 only, on a port of its own (`Hub.local_url`), and announces nothing.
     """
     async with starting_hub(folder, configuration, patience) as hub:
@@ -30,14 +31,24 @@ async def running_hub(folder: Path, configuration: str, patience: Patience = PAT
 @asynccontextmanager
 async def starting_hub(folder: Path, configuration: str, patience: Patience = PATIENCE) -> AsyncIterator[Hub]:
     """As `running_hub`, but its engines may still be starting."""
-    async with Hub(_configured(folder, configuration), patience) as hub:
+    write_configuration(folder, configuration)
+
+    def load() -> Config:
+        return _at_home(load_config(folder))
+
+    async with Hub(load(), patience, load) as hub:
         yield hub
 
 
-def _configured(folder: Path, configuration: str) -> Config:
+def write_configuration(folder: Path, configuration: str) -> None:
+    """Write *configuration* (YAML) into *folder*, as its owner does with an editor: from one moment to the next."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "configuration.yaml").write_text(configuration, encoding="utf-8")
-    config = load_config(folder)
+    draft = folder / ".configuration.yaml.new"
+    draft.write_text(configuration, encoding="utf-8")
+    draft.replace(folder / "configuration.yaml")
+
+
+def _at_home(config: Config) -> Config:
     return replace(
         config,
         server=replace(config.server, ip="127.0.0.1", port=0, http_port=0),
