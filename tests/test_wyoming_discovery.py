@@ -39,7 +39,7 @@ def names(hub):
 
 
 async def until(true):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not true():
             await asyncio.sleep(0.02)
 
@@ -56,7 +56,7 @@ async def main():
         server = hub.plugins.entries[[e.domain for e in hub.plugins.entries].index("wyoming")].runtime
         zc = AsyncZeroconf(interfaces=["127.0.0.1"])
         info = AsyncServiceInfo(TYPE, f"xiaozhi-hub.{TYPE}")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not await info.async_request(zc.zeroconf, 500):
                 pass
         told["announced"] = [info.parsed_addresses(), info.port == server.port]
