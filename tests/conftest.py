@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web_app
 from hypothesis import HealthCheck, settings
 
 from xiaozhi_hub.dialog.sentence_files import SHARED
@@ -87,12 +88,15 @@ _since_collected = 0
 @pytest.fixture(autouse=True)
 def lets_go_of_stopped_hubs() -> Iterator[None]:
     """A hub tells the collector to leave alone what it has built (`xiaozhi_hub.core.collector`), which is right where there
-    is one for the life of the process. Here there are hundreds, at 30 MB each."""
+    is one for the life of the process. Here there are hundreds, at 30 MB each. aiohttp remembers the last 1024 handlers of all
+    applications of a process, and with them whose they are; nothing else holds a stopped hub."""
     global _since_collected
     yield
     _since_collected += 1
     if _since_collected >= 10 and gc.get_freeze_count():
         _since_collected = 0
+        if (handlers := getattr(web_app, "_cached_build_middleware", None)) is not None:
+            handlers.cache_clear()
         gc.unfreeze()
         gc.collect()
 
