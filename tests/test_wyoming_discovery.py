@@ -88,7 +88,7 @@ def test_services_are_found_followed_and_told_of_the_hub_s_own(network: Network,
         env={**os.environ, "PYTHONPATH": f"{HERE.parent}:{HERE}"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 0, done.stderr
