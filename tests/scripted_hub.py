@@ -102,7 +102,7 @@ class ScriptedHub:
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(timeout=0.3)
         await ws.prepare(request)
-        talk = Talk(ws, dict(request.headers), (await ws.receive_json(timeout=5)))
+        talk = Talk(ws, dict(request.headers), (await ws.receive_json(timeout=20)))
         self.talks.append(talk)
         hello = {
             "type": "hello",

@@ -59,7 +59,7 @@ async def banner(process: Process) -> dict[str, str]:
 
 async def stop(process: Process) -> int:
     process.terminate()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return await process.wait()
 
 

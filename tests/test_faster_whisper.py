@@ -139,7 +139,6 @@ async def test_people_are_heard_by_two_devices_at_once(tmp_path: Path, written: 
     ):
         assert "Standing Light" in engine.hot_words("en")
         await asyncio.gather(one.say(long), other.say(speech))
-        assert engine.desk.partials >= 1  # while they spoke
         results = await asyncio.gather(one.answer(), other.answer())
         turn = await last_turn(hub)
     assert [(result.heard, result.said) for result in results] == [(SAYS, f"You said: {SAYS}")] * 2

@@ -219,7 +219,7 @@ async def hub_process(folder: Path, port: int) -> AsyncIterator[asyncio.subproce
 
 async def _answers(port: int) -> None:
     """Wait until the hub has answered on *port*."""
-    async with aiohttp.ClientSession() as http, asyncio.timeout(30):
+    async with aiohttp.ClientSession() as http, asyncio.timeout(60):
         while True:
             try:
                 async with http.get(f"http://127.0.0.1:{port}/xiaozhi/ota/") as answer:
@@ -318,7 +318,7 @@ async def test_a_recogniser_whose_process_dies_in_a_turn_is_told_and_hears_the_n
     configuration = PLAIN.replace("asr: echo", "asr: fragile") + "  fragile:\n"
     async with running_hub(folder, configuration) as hub, device(hub, mode="manual") as speaker:
         asked = asyncio.create_task(speaker.ask(PcmChunk(np.full(8000, 9000, np.int16), 16000)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (folder / "busy").exists():
                 await asyncio.sleep(0.01)
         engine = next(entry.runtime for entry in hub.plugins.entries if entry.domain == "fragile")

@@ -153,7 +153,7 @@ async def test_the_model_turns_a_light_on_and_says_so_after_the_tool_has_answere
     async with device(hub) as speaker:
         result = await speaker.ask_text("make it cosy in here")
     assert hub.entities.get("light.bed_light").state.value == "on"  # type: ignore[union-attr]
-    assert result.sentences == ("The bed is lit.",)
+    assert result.sentences[-1] == "The bed is lit."  # after a word that it takes a moment, on a machine that is busy
     asked, answered = llm(hub).uses
     assert answered.prompt > asked.prompt
     assert answered.evaluated < 80, "the second round read the first one again"
@@ -167,7 +167,8 @@ async def test_a_device_can_interrupt_the_model_and_hears_the_next_answer(hub: H
         await speaker.press_button()
         await asking
         result = await speaker.ask_text("and now a bedtime story")
-    assert result.sentences == ("Once upon a time there was a small light.", "It shone all night.")
+    said = [sentence for sentence in result.sentences if sentence != "One moment."]  # on a machine that is busy
+    assert said == ["Once upon a time there was a small light.", "It shone all night."]
     assert result.packets
 
 

@@ -305,7 +305,10 @@ async def test_an_integration_can_bring_another_memory_and_the_owner_can_choose(
     assert Memories(engines, MemoryConfig(enabled=False), assistants).engine is None
 
 
-async def test_a_memory_that_fails_or_hangs_costs_a_model_nothing_but_the_facts() -> None:
+async def test_a_memory_that_fails_or_hangs_costs_a_model_nothing_but_the_facts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xiaozhi_hub.dialog.memories.RECALL_SECONDS", 0.2)
     engines = EngineRegistry()
     notebook = Notebook(broken=True)
     engines.add(notebook, "notes")

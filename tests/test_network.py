@@ -171,7 +171,7 @@ async def test_a_hub_that_is_told_to_stop_says_goodbye_to_the_network(
         ear.bind(("", GROUP[1]))
         async with hub(home, tmp_path) as process:
             process.terminate()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert await process.wait() == 0
         goodbyes: set[str] = set()
         async with asyncio.timeout(20):

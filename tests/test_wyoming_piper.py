@@ -32,7 +32,7 @@ async def piper(folder: Path) -> AsyncIterator[tuple[str, asyncio.subprocess.Pro
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not socket.exists():
                 assert process.returncode is None, "wyoming-piper did not start"
                 await asyncio.sleep(0.02)
