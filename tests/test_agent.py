@@ -382,7 +382,10 @@ async def test_what_is_remembered_stands_at_the_end_once() -> None:
     assert "remembered" not in model.requests[1].messages[-1].text
 
 
-async def test_an_assistant_without_memory_is_told_nothing_and_a_slow_one_does_not_matter() -> None:
+async def test_an_assistant_without_memory_is_told_nothing_and_a_slow_one_does_not_matter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xiaozhi_hub.dialog.memories.RECALL_SECONDS", 0.2)
     home = Home(model := ScriptedModel(lambda request: ["Yes."]), assistant=Assistant("guest", memory=False))
     home.engines.add(Facts("a secret"), "test")
     await home.say("hello")

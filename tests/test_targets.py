@@ -240,7 +240,7 @@ async def test_a_model_that_falls_silent_is_overtaken(hangs: int, monkeypatch: p
 def _quick_limits() -> object:
     from xiaozhi_hub.engines.relay import Limits
 
-    return Limits(unknown_ms=100.0, stall_ms=200.0)
+    return Limits(unknown_ms=300.0, stall_ms=600.0)
 
 
 async def test_a_model_on_this_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ async def test_a_model_on_this_machine_is_waited_for(monkeypatch: pytest.MonkeyP
 
     class Slow(Model):
         async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
-            await asyncio.sleep(0.4)
+            await asyncio.sleep(1.0)
             yield TextDelta("Slowly.")
 
     second = Model("second")
