@@ -28,7 +28,7 @@ from xiaozhi_hub.testing import DeviceState, FakeDevice, NoAnswer, TurnResult, U
 
 KITCHEN, OFFICE, BEDROOM = (f"02:00:00:00:00:0{number}" for number in (1, 2, 3))
 CONFIG = """
-voice: {vad: echo, asr: echo, tts: echo, llm: none}
+voice: {vad: echo, asr: echo, tts: echo, llm: none, lead_ms: 1000}
 devices:
   "02:00:00:00:00:01": {name: Kitchen speaker, area: Kitchen}
   "02:00:00:00:00:02": {name: Desk, area: Office}

@@ -30,7 +30,7 @@ from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.testing import FakeDevice, running_hub, starting_hub
 
 BASE = """
-voice: {vad: echo, asr: echo, tts: echo, llm: %s}
+voice: {vad: echo, asr: echo, tts: echo, llm: %s, lead_ms: 1000}
 integrations:
   silero_vad: false
   phrases: false

@@ -33,7 +33,7 @@ from xiaozhi_hub.testing.udp_line import UdpLine
 ID = "02:00:00:00:00:01"
 OTHER = "02:00:00:00:00:02"
 CONFIG = """
-voice: {vad: echo, asr: echo, tts: echo, llm: %s}
+voice: {vad: echo, asr: echo, tts: echo, llm: %s, lead_ms: 1000}
 devices:
   "02:00:00:00:00:01": {name: Kitchen, transport: mqtt}
   "02:00:00:00:00:02": {name: Bedroom, transport: mqtt}

@@ -19,7 +19,7 @@ from xiaozhi_hub.plugins.manifest import Manifest
 from xiaozhi_hub.testing import FakeDevice, running_hub
 
 BASE = """
-voice: {vad: echo, asr: echo, tts: echo, llm: %s}
+voice: {vad: echo, asr: echo, tts: echo, llm: %s, lead_ms: 1000}
 integrations:
   silero_vad: false
   phrases: false

@@ -31,7 +31,7 @@ from xiaozhi_hub.plugins.manager import Patience
 from xiaozhi_hub.testing import FakeDevice, TurnResult, running_hub
 
 CONFIG = """
-voice: {vad: echo, asr: [%(asr)s], tts: [%(tts)s], llm: [%(llm)s]}
+voice: {vad: echo, asr: [%(asr)s], tts: [%(tts)s], llm: [%(llm)s], lead_ms: 1000}
 integrations:
   echo:
   demo: %(demo)s

@@ -33,7 +33,7 @@ from xiaozhi_hub.testing import FakeDevice, TurnResult, running_hub
 
 DEVICE = "02:00:00:00:00:01"
 CONFIG = """
-voice: {vad: echo, asr: echo, tts: echo}
+voice: {vad: echo, asr: echo, tts: echo, lead_ms: 1000}
 devices:
   "02:00:00:00:00:01": {name: Kitchen, area: Kitchen}
 integrations:
