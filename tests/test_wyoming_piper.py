@@ -20,6 +20,16 @@ from xiaozhi_hub.errors import StageError
 pytest.importorskip("wyoming_piper", reason="wyoming-piper is not installed: no real server is tested")
 
 
+async def answers(socket: Path) -> bool:
+    """Its file is there before it takes anybody."""
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 @asynccontextmanager
 async def piper(folder: Path) -> AsyncIterator[tuple[str, asyncio.subprocess.Process]]:
     """Run the server with one voice that hums; yields where it listens."""
@@ -33,7 +43,7 @@ async def piper(folder: Path) -> AsyncIterator[tuple[str, asyncio.subprocess.Pro
     )
     try:
         async with asyncio.timeout(60):
-            while not socket.exists():
+            while not await answers(socket):
                 assert process.returncode is None, "wyoming-piper did not start"
                 await asyncio.sleep(0.02)
         yield f"unix://{socket}", process
