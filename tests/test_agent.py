@@ -522,7 +522,7 @@ async def heard(model: ScriptedModel, seconds: float) -> list[str]:
 
 async def test_who_waits_long_is_given_a_word() -> None:
     assert await heard(ScriptedModel([[0.2, "Here I am."]]), 0.02) == ["One moment.", "Here I am."]
-    assert await heard(ScriptedModel([["Here I am. ", 0.2, "Really."]]), 0.1) == ["Here I am.", "Really."]
+    assert await heard(ScriptedModel([["Here I am. ", 1.5, "Really."]]), 1.0) == ["Here I am.", "Really."]
 
 
 async def test_a_failure_after_that_word_is_still_a_failure() -> None:

@@ -79,10 +79,10 @@ async def test_a_spoken_question_gets_a_spoken_answer(tmp_path: Path) -> None:
     patient = ECHO.replace("llm: %s}", "llm: %s, lead_ms: 1000}")  # no gap in the sound because this machine is busy
     async with running_hub(tmp_path, patient % ("none", "")) as hub, device(hub) as speaker:
         result = await speaker.ask(spoken("turn on the bed light"))
+        assert hub.entities.get("light.bed_light").state.value == "on"  # type: ignore[union-attr]
     assert result.heard == "turn on the bed light"
     assert result.said == "Turned on the Bed Light."
     assert read_back(result) == "Turned on the Bed Light."
-    assert hub.entities.get("light.bed_light").state.value == "on"  # type: ignore[union-attr]
     assert (result.underruns, result.overflows, result.dropped_early) == (0, 0, 0)
 
 
