@@ -170,7 +170,7 @@ async def house(folder: Path, name: str, speech: Voice) -> AsyncIterator[Server]
             text += f"  openai_compatible: {{url: 'http://127.0.0.1:{model.port}/v1'}}\n"
         hub = await stack.enter_async_context(starting_hub(folder, text))
         if name != "loading":
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 await hub.ready()
         if name == "firmware":
             for board in BOARDS:
@@ -256,7 +256,7 @@ async def named_hub(folder: Path) -> AsyncIterator[Server]:
         process = subprocess.Popen([*command, "--no-self-test"], stdout=log, stderr=log)
     try:
         ota = f"http://127.0.0.1:{port}/xiaozhi/ota/"
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while f"{name}.local" not in (own / "log").read_text():
                 assert process.poll() is None, (own / "log").read_text()
                 await asyncio.sleep(0.05)

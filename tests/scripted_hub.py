@@ -46,14 +46,14 @@ class Talk:
 
     async def listens(self) -> dict[str, Any]:
         """The next message, which must be a `listen`."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             message = await self.messages.get()
         assert message["type"] == "listen", message
         return message
 
     async def uplink(self, count: int) -> None:
         """Wait until so many packets have come in all."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.packets) < count:
                 self.news.clear()
                 await self.news.wait()
@@ -102,7 +102,7 @@ class ScriptedHub:
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
         ws = web.WebSocketResponse(timeout=0.3)
         await ws.prepare(request)
-        talk = Talk(ws, dict(request.headers), (await ws.receive_json(timeout=5)))
+        talk = Talk(ws, dict(request.headers), (await ws.receive_json(timeout=20)))
         self.talks.append(talk)
         hello = {
             "type": "hello",

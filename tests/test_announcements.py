@@ -28,7 +28,7 @@ from xiaozhi_hub.testing import DeviceState, FakeDevice, NoAnswer, TurnResult, U
 
 KITCHEN, OFFICE, BEDROOM = (f"02:00:00:00:00:0{number}" for number in (1, 2, 3))
 CONFIG = """
-voice: {vad: echo, asr: echo, tts: echo, llm: none}
+voice: {vad: echo, asr: echo, tts: echo, llm: none, lead_ms: 1000}
 devices:
   "02:00:00:00:00:01": {name: Kitchen speaker, area: Kitchen}
   "02:00:00:00:00:02": {name: Desk, area: Office}
@@ -92,7 +92,7 @@ async def receipts(hub: Hub) -> dict[str, str]:
 
 
 async def has_become(hub: Hub, state: str, device_id: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await receipts(hub))[device_id] != state:
             await asyncio.sleep(0.02)
 
@@ -141,7 +141,7 @@ async def test_an_announcement_waits_for_whoever_is_talking(hub: Hub, post: Post
     async with device(hub, OFFICE) as office:
         await office.connect()
         asked = asyncio.create_task(office.ask(spoken("turn on the bed light")))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not hub.devices.sessions[OFFICE].busy:
                 await asyncio.sleep(0.01)
         await post({"text": "It rains.", "device": OFFICE})

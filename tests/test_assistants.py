@@ -195,7 +195,7 @@ async def test_the_choice_survives_a_restart_and_a_vanished_assistant_does_not_m
 async def test_the_history_says_which_assistant_was_asked(hub: Hub) -> None:
     for said in ("who are you", "be the storyteller", "who are you"):
         await hub.ask(said, "en", KITCHEN)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(turns := await hub.history.turns()) < 3:
             await asyncio.sleep(0.01)
     assert [turn.assistant for turn in turns] == ["storyteller", "default", "default"]

@@ -26,7 +26,7 @@ def mac(number: int) -> str:
     return f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}"
 
 
-async def until(holds: Callable[[], bool], within: float = 10.0) -> None:
+async def until(holds: Callable[[], bool], within: float = 30.0) -> None:
     async with asyncio.timeout(within):
         while not holds():
             await asyncio.sleep(0.01)
@@ -92,7 +92,7 @@ async def test_made_up_devices_are_remembered_only_as_far_as_there_is_room(
         async def remembered() -> dict[str, str]:
             return {device.id: device.name for device in await hub.known_devices.all()}
 
-        async with asyncio.timeout(10):  # devices are written down after they have been answered
+        async with asyncio.timeout(30):  # devices are written down after they have been answered
             while mac(39) not in (names := await remembered()) or len(names) > 9:
                 await asyncio.sleep(0.02)
         assert names[mac(0)] == "Kitchen speaker"

@@ -236,8 +236,6 @@ def test_every_trouble_is_told() -> None:
 
 
 async def test_a_hub_that_says_nothing_by_itself_is_left_in_time(capsys: pytest.CaptureFixture[str]) -> None:
-    async with serve(answers_text) as hub:
-        began = asyncio.get_running_loop().time()
+    async with serve(answers_text) as hub, asyncio.timeout(20):
         assert await command(hub, "--text", "x", "--json", "--stay", "0.2") == 0
-        assert asyncio.get_running_loop().time() - began < 5
     assert len(capsys.readouterr().out.splitlines()) == 1

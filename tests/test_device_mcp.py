@@ -62,7 +62,7 @@ def device(hub: Hub, device_id: str = MAC, **more: Any) -> FakeDevice:
 
 async def learned(hub: Hub, device_id: str = MAC) -> None:
     """Wait until the hub knows the tools of the device."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while device_id not in hub.device_tools.connected:
             await asyncio.sleep(0.01)
         await hub.device_tools.connected[device_id].learned()
@@ -226,7 +226,7 @@ async def test_a_named_device_is_a_thing_of_its_room(hub: Hub) -> None:
         assert player.state.attributes["brightness"] == 75
         battery = hub.entities.find(name="Kitchen Speaker battery")[0]
         assert (battery.area, battery.state.value) == ("Kitchen", "88")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while player.state.value != "unknown":  # its link has ended
             await asyncio.sleep(0.01)
 
@@ -496,8 +496,8 @@ async def test_a_device_that_connects_again_is_asked_again(hub: Hub) -> None:
         await learned(hub)
         new.tools.add(FirmwareTool("self.new.one", answer_ok))
         await new.connect()
-        await old.hung_up(5)
-        async with asyncio.timeout(5):
+        await old.hung_up(20)
+        async with asyncio.timeout(20):
             while "self.new.one" not in hub.device_tools.connected[MAC].tools:
                 await asyncio.sleep(0.01)
         assert await asked(hub, "volume thirty percent") == "The volume is 30 percent."
@@ -514,7 +514,7 @@ async def test_hanging_up_ends_the_wait_for_an_answer(hub: Hub) -> None:
         while not speaker.tools.calls:
             await asyncio.sleep(0.01)
         await speaker.hang_up()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             (error,) = await call
     assert isinstance(error, ToolError)
     assert error.code == "device-gone"

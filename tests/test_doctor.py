@@ -178,7 +178,7 @@ async def test_a_hub_elsewhere_is_looked_at_from_the_place_of_a_device(tmp_path:
 async def test_symptoms_of_devices_are_seen_in_what_the_hub_remembers(tmp_path: Path) -> None:
     async with running_hub(tmp_path, QUIET + "  echo:\n") as hub:
         await check_in(f"{hub.local_url}/xiaozhi/ota/", ONE, "c", "en-US", FirmwareProfile())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not await hub.known_devices.all():
                 await asyncio.sleep(0.01)
         await hub.known_devices.seen(TWO, time.time(), address="198.51.100.7")

@@ -50,7 +50,7 @@ async def exchange(hub: Hub, request: bytes) -> tuple[str, dict[str, str], bytes
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
     try:
         writer.write(request)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     finally:
         writer.close()

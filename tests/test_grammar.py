@@ -295,11 +295,11 @@ async def test_a_house_is_learned_in_less_than_a_second() -> None:
     house = House()
     await house.intents.rebuild()
     book = house.intents.book("en")
-    began = time.perf_counter()
+    began = time.thread_time()
     drawn = sum(1 for _ in book.samples(40_000))
-    sampled = time.perf_counter()
+    sampled = time.thread_time()
     book.graph()
-    graphed = time.perf_counter()
+    graphed = time.thread_time()
     assert drawn == 40_000
     # Five times what a small computer needs when it has nothing else to do: this catches a blow-up, not a busy machine.
     assert sampled - began < 2.5

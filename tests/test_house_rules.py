@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parent.parent
 BREAKERS = {
     "a task is left": (
         "import asyncio\nkeep = []\nasync def test_it():\n    keep.append(asyncio.create_task(asyncio.sleep(60), name='stray'))\n",
@@ -48,8 +50,9 @@ def test_a_broken_rule_is_noticed(name: str, tmp_path: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XIAOZHI_TEST_PATIENCE": "1"},
     )
     assert run.returncode == 1, run.stdout
     assert complaint in run.stdout

@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from permissions import permissions_hold
 
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Outcome, PcmChunk
@@ -29,7 +30,7 @@ from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.testing import FakeDevice, running_hub, starting_hub
 
 BASE = """
-voice: {vad: echo, asr: echo, tts: echo, llm: %s}
+voice: {vad: echo, asr: echo, tts: echo, llm: %s, lead_ms: 1000}
 integrations:
   silero_vad: false
   phrases: false
@@ -91,8 +92,6 @@ def a_folder_in_place_of_the_database(data: Path) -> Path:
 
 
 def a_read_only_folder(data: Path) -> Path:
-    if os.geteuid() == 0:
-        pytest.skip("root may write everywhere")
     data.mkdir(mode=0o500)
     return data
 
@@ -113,15 +112,16 @@ async def test_a_data_folder_that_cannot_be_used_is_told_and_people_are_answered
 ) -> None:
     data = break_it(tmp_path / "data")
     before = _content(tmp_path / "data")
-    async with running_hub(folder, f"hub: {{data_dir: {data}}}\n" + PLAIN) as hub, device(hub) as speaker:
-        problem = hub.problems["store"]
-        assert "Nothing will be remembered" in problem.message
-        assert str(data) in problem.message
-        assert problem.hint
-        assert await works(speaker)
-        assert set(hub.problems) == {"store"}
-        instead = hub.database.path.parent
-        assert instead.is_dir()
+    with permissions_hold():
+        async with running_hub(folder, f"hub: {{data_dir: {data}}}\n" + PLAIN) as hub, device(hub) as speaker:
+            problem = hub.problems["store"]
+            assert "Nothing will be remembered" in problem.message
+            assert str(data) in problem.message
+            assert problem.hint
+            assert await works(speaker)
+            assert set(hub.problems) == {"store"}
+            instead = hub.database.path.parent
+            assert instead.is_dir()
     assert not instead.exists()
     assert _content(tmp_path / "data") == before  # the owner may want to rescue it
 
@@ -151,14 +151,14 @@ async def test_a_history_that_fails_leaves_the_turns_working(folder: Path) -> No
     async with running_hub(folder, PLAIN) as hub, device(hub) as speaker:
         await hub.database.write(lambda db: db.execute("ALTER TABLE turn RENAME TO gone"))
         assert await works(speaker)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while "history" not in hub.problems:
                 await asyncio.sleep(0.01)
         assert hub.problems["history"].message.startswith("Turns are not remembered: ")
         assert await works(speaker)
         await hub.database.write(lambda db: db.execute("ALTER TABLE gone RENAME TO turn"))
         assert await works(speaker)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while "history" in hub.problems:
                 await asyncio.sleep(0.01)
         assert await hub.history.turns(10)
@@ -219,7 +219,7 @@ async def hub_process(folder: Path, port: int) -> AsyncIterator[asyncio.subproce
 
 async def _answers(port: int) -> None:
     """Wait until the hub has answered on *port*."""
-    async with aiohttp.ClientSession() as http, asyncio.timeout(30):
+    async with aiohttp.ClientSession() as http, asyncio.timeout(60):
         while True:
             try:
                 async with http.get(f"http://127.0.0.1:{port}/xiaozhi/ota/") as answer:
@@ -238,7 +238,7 @@ async def test_a_signal_ends_the_hub_cleanly(folder: Path, number: signal.Signal
     async with hub_process(folder, port) as process:
         await _answers(port)
         process.send_signal(number)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     assert b"Traceback" not in output, output.decode()
@@ -254,7 +254,7 @@ async def test_a_signal_ends_the_hub_cleanly_while_a_device_is_connected(folder:
             asked = asyncio.create_task(speaker.ask_text("tell me a story"))
             await speaker.hears("Once upon a time")
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 output, _ = await process.communicate()
             await asyncio.wait([asked])
             assert asked.exception() is not None  # the connection ended before the answer did
@@ -318,7 +318,7 @@ async def test_a_recogniser_whose_process_dies_in_a_turn_is_told_and_hears_the_n
     configuration = PLAIN.replace("asr: echo", "asr: fragile") + "  fragile:\n"
     async with running_hub(folder, configuration) as hub, device(hub, mode="manual") as speaker:
         asked = asyncio.create_task(speaker.ask(PcmChunk(np.full(8000, 9000, np.int16), 16000)))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (folder / "busy").exists():
                 await asyncio.sleep(0.01)
         engine = next(entry.runtime for entry in hub.plugins.entries if entry.domain == "fragile")
@@ -344,10 +344,10 @@ async def test_a_hub_stops_at_once_while_devices_talk_and_remembers_what_was_hea
         for speaker in devices[:3]:
             await speaker.hears("Once upon a time")
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began < 15
     await asyncio.wait(asked)
     for speaker in devices:
-        await speaker.hung_up(1)
+        await speaker.hung_up(20)
         assert not any("Sorry" in line for line in speaker.conversation), speaker.transcript()
         await speaker.__aexit__(None, None, None)
     database = Database(path, read_only=True)
@@ -364,7 +364,7 @@ async def test_a_second_connection_of_a_device_takes_over_in_the_middle_of_an_an
         asked = asyncio.create_task(old.ask_text("tell me a story"))
         await old.hears("Once upon a time")
         assert await works(new)
-        await old.hung_up(5)
+        await old.hung_up(20)
         await asyncio.wait([asked])
         assert asked.exception() is not None
         assert list(hub.devices.sessions) == [new.device_id]
@@ -431,7 +431,7 @@ async def test_a_frame_of_a_hundred_kilobytes_ends_its_own_connection_only(folde
         await other.connect()
         await giant.connect()
         await giant.send_binary(bytes(100_000))
-        await giant.hung_up(5)
+        await giant.hung_up(20)
         assert giant.close_code is not None
         assert await works(other)
         assert other.connected

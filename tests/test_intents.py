@@ -482,9 +482,9 @@ async def test_building_does_not_hold_up_the_loop() -> None:
 
     async def beat() -> None:
         while True:
-            began = time.perf_counter()
+            began = time.process_time()  # what the building took meanwhile, and not what other programs did
             await asyncio.sleep(0.005)
-            late.append(time.perf_counter() - began - 0.005)
+            late.append(time.process_time() - began)
 
     beating = asyncio.ensure_future(beat())
     await house.intents.rebuild()

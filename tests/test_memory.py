@@ -305,7 +305,10 @@ async def test_an_integration_can_bring_another_memory_and_the_owner_can_choose(
     assert Memories(engines, MemoryConfig(enabled=False), assistants).engine is None
 
 
-async def test_a_memory_that_fails_or_hangs_costs_a_model_nothing_but_the_facts() -> None:
+async def test_a_memory_that_fails_or_hangs_costs_a_model_nothing_but_the_facts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("xiaozhi_hub.dialog.memories.RECALL_SECONDS", 0.2)
     engines = EngineRegistry()
     notebook = Notebook(broken=True)
     engines.add(notebook, "notes")
@@ -320,9 +323,8 @@ async def test_a_memory_that_fails_or_hangs_costs_a_model_nothing_but_the_facts(
         return ()
 
     notebook.recall = hang  # type: ignore[method-assign]
-    began = time.monotonic()
-    assert await memories.recall(ENGLISH, "key") == ()
-    assert time.monotonic() - began < 2
+    async with asyncio.timeout(20):
+        assert await memories.recall(ENGLISH, "key") == ()
 
 
 # -- by voice and in writing, without a model ---------------------------------------------------------------------
@@ -624,7 +626,7 @@ async def test_the_owner_lists_exports_and_deletes(
     assert "Nothing is remembered yet." in capsys.readouterr().out
     kept = await hub.ask("remember that the spare key is under the flower pot", "en", KITCHEN)
     gone = await hub.ask("记住周五倒垃圾", "zh-Hans", OFFICE)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(await hub.history.turns()) < 2:
             await asyncio.sleep(0.01)
     await hub.history.forget_device(OFFICE)

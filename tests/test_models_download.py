@@ -90,7 +90,7 @@ async def test_a_broken_connection_is_taken_up_where_it_ended(place: Place) -> N
 async def test_a_download_that_was_stopped_goes_on_at_the_next_command(place: Place) -> None:
     place.mirror.deeds = [Deed(stall_after=400_000)]
     task = asyncio.ensure_future(download(a_model(), place.shelf, ModelsConfig(place.mirror.url), place.told))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while place.told.done < 400_000:
             await asyncio.sleep(0.01)
     task.cancel()

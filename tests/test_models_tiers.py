@@ -204,7 +204,7 @@ def device(hub: Hub) -> FakeDevice:
 
 
 async def until_it_runs(hub: Hub, name: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while [engine.detail for engine in hub.engines.all() if engine.id == "llama_cpp"] != [name]:
             await asyncio.sleep(0.01)
 

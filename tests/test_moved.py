@@ -27,7 +27,7 @@ async def told_at(hub: Hub, device: str) -> str:
 
 
 async def problem(hub: Hub, words: str) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while words not in (hub.problems["moved"].hint if "moved" in hub.problems else ""):
             await asyncio.sleep(0.01)
     return hub.problems["moved"].message
@@ -41,7 +41,7 @@ async def test_a_device_that_asks_the_old_hub_talks_with_the_new_one(tmp_path: P
                 answer = await device.ask_text("hello")
             assert answer.said == "You said: hello"
             assert not old.devices.sessions
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not await new.history.turns():
                     await asyncio.sleep(0.01)
             known = await new.known_devices.get(ONE)
@@ -52,7 +52,7 @@ async def test_the_old_hub_says_who_has_moved_and_who_has_not_also_after_a_resta
     async with running_hub(tmp_path / "old", QUIET) as old:
         for device in (ONE, TWO):
             assert f":{old.port}/" in await told_at(old, device)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(await old.known_devices.all()) < 2:
                 await asyncio.sleep(0.01)
     async with running_hub(tmp_path / "new", QUIET) as new:

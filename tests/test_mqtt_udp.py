@@ -33,7 +33,7 @@ from xiaozhi_hub.testing.udp_line import UdpLine
 ID = "02:00:00:00:00:01"
 OTHER = "02:00:00:00:00:02"
 CONFIG = """
-voice: {vad: echo, asr: echo, tts: echo, llm: %s}
+voice: {vad: echo, asr: echo, tts: echo, llm: %s, lead_ms: 1000}
 devices:
   "02:00:00:00:00:01": {name: Kitchen, transport: mqtt}
   "02:00:00:00:00:02": {name: Bedroom, transport: mqtt}
@@ -97,7 +97,7 @@ def server_of(hub: Hub) -> Any:
     return entry.runtime._server
 
 
-async def until(is_so: Callable[[], object], seconds: float = 5) -> None:
+async def until(is_so: Callable[[], object], seconds: float = 20) -> None:
     async with asyncio.timeout(seconds):
         while not is_so():
             await asyncio.sleep(0.005)
@@ -280,7 +280,7 @@ async def test_p59_the_hub_says_goodbye_with_the_session_and_mqtt_stays(hub: Hub
         session = hub.devices.sessions[ID]
         assert session.link.session_id == speaker.session_id
         await session.link.close("nobody has spoken for a while")
-        await speaker.hung_up(5)
+        await speaker.hung_up(20)
         assert speaker.state is DeviceState.IDLE and not station_of(speaker).ended
         assert (await speaker.ask(spoken("turn off the bed light"))).said == "Turned off the Bed Light."
 
@@ -314,10 +314,10 @@ async def test_a_lost_mqtt_connection_ends_the_conversation_and_the_device_comes
 async def test_stopping_the_hub_says_goodbye_and_leaves_nothing(hub_with: HubMaker) -> None:
     async with hub_with("tts: {ms: 200}") as hub:
         speaker = device(hub)
-        async with speaker, asyncio.timeout(10):
+        async with speaker, asyncio.timeout(30):
             await speaker.connect()
             await hub._hang_up()
-            await speaker.hung_up(2)
+            await speaker.hung_up(20)
             assert any("goodbye" in line and "←" in line for line in speaker.conversation)
 
 
@@ -421,6 +421,10 @@ async def test_the_wrong_key_is_noise_and_ends_nothing(hub: Hub) -> None:
         for number in range(1, 20):
             line.send_datagram(line.seal(quiet()[number], number))
         line.key, line.sent = right, 19
+        channel = hub.devices.sessions[ID].link.channel  # type: ignore[attr-defined]
+        await until(
+            lambda: channel.uplink.last == 19
+        )  # before anybody listens: noise in a question makes another of it
         assert (await speaker.ask(spoken("turn on the bed light"))).said == "Turned on the Bed Light."
 
 
@@ -486,11 +490,12 @@ async def test_the_newest_connection_of_a_device_wins(hub: Hub) -> None:
 
 
 async def test_a_client_that_falls_silent_is_cut_after_one_and_a_half_keep_alives(hub: Hub) -> None:
-    async with device(hub, OTHER) as fake, station(hub, fake, keepalive=1) as (silent, _):
+    async with device(hub, OTHER) as fake:
         began = asyncio.get_running_loop().time()
-        await until(lambda: silent.ended)
-        assert 1.4 <= asyncio.get_running_loop().time() - began < 4
-        await until(lambda: OTHER not in server_of(hub).devices)
+        async with station(hub, fake, keepalive=1) as (silent, _):
+            await until(lambda: silent.ended)
+            assert asyncio.get_running_loop().time() - began >= 1.5
+            await until(lambda: OTHER not in server_of(hub).devices)
 
 
 async def test_a_client_that_pings_stays(hub: Hub) -> None:
@@ -510,7 +515,7 @@ async def test_a_client_that_subscribes_is_answered(hub: Hub) -> None:
         writer.write(bytes((0x82, len(body))) + body)
         writer.write(b"\x32\x06\x00\x01x\x00\x09{")  # QoS 1: acknowledged, although it is no message
         writer.write(b"\xa2\x05\x00\x08\x00\x01#\xc0\x00")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await reader.readexactly(4) == b"\x20\x02\x00\x00"
             assert await reader.readexactly(6) == b"\x90\x04\x00\x07\x00\x80"
             assert await reader.readexactly(4) == b"\x40\x02\x00\x09"
@@ -547,7 +552,7 @@ async def test_who_speaks_nonsense_loses_only_its_own_connection(hub: Hub) -> No
             writer.write(data)
             answer = b""
             with contextlib.suppress(ConnectionError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(20):
                     answer = await reader.read()
             writer.close()
             assert answer == (b"\x20\x02\x00\x01" if data is OTHER_LEVEL else b""), name
@@ -590,7 +595,7 @@ async def test_ringing_stops_when_somebody_wakes_the_device(hub: Hub) -> None:
         ringing = scope.start(hub.announcer.ring(ID, "The laundry is done.", "en", rounds=3), name="ring")
         await until(lambda: fake.alerts)
         await fake.connect()
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(20):
             assert await ringing
         assert len(fake.alerts) == 1
 
@@ -609,7 +614,7 @@ async def test_a_tool_of_a_sleeping_device_is_used_and_its_answer_heard(hub: Hub
     stop = hub.transports.listen(lambda *what: heard.put_nowait(what))
     async with device(hub) as fake:
         assert await hub.transports.push(ID, McpRequest(7, "tools/call", set_volume))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             device_id, message = await heard.get()
         assert fake.tools.volume == 30
     stop()
@@ -697,7 +702,7 @@ async def test_the_secret_is_for_the_hub_only_and_outlives_it(tmp_path: Path) ->
 async def test_a_record_is_kept_of_what_was_said_over_udp(hub: Hub) -> None:
     async with device(hub) as speaker:
         await speaker.ask(spoken("turn on the bed light"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not (turns := await hub.history.turns(10)):
                 await asyncio.sleep(0.01)
     assert (turns[0].heard, turns[0].outcome) == ("turn on the bed light", Outcome.ANSWERED)

@@ -171,10 +171,10 @@ async def test_a_hub_that_is_told_to_stop_says_goodbye_to_the_network(
         ear.bind(("", GROUP[1]))
         async with hub(home, tmp_path) as process:
             process.terminate()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 assert await process.wait() == 0
         goodbyes: set[str] = set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not goodbyes >= {"xiaozhi-hub.local", "_xiaozhi._tcp.local"}:
                 try:
                     heard = parse_answer(await asyncio.get_running_loop().sock_recv(ear, 9000))

@@ -6,9 +6,12 @@ import asyncio
 import importlib
 import json
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -214,8 +217,18 @@ async def test_a_missing_word_is_told_with_the_command_that_gets_it(shelf: Path)
     assert missing.value.hint.startswith("Run: xiaozhi-hub models download hey_mycroft")
 
 
-def test_scores_are_those_of_the_openwakeword_package(tmp_path: Path) -> None:
-    package = pytest.importorskip("openwakeword.model", reason="PARITY NOT COMPARED: openwakeword is not installed")
+@pytest.fixture
+def package(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The openwakeword package, without its training of verifiers, for which it would import scikit-learn."""
+    if find_spec("openwakeword") is None:
+        pytest.skip("PARITY NOT COMPARED: openwakeword is not installed")
+    training = ModuleType("openwakeword.custom_verifier_model")
+    training.train_custom_verifier = None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, training.__name__, training)
+    return importlib.import_module("openwakeword.model")
+
+
+def test_scores_are_those_of_the_openwakeword_package(tmp_path: Path, package: Any) -> None:
     newest = write_word(tmp_path, "newest", ALEXA)
     whole = write_word(tmp_path, "whole", ALEXA, over=16)
     files = [str(newest / "newest.onnx"), str(whole / "whole.onnx")]
@@ -287,7 +300,7 @@ def spoken(text: str) -> PcmChunk:
 async def test_a_device_that_was_woken_by_something_else_is_let_go_and_counted(hub_with: HubMaker, shelf: Path) -> None:
     async with hub_with(CHECK) as hub, device(hub) as television, device(hub, 2) as person:
         await television.wake("Alexa", packets(NOT_SAID))
-        await television.hung_up(3)
+        await television.hung_up(20)
         assert not any("tts" in line for line in television.conversation)
         await asyncio.sleep(WINDOW_SECONDS + 0.1)  # they are two persons
         await person.wake("Alexa", packets(SAID))
@@ -333,7 +346,7 @@ class OpenMic:
 
     async def hear(self, kind: str, state: str = "") -> dict[str, Any]:
         """The next message of this kind; others before it are left out."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for frame in self.socket:
                 if frame.type is WSMsgType.TEXT:
                     message: dict[str, Any] = json.loads(frame.data)
@@ -368,7 +381,7 @@ async def client(hub: Hub, **hello: Any) -> AsyncIterator[OpenMic]:
 
 
 async def turns(hub: Hub, count: int) -> list[TurnRecord]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(found := await hub.history.turns(10)) < count:
             await asyncio.sleep(0.02)
     return list(found)

@@ -48,7 +48,7 @@ async def test_a_device_that_pings_and_goes_leaves_no_error(caplog: pytest.LogCa
             await read_frame(reader)
             writer.write(frame(b"?", opcode=9) * 50)
             writer.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while hub.connections:
                 await asyncio.sleep(0.01)
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

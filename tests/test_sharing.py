@@ -53,7 +53,7 @@ async def test_a_device_approved_on_one_hub_talks_with_another(tmp_path: Path) -
         assert (await speaker.ask_text("turn on the bed light")).said == "Turned on the Bed Light."
         assert set(b.devices.sessions) == {MAC} and not a.devices.sessions
         await b.device_management.revoke(MAC)
-        await speaker.hung_up(1)
+        await speaker.hung_up(20)
         with pytest.raises(NoLink, match="401"):
             await speaker.connect()
 

@@ -281,7 +281,7 @@ async def test_questions_under_way_fail_when_it_stops() -> None:
         streams = [engine.open() for _ in range(50)]
         questions = [asyncio.ensure_future(s.feed(PcmChunk(np.zeros(48000, np.int16), 16000))) for s in streams]
         await asyncio.sleep(0)
-    results = await asyncio.wait_for(asyncio.gather(*questions, return_exceptions=True), 5)
+    results = await asyncio.wait_for(asyncio.gather(*questions, return_exceptions=True), 20)
     assert all(isinstance(result, StageError) for result in results)
 
 

@@ -86,7 +86,7 @@ async def test_a_reader_never_waits_for_a_writer(db: Database) -> None:
     slow_write = asyncio.ensure_future(db.write(slow))
     await asyncio.to_thread(writing.wait, 10)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await db.read(count) == 0, "an unfinished write must not be seen"
     finally:
         go_on.set()
@@ -252,7 +252,7 @@ async def test_another_program_that_holds_the_file_is_waited_for(db: Database) -
     assert not write.done()
     other.execute("ROLLBACK")
     other.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await write
     assert await db.read(count) == 1
 

@@ -69,19 +69,20 @@ def read_back(result: TurnResult) -> str:
 
 async def last_turn(hub: Hub, count: int = 1) -> TurnRecord:
     """The newest turn in the history, once there are *count*."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(turns := await hub.history.turns(10)) < count:
             await asyncio.sleep(0.01)
     return turns[0]
 
 
-async def test_a_spoken_question_gets_a_spoken_answer(hub: Hub) -> None:
-    async with device(hub) as speaker:
+async def test_a_spoken_question_gets_a_spoken_answer(tmp_path: Path) -> None:
+    patient = ECHO.replace("llm: %s}", "llm: %s, lead_ms: 1000}")  # no gap in the sound because this machine is busy
+    async with running_hub(tmp_path, patient % ("none", "")) as hub, device(hub) as speaker:
         result = await speaker.ask(spoken("turn on the bed light"))
+        assert hub.entities.get("light.bed_light").state.value == "on"  # type: ignore[union-attr]
     assert result.heard == "turn on the bed light"
     assert result.said == "Turned on the Bed Light."
     assert read_back(result) == "Turned on the Bed Light."
-    assert hub.entities.get("light.bed_light").state.value == "on"  # type: ignore[union-attr]
     assert (result.underruns, result.overflows, result.dropped_early) == (0, 0, 0)
 
 
@@ -139,7 +140,7 @@ async def test_an_always_listening_device_is_answered_again_without_another_star
 
 async def test_who_speaks_into_the_answer_is_heard_and_the_answer_ends(hub_with: HubMaker) -> None:
     story = "recite a poem about frogs"
-    async with hub_with("llm: {}, tts: {ms: 5000}") as hub, device(hub, mode="realtime") as speaker:
+    async with hub_with("llm: {}, tts: {ms: 20000}") as hub, device(hub, mode="realtime") as speaker:
         telling = asyncio.create_task(speaker.ask(spoken(story)))
         await speaker.speaking()
         await asyncio.sleep(0.3)
@@ -151,7 +152,7 @@ async def test_who_speaks_into_the_answer_is_heard_and_the_answer_ends(hub_with:
     assert second.said == "Turned off the Bed Light."
     outcomes = {turn.heard: turn.outcome for turn in turns}
     assert outcomes[story] is Outcome.INTERRUPTED and outcomes["turn off the bed light"] is Outcome.ANSWERED
-    assert told.stamps["tts_stop"] < told.stamps["tts_start"] + 3000
+    assert told.stamps["tts_stop"] < told.stamps["tts_start"] + 15000
     assert speaker.complaints == []
 
 
@@ -250,7 +251,7 @@ async def test_hanging_up_in_the_middle_frees_everything(hub_with: HubMaker) -> 
             await speaker.say(spoken("tell me a story"))
             await speaker.hears("Once upon a time")
             await speaker.hang_up()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while hub.devices.sessions:
                 await asyncio.sleep(0.01)
 
@@ -258,7 +259,7 @@ async def test_hanging_up_in_the_middle_frees_everything(hub_with: HubMaker) -> 
 async def test_a_model_that_hangs_can_be_interrupted(hub_with: HubMaker) -> None:
     async with hub_with("llm: {hang: true}") as hub, device(hub) as speaker:
         await speaker.say(spoken("tell me a story"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not any('"stt"' in line or " stt" in line for line in speaker.conversation):
                 await asyncio.sleep(0.01)
         await speaker.abort()
@@ -271,7 +272,7 @@ async def test_a_newer_connection_of_a_device_takes_over(hub: Hub) -> None:
     async with device(hub) as old, device(hub) as new:
         await old.connect()
         await new.connect()
-        await old.hung_up(5)
+        await old.hung_up(20)
         assert (await new.ask_text("turn on the bed light")).said == "Turned on the Bed Light."
 
 
@@ -281,7 +282,7 @@ async def test_the_hub_stops_while_it_speaks(hub_with: HubMaker) -> None:
         await speaker.__aenter__()
         await speaker.say(spoken("tell me a story"))
         await speaker.hears("Once upon a time")
-    await speaker.hung_up(5)
+    await speaker.hung_up(20)
     await speaker.__aexit__(None, None, None)
 
 
@@ -316,7 +317,7 @@ async def test_a_hub_that_fails_again_and_again_hangs_up(hub_with: HubMaker) -> 
     async with hub_with("asr: {fail: true}") as hub, device(hub, mode="auto") as speaker:
         await speaker.ask(spoken("x"))
         await speaker.ask(spoken("x"))
-        await speaker.hung_up(5)
+        await speaker.hung_up(20)
 
 
 async def test_the_model_can_use_tools(hub_with: HubMaker) -> None:

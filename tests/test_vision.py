@@ -90,7 +90,7 @@ async def post(
             await writer.drain()
         except ConnectionError:
             pass  # it has answered before the end
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             head_back, _, answer = (await reader.read()).partition(b"\r\n\r\n")
     finally:
         writer.transport.abort()
@@ -169,7 +169,7 @@ async def test_a_token_lasts_as_long_as_the_link_it_was_made_for(
             link = hub.devices.sessions[DEVICE.id].link
             offer = offered(hub, link.session_id, link.device)
             assert (await post(hub, offer, body_of(picture())))[0] == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while DEVICE.id in hub.devices.sessions:
                 await asyncio.sleep(0.01)
         assert (await post(hub, offer, body_of(picture())))[0] == 401
@@ -275,7 +275,7 @@ async def test_a_model_that_hangs_is_not_waited_for_longer_than_the_device_waits
     async with seeing_hub(tmp_path, Server(hangs=True)) as hub:
         began = time.monotonic()
         status, _, answer = await post(hub, offered(hub), body_of(picture()))
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         assert (status, answer["success"]) == (200, False)
         assert "too long" in answer["message"]
 
@@ -291,7 +291,7 @@ async def test_a_device_that_stops_in_the_middle_of_its_photo_is_answered_all_th
             f"POST {urlsplit(url).path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n"
             f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n10\r\n".encode()
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         writer.close()
 
@@ -324,12 +324,12 @@ async def test_a_photo_is_kept_with_its_turn_only_by_choice(tmp_path: Path, keep
         link = hub.devices.sessions[DEVICE.id].link
         async with asyncio.TaskGroup() as group:
             turn = group.create_task(device.ask_text("tell me something long"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not hub.devices.sessions[DEVICE.id].turn_id:
                     await asyncio.sleep(0.01)
             assert (await post(hub, offered(hub, link.session_id, link.device), body_of(picture())))[2]["success"]
             await turn
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not (turns := await hub.history.turns()):
                 await asyncio.sleep(0.01)
         kept = await hub.services.photos.of_turn(turns[0].id)

@@ -55,24 +55,31 @@ def murmur(loud: float) -> tuple[bytes, ...]:
 # -- two devices, one person ----------------------------------------------------------------------------------------
 
 
-async def test_of_two_devices_that_hear_the_wake_word_the_louder_one_answers(hub: Hub) -> None:
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two wake words count as one person's however slow this machine is just now."""
+    monkeypatch.setattr("xiaozhi_hub.devices.wake_arbiter.WINDOW_SECONDS", 4.0)
+
+
+async def test_of_two_devices_that_hear_the_wake_word_the_louder_one_answers(hub: Hub, at_once: None) -> None:
     async with device(hub, 1) as far, device(hub, 2) as near:
         await asyncio.gather(far.connect(), near.connect())
         await far.wake(sound=murmur(0.05))
         await near.wake(sound=murmur(0.5))
-        await far.hung_up(2)
+        await far.hung_up(20)
         assert near.connected
         assert (await near.ask(spoken("turn on the bed light"))).said == "Turned on the Bed Light."
     assert not any("tts" in line for line in far.conversation)
 
 
-async def test_of_two_devices_that_are_equally_near_the_first_one_answers(hub: Hub) -> None:
+async def test_of_two_devices_that_are_equally_near_the_first_one_answers(hub: Hub, at_once: None) -> None:
     async with device(hub, 1) as first, device(hub, 2) as second:
         await asyncio.gather(first.connect(), second.connect())
         await first.wake(sound=murmur(0.3))
         await second.wake(sound=murmur(0.3))
-        await second.hung_up(2)
+        await second.hung_up(20)
         assert first.connected
+    assert not any("tts" in line for line in second.conversation)  # not because nobody spoke for long
 
 
 async def test_devices_that_are_woken_one_after_the_other_both_answer(hub: Hub) -> None:
@@ -119,7 +126,8 @@ async def test_who_goes_straight_on_after_the_wake_word_is_understood_from_the_f
 async def test_goodbye_ends_the_conversation(hub: Hub, bye: str, said: str, language: str) -> None:
     async with device(hub, language=language) as speaker:
         assert (await speaker.ask_text(bye)).said == said
-        await speaker.hung_up(3)
+        await speaker.hung_up(20)
+        assert sum("tts start" in line for line in speaker.conversation) == 1  # not because nobody spoke for long
 
 
 async def test_with_a_timer_running_goodbye_leaves_the_line_open(hub: Hub) -> None:
@@ -133,7 +141,7 @@ async def test_who_falls_silent_is_told_goodbye_before_the_hub_hangs_up(hub: Hub
     async with device(hub) as speaker:
         await speaker.ask(spoken("turn on the bed light"))
         assert (await speaker.next_answer(25)).said == "Goodbye."
-        await speaker.hung_up(5)
+        await speaker.hung_up(20)
 
 
 async def test_without_a_farewell_the_hub_just_hangs_up(tmp_path: Path) -> None:

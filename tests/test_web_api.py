@@ -372,7 +372,7 @@ def test_cloud_voices_have_local_ones_in_their_place(voice: str, language: str, 
 async def test_what_was_said_can_be_looked_up(client: Client) -> None:
     device = "02:00:00:00:00:01"
     _, said = await client.post("/api/chat", {"message": "turn on the bed light", "device_id": device})
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await client.hub.history.turns(1):
             await asyncio.sleep(0.01)
     status, told = await client.get(f"/api/v2/chat-history/{device}")

@@ -35,7 +35,7 @@ class Ear:
             self.heard.put_nowait(message)
 
     async def next(self) -> DeviceMessage | Packet:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             return await self.heard.get()
 
 
@@ -46,7 +46,7 @@ async def connected(hub: Served, *, hello: bool = True, **headers: str) -> Async
     async with hub.http.ws_connect(hub.url("/xiaozhi/v1/"), headers=headers, autoping=False) as ws:
         if hello:
             await ws.send_json(DEVICE_HELLO)
-            await ws.receive_json(timeout=5)
+            await ws.receive_json(timeout=20)
         yield ws
 
 
@@ -72,7 +72,7 @@ class Bare:
 async def bare(hub: Served, *, hello: bool = True) -> AsyncIterator[Bare]:
     reader, writer = await hub.raw(upgrade())
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
             if hello:
                 writer.write(frame(DEVICE_HELLO))
@@ -100,7 +100,7 @@ async def test_the_firmwares_upgrade_and_hello_are_answered_once() -> None:
             async with asyncio.timeout(0.1):
                 await reader.read(1)
         writer.write(frame(DEVICE_HELLO))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             opcode, payload = await read_frame(reader)
         hello = json.loads(payload)
         assert (opcode, hello["type"], hello["transport"]) == (1, "hello", "websocket")
@@ -116,7 +116,7 @@ async def test_the_firmwares_upgrade_and_hello_are_answered_once() -> None:
 async def test_the_path_without_the_last_slash_works_too() -> None:
     async with served() as hub, hub.http.ws_connect(hub.url("/xiaozhi/v1"), headers={"Device-Id": "x"}) as ws:
         await ws.send_json({"type": "hello"})  # as old firmware: no features, no audio_params
-        assert (await ws.receive_json(timeout=5))["transport"] == "websocket"
+        assert (await ws.receive_json(timeout=20))["transport"] == "websocket"
 
 
 async def test_no_extension_is_agreed_on() -> None:
@@ -143,7 +143,7 @@ async def test_a_malformed_upgrade_is_refused() -> None:
             upgrade().replace(b"Connection: Upgrade\r\n", b""),
         ):
             reader, writer = await hub.raw(spoilt)
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 assert (await reader.readline()).startswith(b"HTTP/1.1 4")
             writer.close()
         assert hub.connections == 0
@@ -170,7 +170,7 @@ async def test_what_comes_before_the_hello_is_ignored() -> None:
         await ws.send_json(LISTEN)
         await ws.send_str("garbage")
         await ws.send_json(DEVICE_HELLO)
-        assert (await ws.receive_json(timeout=5))["type"] == "hello"
+        assert (await ws.receive_json(timeout=20))["type"] == "hello"
         await ws.send_json(LISTEN)
         assert await ear.next() == ListenStart("auto")
         assert ear.heard.empty()
@@ -186,7 +186,7 @@ async def test_a_silent_connection_is_closed() -> None:
 async def test_a_hello_that_asks_for_another_codec_is_refused() -> None:
     async with served() as hub, connected(hub, hello=False) as ws:
         await ws.send_json({"type": "hello", "audio_params": {"format": "pcm"}})
-        message = await ws.receive(timeout=5)
+        message = await ws.receive(timeout=20)
         assert (message.type, message.data) == (WSMsgType.CLOSE, 1008)
 
 
@@ -221,7 +221,7 @@ async def test_the_framing_of_this_connection_is_used_both_ways(version: str, he
 
     async with served(echo) as hub, connected(hub, Protocol_Version=version) as ws:
         await ws.send_bytes(header + OPUS_60)
-        assert await ws.receive_bytes(timeout=5) == header + OPUS_60
+        assert await ws.receive_bytes(timeout=20) == header + OPUS_60
 
 
 async def test_messages_to_the_device_carry_the_session() -> None:
@@ -231,7 +231,7 @@ async def test_messages_to_the_device_carry_the_session() -> None:
 
     async with served(greet) as hub, connected(hub) as ws:
         link = await hub.links.get()
-        assert await ws.receive_json(timeout=5) == {
+        assert await ws.receive_json(timeout=20) == {
             "type": "stt",
             "session_id": link.session_id,
             "text": "what time is it",
@@ -253,7 +253,7 @@ async def test_bad_messages_do_not_end_the_conversation() -> None:
 async def test_a_client_ping_is_answered_and_none_is_sent() -> None:
     async with served() as hub, connected(hub) as ws:
         await ws.ping(b"hi")
-        message = await ws.receive(timeout=5)
+        message = await ws.receive(timeout=20)
         assert (message.type, message.data) == (WSMsgType.PONG, b"hi")
         with pytest.raises(TimeoutError):
             await ws.receive(timeout=0.2)
@@ -266,7 +266,7 @@ async def test_the_largest_message_passes_and_a_larger_one_ends_the_connection()
         await ws.send_bytes(bytes(1000))
         assert await ear.next() == Packet(bytes(1000), 10)
         await ws.send_bytes(bytes(1001))
-        message = await ws.receive(timeout=5)
+        message = await ws.receive(timeout=20)
         assert message.type is WSMsgType.CLOSE
         await within(2, lambda: hub.connections == 0)
 
@@ -306,7 +306,7 @@ async def test_garbage_instead_of_http_is_refused_quietly(caplog: pytest.LogCapt
         for garbage in (tls, b"\r\n\x00\xff" * 9 + b"\r\n\r\n", b"GET\r\n\r\n"):
             reader, writer = await hub.raw(garbage)
             writer.write_eof()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 answer = await reader.read()
             assert b"Traceback" not in answer and b"xiaozhi_hub" not in answer
             writer.close()
@@ -434,10 +434,10 @@ async def test_a_session_that_fails_ends_only_its_own_link(caplog: pytest.LogCap
 
     async with served(fail) as hub, connected(hub) as good:
         async with connected(hub, Device_Id="bad") as ws:
-            message = await ws.receive(timeout=5)
+            message = await ws.receive(timeout=20)
             assert (message.type, message.data) == (WSMsgType.CLOSE, 1011)
         await good.ping()
-        assert (await good.receive(timeout=5)).type is WSMsgType.PONG
+        assert (await good.receive(timeout=20)).type is WSMsgType.PONG
     assert "a mistake" in caplog.text
 
 
@@ -448,8 +448,8 @@ async def test_stopping_hangs_up_quickly() -> None:
             opened = [await devices.enter_async_context(bare(hub)) for _ in range(5)]
             silent_reader, silent_writer = await hub.raw(b"GET / HT")
             began = loop.time()
-        assert loop.time() - began < 3
+        assert loop.time() - began < 10
         for device in opened:
-            assert [payload[:2] for _, payload in await device.until_closed(1)] == [struct.pack(">H", 1001)]
+            assert [payload[:2] for _, payload in await device.until_closed(20)] == [struct.pack(">H", 1001)]
         silent_writer.close()
         assert await silent_reader.read() == b""

@@ -33,7 +33,7 @@ from xiaozhi_hub.testing import FakeDevice, TurnResult, running_hub
 
 DEVICE = "02:00:00:00:00:01"
 CONFIG = """
-voice: {vad: echo, asr: echo, tts: echo}
+voice: {vad: echo, asr: echo, tts: echo, lead_ms: 1000}
 devices:
   "02:00:00:00:00:01": {name: Kitchen, area: Kitchen}
 integrations:
@@ -109,7 +109,7 @@ class HomeAssistant:
         await self.say(AudioStop())
 
     async def until(self, kind: str) -> Event:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not (found := [event for event in self.events if event.type == kind]):
                 self.news.clear()
                 await self.news.wait()
@@ -132,7 +132,7 @@ async def home_assistant(hub: Hub, **how: Any) -> AsyncIterator[HomeAssistant]:
         await asyncio.wait([running])
         if client._writer is not None:
             client._writer.transport.abort()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while satellite.is_run:
                 await asyncio.sleep(0.01)
 
@@ -178,7 +178,7 @@ async def test_the_hub_answers_when_no_server_runs_the_satellite(hub: Hub) -> No
     async with device(hub) as speaker:
         async with home_assistant(hub) as home:
             await home.say(PauseSatellite(), Ping())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while satellite_of(hub)[0].is_run:
                     await asyncio.sleep(0.01)
         result = await speaker.ask(spoken("turn on the bed light"))
@@ -223,7 +223,7 @@ async def test_who_hangs_up_in_mid_sentence_has_commanded_nothing(hub: Hub) -> N
             await home.until("audio-chunk")
             asking.cancel()
             await asyncio.wait([asking])
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while satellite_of(hub)[0].is_run:
                 await asyncio.sleep(0.01)
     assert home.heard == []

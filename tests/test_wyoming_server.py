@@ -91,7 +91,7 @@ class Client(AsyncTcpClient):
             await self.write_event(question.event())
 
     async def hear(self) -> Event:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             event = await self.read_event()
         assert event is not None, "the hub has hung up"
         return event
@@ -104,7 +104,7 @@ class Client(AsyncTcpClient):
         return events
 
     async def is_hung_up_on(self) -> bool:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             try:
                 while await self.read_event() is not None:
                     pass
@@ -281,10 +281,10 @@ async def test_who_hangs_up_is_not_worked_for_any_more(hub_with: HubMaker) -> No
         async with client_of(hub) as first, client_of(hub) as second:
             await first.ask(Transcribe(), *pieces(spoken("yes")))
             await second.ask(Synthesize("yes"))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 while not all(behaviour.calls for behaviour in behaviours):
                     await asyncio.sleep(0.01)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while server_of(hub).guests or not all(behaviour.cancelled for behaviour in behaviours):
                 await asyncio.sleep(0.01)
 

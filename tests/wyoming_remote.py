@@ -114,7 +114,7 @@ class Remote:
         return [event.data for event in self.asked if event.type == kind]
 
     async def until(self, kind: str, count: int = 1) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.of(kind)) < count:
                 self.news.clear()
                 await self.news.wait()

@@ -47,7 +47,7 @@ class Heard(StrEnum):
     NEVER = "never"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class GrammarSource:
     """Sentences of one origin. Keep the object while the sentences stay: what is compiled from them is kept in it."""
 

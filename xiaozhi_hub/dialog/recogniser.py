@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from hassil import recognize_best
@@ -20,7 +20,7 @@ from hassil.util import normalize_text
 
 from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource, Heard
 from xiaozhi_hub.dialog.names import House, version_of
-from xiaozhi_hub.dialog.sentence_files import OfficialRule, SentenceFile, official_templates
+from xiaozhi_hub.dialog.sentence_files import SHARED, OfficialRule, SentenceFile, official_templates
 from xiaozhi_hub.engines.phrasebook import Phrasebook
 from xiaozhi_hub.entities.base import Domain
 
@@ -58,7 +58,7 @@ class Recogniser:
         parameters: Mapping[str, tuple[str, ...]],
         before: Recogniser | None = None,
     ) -> None:
-        """*before* is the recogniser that this one replaces: what has not changed is taken over."""
+        """*before* is the recogniser that this one replaces: a phrasebook that would be the same is taken over."""
         self.language = language
         self._files = files
         self._parameters = parameters
@@ -72,21 +72,16 @@ class Recogniser:
         self._rules: dict[str, OfficialRule] = {}
         for file in reversed(files):
             self._rules.update(file.official)
-        self._key = repr((sorted(self._rules.items()), sorted(parameters.items())))
-        self._official: Templates
-        self._official_source: GrammarSource
-        if before is not None and before._key == self._key:
-            self._official, self._official_source = before._official, before._official_source
-        else:
-            self._official = self._choose_official()
-            self._official_source = GrammarSource(
-                self._official, OFFICIAL_WEIGHT * len(self._official.intents), heard=Heard.NEVER
-            )
-        known: Mapping[str, tuple[GrammarSource, ...]] = before._sources if before is not None else {}
-        self._sources: dict[str, tuple[GrammarSource, ...]] = {
-            file.digest: known.get(file.digest) or _sources_of(file, self._skip_words) for file in files
+        offered = language, repr((sorted(self._rules.items()), sorted(parameters.items())))
+        self._official_source = SHARED.of(("official", *offered), self._choose_official)
+        self._official = self._official_source.intents
+        skipped = tuple(self._skip_words)
+        self._sources = {
+            file.digest: SHARED.of(("sources", file.digest, skipped), partial(_sources_of, file, skipped))
+            for file in files
         }
         self._version = version_of((file.digest for file in files), house, self._rules)
+        self._book_key = "book", self._version, *offered, *self._sources
         same = before is not None and before._version == self._version
         self._book: Phrasebook | None = before._book if before is not None and same else None
         self.first = lru_cache(KEPT)(self._first)
@@ -109,9 +104,12 @@ class Recogniser:
     def book(self) -> Phrasebook:
         """The phrasebook of these sentences; takes long the first time."""
         if self._book is None:
-            sources = [source for held in self._sources.values() for source in held]
-            self._book = Grammar(self.language, [*sources, self._official_source], self._lists, self._version)
+            self._book = SHARED.of(self._book_key, self._write_book)
         return self._book
+
+    def _write_book(self) -> Grammar:
+        sources = [source for held in self._sources.values() for source in held.sources]
+        return Grammar(self.language, [*sources, self._official_source], self._lists, self._version)
 
     # -- matching -------------------------------------------------------------------------------------------------
 
@@ -177,10 +175,11 @@ class Recogniser:
             arguments["everywhere"] = True  # the template needed no area, not even that of the asking device
         return Found(tool, {name: value for name, value in arguments.items() if name in taken})
 
-    def _choose_official(self) -> Templates:
+    def _choose_official(self) -> GrammarSource:
         data = _official_data(OFFICIAL[self.language])
         domains = tuple(domain.value for domain in Domain)
-        return official_templates(data, self._rules, self._parameters, domains)
+        chosen = official_templates(data, self._rules, self._parameters, domains)
+        return GrammarSource(chosen, OFFICIAL_WEIGHT * len(chosen.intents), heard=Heard.NEVER)
 
 
 @lru_cache(maxsize=len(OFFICIAL))
@@ -192,7 +191,14 @@ def _official_data(language: str) -> Mapping[str, Any]:
     return {**data, "skip_words": []}  # ours are for all sentences alike
 
 
-def _sources_of(file: SentenceFile, skip_words: list[str]) -> tuple[GrammarSource, ...]:
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class _Sources:
+    """The sentences of one file, by how often they are said."""
+
+    sources: tuple[GrammarSource, ...]
+
+
+def _sources_of(file: SentenceFile, skip_words: Sequence[str]) -> _Sources:
     intents = file.templates.intents
     unheard = {name: intent for name, intent in intents.items() if name in file.unheard}
     often = {name: intent for name, intent in intents.items() if name in file.often and name not in unheard}
@@ -207,10 +213,12 @@ def _sources_of(file: SentenceFile, skip_words: list[str]) -> tuple[GrammarSourc
         (_without_free_text(answers), ANSWER_WEIGHT, Heard.NEVER if slot in file.unheard else Heard.ANSWERING)
         for slot, answers in file.answers.items()
     ]
-    return tuple(
-        GrammarSource(replace(part, skip_words=skip_words), weight * len(part.intents), heard=heard)
-        for part, weight, heard in parts
-        if part.intents
+    return _Sources(
+        tuple(
+            GrammarSource(replace(part, skip_words=list(skip_words)), weight * len(part.intents), heard=heard)
+            for part, weight, heard in parts
+            if part.intents
+        )
     )
 
 

@@ -36,11 +36,15 @@ from hassil.intents import Intents as Templates
 from hassil.parser import ParseError
 
 from xiaozhi_hub.core.i18n import language_of
+from xiaozhi_hub.core.shared import Shared
 from xiaozhi_hub.errors import ConfigError, Place
 
 SHARED_LISTS = ("name", "area", "assistant")
 _HASSIL_KEYS = ("language", "settings", "intents", "lists", "expansion_rules", "skip_words")
 _KEYS = (*_HASSIL_KEYS, "tools", "official", "answers", "first", "often", "unheard")
+SHARED = Shared()
+"""Sentences and what is compiled from them. The same ones are learned again with every change to a house, whenever an
+integration is loaded anew, and by each hub of a process."""
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the C one where PyYAML was built with it
 
 
@@ -63,7 +67,7 @@ class OfficialRule:
         return self.domains.get(domain or "", self.tool)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class SentenceFile:
     """The checked content of one file."""
 
@@ -89,9 +93,15 @@ def read_sentences(path: Path) -> SentenceFile:
     """Read and check a file. Blocking: parses every template. Raises `ConfigError` that names what is wrong."""
     try:
         raw = path.read_bytes()
-        data = yaml.load(raw, Loader=_LOADER)
     except OSError as error:
         raise ConfigError(f"cannot read it: {error.strerror}", Place(str(path))) from error
+    digest = hashlib.sha256(raw).hexdigest()
+    return SHARED.of(("file", path, digest), lambda: _parsed(path, raw, digest))
+
+
+def _parsed(path: Path, raw: bytes, digest: str) -> SentenceFile:
+    try:
+        data = yaml.load(raw, Loader=_LOADER)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else None
         raise ConfigError(f"not valid YAML: {error.problem}", Place(str(path), line)) from error
@@ -102,7 +112,7 @@ def read_sentences(path: Path) -> SentenceFile:
             hint = f"Known: {', '.join(_KEYS)}."
             raise ConfigError(f"unknown key {key!r}", Place(str(path), key=str(key)), hint=hint)
     try:
-        return _read(path, data, hashlib.sha256(raw).hexdigest())
+        return _read(path, data, digest)
     except (HassilError, ParseError, KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
         raise ConfigError(f"not a hassil file: {type(error).__name__}: {error}", Place(str(path))) from error
 
@@ -300,4 +310,12 @@ def _first_optional(text: str) -> str | None:
     return None
 
 
-__all__ = ["OfficialRule", "SentenceFile", "hassil_language", "official_templates", "read_sentences", "wording"]
+__all__ = [
+    "SHARED",
+    "OfficialRule",
+    "SentenceFile",
+    "hassil_language",
+    "official_templates",
+    "read_sentences",
+    "wording",
+]

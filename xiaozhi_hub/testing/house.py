@@ -12,7 +12,8 @@ from xiaozhi_hub.core.config import Config, load_config
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience
 
-READY_SECONDS = 30.0
+READY_SECONDS = 120.0
+"""On a machine that does much else; a second is usual."""
 
 
 @asynccontextmanager
