@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 
 class PeerFaults(logging.Filter):
-    """Makes one debug line of aiohttp's tracebacks about requests that are no HTTP.
+    """Makes one debug line of aiohttp's tracebacks about requests, or bodies of them, that are no HTTP.
 
     They quote the line they stumbled over, which may be the one that holds a device's token.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
-        if not isinstance(error, HttpProcessingError):
+        if not isinstance(error, HttpProcessingError | RequestPayloadError):
             return True
         if not logging.getLogger(record.name).isEnabledFor(logging.DEBUG):
             return False
