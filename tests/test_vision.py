@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import multipart
 from PIL import Image
 from seeing_model import Server, serving
 
@@ -169,6 +170,16 @@ async def test_a_camera_that_goes_in_mid_photo_leaves_no_error(
         await until(lambda: not hub.services.vision.busy)
         assert (await post(hub, (url, token), body_of(picture())))[2]["success"]
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_part_with_an_odd_name_is_left_out_and_not_remembered(tmp_path: Path) -> None:
+    odd = [b"form data", b"form-data; name", b'form-data; x; name="file"', b"form-data; name=a b"]
+    async with seeing_hub(tmp_path) as hub:
+        offer = offered(hub)
+        for disposition in odd:
+            part = f"--{BOUNDARY}\r\n".encode() + b"Content-Disposition: %s\r\n\r\nodd\r\n" % disposition
+            assert (await post(hub, offer, part + body_of(picture())))[2]["success"], disposition
+        assert "form" not in str(vars(multipart).get("__warningregistry__", ""))
 
 
 async def test_photos_on_their_way_from_one_address_hold_only_so_much(

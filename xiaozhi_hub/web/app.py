@@ -26,7 +26,7 @@ from xiaozhi_hub.web.held import Held
 from xiaozhi_hub.web.hosts import is_safe_for_pages
 from xiaozhi_hub.web.ota import Contribution, Ota, clock
 from xiaozhi_hub.web.pages import Pages
-from xiaozhi_hub.web.peer_faults import PeerFaults
+from xiaozhi_hub.web.peer_faults import PeerFaults, ignore_odd_forms
 from xiaozhi_hub.web.status import HubStatus
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,7 @@ async def serve(app: web.Application, host: str, ports: Sequence[int]) -> AsyncI
     http_log = logging.getLogger(f"{__name__}.http")
     if not any(isinstance(each, PeerFaults) for each in http_log.filters):
         http_log.addFilter(PeerFaults())
+    ignore_odd_forms()
     runner = web.AppRunner(
         app,
         access_log=http_log,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import warnings
 
+from aiohttp import BadContentDispositionHeader, BadContentDispositionParam
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
@@ -27,4 +29,10 @@ class PeerFaults(logging.Filter):
         return True
 
 
-__all__ = ["PeerFaults"]
+def ignore_odd_forms() -> None:
+    """Keep aiohttp from warning of parts of forms that it cannot name: Python would remember each text that it has warned with."""
+    for kind in (BadContentDispositionHeader, BadContentDispositionParam):
+        warnings.filterwarnings("ignore", category=kind)
+
+
+__all__ = ["PeerFaults", "ignore_odd_forms"]

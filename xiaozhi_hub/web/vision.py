@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 import secrets
 import time
 from collections import OrderedDict
@@ -43,8 +42,6 @@ _QUESTION_BYTES = 4096
 _HELD_BYTES = (2 * MOST_BYTES, 6 * MOST_BYTES)
 """Of photos that are being sent: from one address, and from all."""
 _MOST_PARTS = 8
-_NAME = re.compile(r';\s*name="?([^";]*)')
-"""aiohttp's own reading warns of what it does not understand, and Python remembers each text that it has warned with."""
 _AT_ONCE = 4
 _REMEMBERED = 4096
 
@@ -224,10 +221,9 @@ class VisionDoor:
                         raise _Trouble("busy")
                     size += len(piece)
                     data += piece
-                name = _NAME.search(part.headers.get("Content-Disposition", ""))
-                if name and name[1] == "question":
+                if part.name == "question":
                     question = data[:_QUESTION_BYTES].decode("utf-8", "ignore").strip()
-                elif name and name[1] == "file":
+                elif part.name == "file":
                     photo = bytes(data)
         except _Trouble:
             raise
