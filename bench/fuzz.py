@@ -304,11 +304,20 @@ async def fuzz_apart(
             await asyncio.sleep(0.5)
         grown = {kind: number - before["objects"].get(kind, 0) for kind, number in after["objects"].items()}
         found.objects = dict(Counter(grown).most_common(12))
-        with hub.log.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if " ERROR" in line or " CRITICAL" in line or line.startswith("Traceback") or "never retrieved" in line:
-                    found.note(f"logged: {line[:300]}")
+        _look_through(hub.log, found)
     return found
+
+
+def _look_through(log: Path, found: Findings) -> None:
+    """Note each error in a hub's log, with the end of what is written under it."""
+    under = ""
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        for line in [*lines, "0"]:
+            if under and line[:1].isdigit():
+                found.note(f"logged: {under[:200]} … {under[-600:]}")
+                under = ""
+            if under or " ERROR" in line or " CRITICAL" in line or "never retrieved" in line:
+                under += line
 
 
 def configuration(model_url: str) -> str:
