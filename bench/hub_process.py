@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,14 @@ class HubProcess:
 
 
 @asynccontextmanager
-async def running_hub(configuration: str, *, core: int | None = HUB_CORE) -> AsyncIterator[HubProcess]:
-    """Run ``xiaozhi-hub run`` with *configuration* while the block is entered."""
+async def running_hub(
+    configuration: str, *, core: int | None = HUB_CORE, program: Sequence[str] = ("-m", "xiaozhi_hub")
+) -> AsyncIterator[HubProcess]:
+    """Run ``xiaozhi-hub run`` with *configuration* while the block is entered; *program* is what Python is told to run."""
     with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
         (Path(folder) / "configuration.yaml").write_text(configuration, encoding="utf-8")
         port = free_port()
-        command = [sys.executable, "-m", "xiaozhi_hub", "run", "-c", folder, "--host", "127.0.0.1", "--port", str(port),
+        command = [sys.executable, *program, "run", "-c", folder, "--host", "127.0.0.1", "--port", str(port),
                    "--no-discovery", "--no-self-test"]  # fmt: skip
         began = time.perf_counter()
         with (Path(folder) / "hub.log").open("wb") as log:
@@ -114,6 +117,30 @@ async def running_hub(configuration: str, *, core: int | None = HUB_CORE) -> Asy
         finally:
             process.terminate()
             await asyncio.to_thread(process.wait, 20)
+
+
+@asynccontextmanager
+async def watched_hub(configuration: str) -> AsyncIterator[tuple[HubProcess, Callable[[], Awaitable[dict[str, Any]]]]]:
+    """As `running_hub`, on no core of its own; what it also yields asks the hub for the names of its tasks and the numbers of
+    its objects."""
+    with tempfile.TemporaryDirectory(prefix="hub-held-") as folder:
+        file = Path(folder) / "held.json"
+        program = ("-c", _TELLING.format(folder=str(Path(__file__).parent), file=str(file)))
+        async with running_hub(configuration, core=None, program=program) as hub:
+
+            async def held() -> dict[str, Any]:
+                file.unlink(missing_ok=True)
+                os.kill(hub.pid, signal.SIGUSR1)
+                async with asyncio.timeout(30):
+                    while not file.exists():
+                        await asyncio.sleep(0.02)
+                result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+                return result
+
+            yield hub, held
+
+
+_TELLING = "import sys; sys.path.insert(0, {folder!r}); from watched_hub import run; run({file!r})"
 
 
 async def _until(process: subprocess.Popen[bytes], url: str, began: float, done: Any) -> float:

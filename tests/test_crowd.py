@@ -133,11 +133,11 @@ def test_a_crowd_waits_in_the_system_and_is_taken_in_a_few_at_a_time() -> None:
         runner = web.AppRunner(web.Application())
         await runner.setup()
         assert runner.server is not None
+        server = await listen(runner.server, "127.0.0.1", 0)
         try:
-            await listen(runner, "127.0.0.1", 0)
             with ExitStack() as stack:
                 for _ in range(CROWD):  # nobody takes them in meanwhile: the loop stands
-                    stack.enter_context(socket.create_connection(runner.addresses[0][:2], timeout=5))
+                    stack.enter_context(socket.create_connection(server.sockets[0].getsockname(), timeout=5))
                 passes, inside = count_passes(), [0]
                 while inside[-1] < CROWD:
                     await asyncio.sleep(0)
@@ -146,6 +146,7 @@ def test_a_crowd_waits_in_the_system_and_is_taken_in_a_few_at_a_time() -> None:
             at_once = max(after - before for before, after in zip(inside, inside[1:], strict=False))
             assert at_once <= ACCEPTED_AT_ONCE + 1  # later versions of Python take one more than they are told
         finally:
+            server.close()
             await runner.cleanup()
 
     run(work())

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-KINDS = ("handshake", "ota", "hello", "message", "binary", "frame")
+KINDS = ("handshake", "ota", "hello", "message", "binary", "frame", "photo", "mqtt", "udp")
 
 
 def fuzzing() -> ModuleType:
@@ -26,7 +26,9 @@ def fuzzing() -> ModuleType:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_malformed_input_harms_nobody(kind: str, tmp_path: Path) -> None:
-    found = await fuzzing().fuzz(tmp_path, 160 if kind in ("handshake", "ota") else 400, seed=20, kinds=(kind,))
+    found = await fuzzing().fuzz(
+        tmp_path, 160 if kind in ("handshake", "ota", "photo") else 400, seed=20, kinds=(kind,)
+    )
     assert found.wrong == []
     assert sum(found.inputs.values()) >= 160
 

@@ -6,15 +6,17 @@ import asyncio
 import base64
 import io
 import json
+import logging
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import multipart
 from PIL import Image
 from seeing_model import Server, serving
 
@@ -100,6 +102,12 @@ async def post(
     return int(status.split()[1]), headers, json.loads(answer)
 
 
+async def until(is_so: Callable[[], object], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
 def offered(hub: Hub, session: str = "s1", device: DeviceIdentity = DEVICE) -> tuple[str, str]:
     offer = hub.services.vision.offer(device, session)
     assert offer is not None
@@ -134,6 +142,56 @@ async def test_a_photo_leaves_the_hub_small_and_without_anything_but_its_pixels(
         assert server.seen.size == (853, 1280)
         assert not server.seen.getexif() and "comment" not in server.seen.info
         assert b"secret" not in raw and b"hand" not in raw
+
+
+async def test_a_token_that_is_no_text_is_refused_as_any_wrong_one(tmp_path: Path) -> None:
+    async with seeing_hub(tmp_path) as hub:
+        path = urlsplit(offered(hub)[0]).path
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: 0\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+        writer.write(head.encode() + b"Authorization: Bearer \xce\xff\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 401")
+        writer.close()
+
+
+async def test_a_camera_that_goes_in_mid_photo_leaves_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with seeing_hub(tmp_path) as hub:
+        url, token = offered(hub)
+        head = (
+            f"POST {urlsplit(url).path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: 9999\r\n\r\n"
+        )
+        _, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+        writer.write(head.encode() + body_of(picture())[:400])
+        await until(lambda: hub.services.vision.busy)
+        writer.transport.abort()
+        await until(lambda: not hub.services.vision.busy)
+        assert (await post(hub, (url, token), body_of(picture())))[2]["success"]
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_a_part_with_an_odd_name_is_left_out_and_not_remembered(tmp_path: Path) -> None:
+    odd = [b"form data", b"form-data; name", b'form-data; x; name="file"', b"form-data; name=a b"]
+    async with seeing_hub(tmp_path) as hub:
+        offer = offered(hub)
+        for disposition in odd:
+            part = f"--{BOUNDARY}\r\n".encode() + b"Content-Disposition: %s\r\n\r\nodd\r\n" % disposition
+            assert (await post(hub, offer, part + body_of(picture())))[2]["success"], disposition
+        assert "form" not in str(vars(multipart).get("__warningregistry__", ""))
+
+
+async def test_photos_on_their_way_from_one_address_hold_only_so_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vision_room, "_HELD_BYTES", (5000, 5000))
+    async with seeing_hub(tmp_path) as hub:
+        offer = offered(hub)
+        assert (await post(hub, offer, body_of(random.Random(1).randbytes(9000))))[2]["success"] is False
+        small = picture(16, 16)
+        assert len(small) < 4000
+        assert (await post(hub, offer, body_of(small)))[2]["success"]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])

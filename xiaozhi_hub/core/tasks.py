@@ -41,6 +41,11 @@ class TaskScope:
     ) -> None:
         await self.close()
 
+    @property
+    def closed(self) -> bool:
+        """It ends or has ended, and starts nothing any more."""
+        return self._closed
+
     def start(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
         """Run *work* until it ends or the scope does."""
         if self._closed:

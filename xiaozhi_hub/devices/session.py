@@ -296,7 +296,7 @@ class Session:
             self._answering = None
         else:
             return
-        if task.cancelled() or task.exception() is not None:
+        if task.cancelled() or task.exception() is not None or self._scope.closed:  # its link ended at the same moment
             return
         if task.result() is not Outcome.NO_SPEECH:
             self.active_at = self._loop.time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import socket
@@ -17,12 +18,15 @@ from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.loop import ACCEPTED_AT_ONCE
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.ota import CheckIn
+from xiaozhi_hub.web.body import UNFINISHED, UNFINISHED_BYTES
 from xiaozhi_hub.web.device import Admit, DeviceDoor, DeviceLimits, Guests, ServeLink, admit_everybody, only_devices
+from xiaozhi_hub.web.entrance import Answered, Entrance, at_work
 from xiaozhi_hub.web.failures import failure_middleware
+from xiaozhi_hub.web.held import Held
 from xiaozhi_hub.web.hosts import is_safe_for_pages
 from xiaozhi_hub.web.ota import Contribution, Ota, clock
 from xiaozhi_hub.web.pages import Pages
-from xiaozhi_hub.web.peer_faults import PeerFaults
+from xiaozhi_hub.web.peer_faults import PeerFaults, ignore_odd_forms
 from xiaozhi_hub.web.status import HubStatus
 
 log = logging.getLogger(__name__)
@@ -34,7 +38,7 @@ _IDLE_S = 75.0
 _BACKLOG = 1024
 """Connections that may wait to be accepted: after a power cut all devices come at once."""
 _MOST_HEADERS = 64
-"""Browsers send about twenty. What one request may hold in memory before it is understood is this times 8 KB."""
+"""Browsers send about twenty."""
 _STOP_S = 1.0
 """For what still runs when the hub stops, and for the rest of a request that was answered already."""
 
@@ -77,10 +81,11 @@ def build_app(parts: WebParts) -> web.Application:
     )
     door = DeviceDoor(parts.serve_link, pages.device, parts.limits, parts.admit, parts.guests)
     app = web.Application(
-        middlewares=[failure_middleware(pages.failure), _host_middleware(parts.public_host)],
+        middlewares=[at_work, failure_middleware(pages.failure), _host_middleware(parts.public_host), _plain_bodies],
         client_max_size=_API_BODY_LIMIT,
     )
     app[DEVICE_DOOR] = door
+    app[UNFINISHED] = Held(*UNFINISHED_BYTES)
     app.add_routes([*ota.routes(), *door.routes(), *pages.routes(), *parts.routes])
 
     async def hang_up(_: web.Application) -> None:
@@ -103,34 +108,43 @@ async def serve(app: web.Application, host: str, ports: Sequence[int]) -> AsyncI
     http_log = logging.getLogger(f"{__name__}.http")
     if not any(isinstance(each, PeerFaults) for each in http_log.filters):
         http_log.addFilter(PeerFaults())
+    ignore_odd_forms()
     runner = web.AppRunner(
         app,
-        access_log=None,
+        access_log=http_log,
+        access_log_class=Answered,
         handle_signals=False,
         shutdown_timeout=_STOP_S,
         keepalive_timeout=_IDLE_S,
         lingering_time=_STOP_S,
         max_headers=_MOST_HEADERS,
+        auto_decompress=False,
         logger=http_log,
     )
     await runner.setup()
+    servers: list[asyncio.Server] = []
     try:
+        assert runner.server is not None
+        entrance = Entrance(runner.server)
         for port in ports:
             try:
-                await listen(runner, host, port)
+                servers.append(await listen(entrance, host, port))
             except OSError as error:
                 raise _cannot_listen(host, port, error) from error
-        yield tuple(address[1] for address in runner.addresses)
+        yield tuple(listener.getsockname()[1] for server in servers for listener in server.sockets)
     finally:
+        for server in servers:
+            server.close()
         await runner.cleanup()
 
 
-async def listen(runner: web.AppRunner, host: str, port: int) -> None:
-    """Open one port for *runner*; `OSError` when it cannot be had."""
+async def listen(made: Callable[[], asyncio.BaseProtocol], host: str, port: int) -> asyncio.Server:
+    """Open one port; each connection is served by what *made* returns. `OSError` when the port cannot be had."""
     sock = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     # asyncio takes in as many in one pass of its loop as it lets wait: it is told few, and the system many.
-    await web.SockSite(runner, sock, backlog=ACCEPTED_AT_ONCE).start()
+    server = await asyncio.get_running_loop().create_server(made, sock=sock, backlog=ACCEPTED_AT_ONCE)
     sock.listen(_BACKLOG)
+    return server
 
 
 def _host_middleware(public_host: str | None) -> Middleware:
@@ -146,6 +160,14 @@ def _host_middleware(public_host: str | None) -> Middleware:
         return await handler(request)
 
     return check_host
+
+
+@web.middleware
+async def _plain_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    # No device and no browser packs what it sends, and a few bytes could be unpacked to very many.
+    if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+        raise web.HTTPUnsupportedMediaType(text="Send the body as it is, without Content-Encoding.")
+    return await handler(request)
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> HubError:

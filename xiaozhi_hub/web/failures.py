@@ -50,9 +50,9 @@ class Rejected(HubError):
 def failure_json(status: int, error: HubError) -> web.Response:
     """The one shape of failures on the wire."""
     body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
-    return web.Response(
-        status=status, body=json.dumps(body, ensure_ascii=False).encode(), content_type="application/json"
-    )
+    # Half a character, as a message may quote one, becomes the escape sequence of JSON.
+    data = json.dumps(body, ensure_ascii=False).encode(errors="backslashreplace")
+    return web.Response(status=status, body=data, content_type="application/json")
 
 
 def failure_middleware(page: FailurePage) -> Middleware:

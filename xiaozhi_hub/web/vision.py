@@ -27,6 +27,7 @@ from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.web.failures import Rejected
+from xiaozhi_hub.web.held import Held
 from xiaozhi_hub.web.hosts import Address, parse_host
 from xiaozhi_hub.web.photo import MOST_BYTES, BadPhoto, Photo, read_photo
 
@@ -38,6 +39,8 @@ TOKEN_S = 600.0
 """A token is good for so long, and beyond that while the link is open for which it was made."""
 MOST_REPLY_BYTES = 6143
 _QUESTION_BYTES = 4096
+_HELD_BYTES = (2 * MOST_BYTES, 6 * MOST_BYTES)
+"""Of photos that are being sent: from one address, and from all."""
 _MOST_PARTS = 8
 _AT_ONCE = 4
 _REMEMBERED = 4096
@@ -98,12 +101,18 @@ class VisionDoor:
         self._reached: OrderedDict[str, Address] = OrderedDict()
         self._worker = Worker("photos")
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self._held = Held(*_HELD_BYTES)
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post(PATH, self._explain)]
 
     async def close(self) -> None:
         await self._worker.close()
+
+    @property
+    def busy(self) -> int:
+        """Devices whose photo is being read or looked at."""
+        return sum(grant.busy for grant in self._grants.values())
 
     async def read_picture(self, data: bytes) -> Photo:
         """Check a picture that came on another way; raises `BadPhoto`."""
@@ -174,7 +183,7 @@ class VisionDoor:
         return grant
 
     async def _answer(self, request: web.Request, grant: _Grant) -> str:
-        question, data = await _read(request)
+        question, data = await self._read(request)
         engines = self._parts.engines()
         language = self._parts.language_of(grant.device_id)
         question = question or self._parts.texts.text("vision.question", language)
@@ -193,6 +202,45 @@ class VisionDoor:
         await self._keep(grant, photo, question, answer)
         return answer
 
+    async def _read(self, request: web.Request) -> tuple[str, bytes]:
+        """Read the parts ``question`` and ``file``; what else there is counts against the limit and is left out."""
+        question, photo, size, address = "", None, 0, request.remote or ""
+        try:
+            parts = await request.multipart()
+            for _ in range(_MOST_PARTS):
+                part = await parts.next()
+                if part is None:
+                    break
+                if not isinstance(part, BodyPartReader):
+                    raise _Trouble("unreadable")
+                data = bytearray()
+                while piece := await part.read_chunk(64 * 1024):
+                    if size + len(piece) > MOST_BYTES + _QUESTION_BYTES:
+                        raise _Trouble("too_large")
+                    if not self._held.takes(address, len(piece)):
+                        raise _Trouble("busy")
+                    size += len(piece)
+                    data += piece
+                if part.name == "question":
+                    question = data[:_QUESTION_BYTES].decode("utf-8", "ignore").strip()
+                elif part.name == "file":
+                    photo = bytes(data)
+        except _Trouble:
+            raise
+        except ConnectionError as error:
+            log.info("a photo request ended before the photo was there")
+            raise _Trouble("failed") from error  # nobody is there to be told
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # a body is anybody's; the parser tells of a broken one in many ways
+            log.info("a photo request is broken: %s", error or type(error).__name__)
+            raise _Trouble("unreadable") from error
+        finally:
+            self._held.give_back(address, size)
+        if photo is None:
+            raise _Trouble("no_photo")
+        return question, photo
+
     async def _keep(self, grant: _Grant, photo: Photo, question: str, answer: str) -> None:
         try:
             await self._parts.keep(Asked(grant.device_id, grant.session_id, photo.jpeg, question, answer))
@@ -202,39 +250,6 @@ class VisionDoor:
     def _sorry(self, grant: _Grant, key: str) -> web.Response:
         message = self._parts.texts.text(f"vision.{key}", self._parts.language_of(grant.device_id))
         return _reply({"success": False, "message": message})
-
-
-async def _read(request: web.Request) -> tuple[str, bytes]:
-    """Read the parts ``question`` and ``file``; what else there is counts against the limit and is left out."""
-    question, photo, size = "", None, 0
-    try:
-        parts = await request.multipart()
-        for _ in range(_MOST_PARTS):
-            part = await parts.next()
-            if part is None:
-                break
-            if not isinstance(part, BodyPartReader):
-                raise _Trouble("unreadable")
-            data = bytearray()
-            while piece := await part.read_chunk(64 * 1024):
-                size += len(piece)
-                if size > MOST_BYTES + _QUESTION_BYTES:
-                    raise _Trouble("too_large")
-                data += piece
-            if part.name == "question":
-                question = data[:_QUESTION_BYTES].decode("utf-8", "ignore").strip()
-            elif part.name == "file":
-                photo = bytes(data)
-    except _Trouble:
-        raise
-    except (ConnectionError, asyncio.CancelledError):
-        raise
-    except Exception as error:  # a body is anybody's; the parser tells of a broken one in many ways
-        log.info("a photo request is broken: %s", error or type(error).__name__)
-        raise _Trouble("unreadable") from error
-    if photo is None:
-        raise _Trouble("no_photo")
-    return question, photo
 
 
 def _reply(values: dict[str, Any]) -> web.Response:
@@ -257,7 +272,7 @@ def _remember(table: OrderedDict[str, Any], key: str, value: Any) -> None:
 
 
 def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 
 __all__ = ["PATH", "Asked", "VisionDoor", "VisionParts"]
