@@ -338,16 +338,20 @@ async def test_push_to_talk_ends_with_the_last_word_and_rests_afterwards() -> No
 
 
 async def test_full_duplex_goes_on_listening_and_says_so_once() -> None:
+    heard_out = asyncio.Event()
+
     async def script(talk: Talk) -> None:
         assert (await talk.listens())["mode"] == "realtime"
         await talk.uplink(6)
         await talk.answer()
+        await heard_out.wait()
         count = len(talk.packets)
         await talk.uplink(count + 6)
         await talk.answer("It is ten.")
 
     async with serve(script) as hub, device(hub, mode="realtime") as fake:
         assert (await fake.ask(QUESTION)).said == "It is nine."
+        heard_out.set()
         assert (await fake.ask(QUESTION)).said == "It is ten."
         assert len(hub.talks[0].packets) > 2 * 8, "the microphone stayed open while the hub spoke"
         assert hub.talks[0].messages.empty()
