@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import resource
 import signal
 import socket
 import sys
@@ -14,6 +15,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+
+from xiaozhi_hub.cli.run import allow_open_files
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
@@ -122,6 +125,17 @@ async def test_sighup_has_the_configuration_read_again_and_ends_nothing(tmp_path
         assert "needs a restart: limits → devices: 1000 → 7" in told.decode()
         assert "server" not in told.decode(), "what the command line says is no change"
         assert await stop(process) == 0
+
+
+def test_more_files_may_be_open_than_the_system_allows_who_does_not_ask() -> None:
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, most))
+        for wanted, allowed in ((300, 300), (200, 300)):  # it is never made less
+            allow_open_files(wanted)
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (allowed, most)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
 async def test_a_missing_folder_is_made_with_a_configuration_in_it(tmp_path: Path) -> None:

@@ -111,6 +111,24 @@ async def test_a_request_that_is_never_finished_is_not_waited_for(monkeypatch: p
         assert await ask(hub, PAGE) == 408
 
 
+async def test_what_is_begun_behind_a_request_is_bounded_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(entrance, "HEAD_SECONDS", 0.2)
+    whole = CHECK_IN + b"Content-Length: 2\r\n\r\n{}"
+    async with served() as hub:
+        for before in (whole, whole + b"\r\n" + PAGE + b"\r\n"):
+            reader, writer = await hub.raw(before + PAGE + padded(20_000))
+            for _ in range(before.count(b"HTTP/1.1")):
+                assert await status(reader) == 200
+            assert await status(reader) == 408
+            writer.close()
+    monkeypatch.setattr(entrance, "HEAD_SECONDS", 15)
+    monkeypatch.setattr(entrance, "HELD_BYTES", 10_000)
+    async with served() as hub:
+        reader, writer = await hub.raw(whole + PAGE + padded(20_000))
+        assert [await status(reader) for _ in range(2)] == [200, 431]
+        writer.close()
+
+
 async def test_unfinished_requests_of_one_address_hold_only_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(entrance, "HELD_BYTES", 50_000)
     async with served() as hub:

@@ -188,9 +188,10 @@ async def test_photos_on_their_way_from_one_address_hold_only_so_much(
     monkeypatch.setattr(vision_room, "_HELD_BYTES", (5000, 5000))
     async with seeing_hub(tmp_path) as hub:
         offer = offered(hub)
-        assert (await post(hub, offer, body_of(random.Random(1).randbytes(9000))))[2]["success"] is False
-        small = picture(16, 16)
-        assert len(small) < 4000
+        large, small = picture(quality=100, comment=bytes(9000)), picture(16, 16)
+        assert len(small) < 4000 and len(large) > 9000
+        answer = (await post(hub, offer, body_of(large)))[2]
+        assert not answer["success"] and "still looking" in answer["message"]
         assert (await post(hub, offer, body_of(small)))[2]["success"]
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from xiaozhi_hub.hub import Hub
 
 log = logging.getLogger(__name__)
+OTHER_FILES = 4096
+"""Open at once beside the connections of devices: those that wait for a request (`xiaozhi_hub.web.entrance.MOST_WAITING`),
+databases, models, pipes to children."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
             return _with_arguments(load_config(folder), args)
 
         config = load()
+        allow_open_files(config.limits.devices + OTHER_FILES)
         stop_logging = set_up_logging(config.log, secrets=[config.server.auth_key])
         try:
             with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -62,6 +66,20 @@ def run(args: argparse.Namespace) -> int:
     except HubError as error:
         print(f"xiaozhi-hub: {error}", file=sys.stderr)
         return 1
+
+
+def allow_open_files(wanted: int) -> None:
+    """Have the system let this process open *wanted* files, or as many as it may: most systems allow 1024 until a program asks
+    for more, and each connection is one. Without one more to open, the hub could not even turn somebody away."""
+    if sys.platform != "win32":
+        import resource
+
+        allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if most != resource.RLIM_INFINITY:
+            wanted = min(wanted, most)
+        if resource.RLIM_INFINITY != allowed < wanted:
+            with contextlib.suppress(ValueError, OSError):  # macOS has a bound of its own that it does not tell here
+                resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _with_arguments(config: Config, args: argparse.Namespace) -> Config:

@@ -79,6 +79,10 @@ class Guarded(asyncio.BufferedProtocol):
         self._head = 0
         """Bytes of the unfinished request."""
         self._last = b""
+        self._behind = 0
+        """Bytes that have come after the headers of the request that is being answered: its body, and what is sent ahead."""
+        self._ahead = False
+        """The unfinished request was begun before the last answer; nobody knows where its headers end, if they have."""
         self._timer: asyncio.TimerHandle | None = None
         self.address = ""
 
@@ -95,8 +99,11 @@ class Guarded(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         data = bytes(memoryview(self._buffer)[:nbytes])
-        if not self._waits or self._admits(data):
-            self._handler.data_received(data)
+        if not self._waits:
+            self._behind += nbytes
+        elif not self._admits(data):
+            return
+        self._handler.data_received(data)
 
     def eof_received(self) -> bool | None:
         return self._handler.eof_received()
@@ -114,22 +121,31 @@ class Guarded(asyncio.BufferedProtocol):
 
     # -- one request ----------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """A request is there, and is being answered."""
+    def begin(self, behind: int | None = None) -> None:
+        """A request is there, and is being answered; *behind* bytes have come after its headers, None where that is unknown."""
         if not self._waits:
             return
         self._waits = False
         self._entrance.go_on(self, self._head)
-        self._head, self._last = 0, b""
+        self._behind = self._head if behind is None else behind
+        self._head, self._last, self._ahead = 0, b"", False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def answered(self) -> None:
-        """The answer has gone out; another request may come."""
-        if not self._waits and self._transport is not None and not self._transport.is_closing():
-            self._waits = True
-            self._entrance.wait(self)
+    def answered(self, body: int = 0) -> None:
+        """The answer has gone out, to a request with a body of *body* bytes; another request may come, or has begun."""
+        if self._waits or self._transport is None or self._transport.is_closing():
+            return
+        self._waits = True
+        ahead, self._behind = self._behind - body, 0
+        self._entrance.wait(self)
+        if self._waits and ahead > len(b"\r\n"):  # which some send after a body
+            if not self._entrance.held.takes(self.address, ahead):
+                self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+                return
+            self._head, self._ahead = ahead, True
+            self._expect_end()
 
     def _admits(self, data: bytes) -> bool:
         """May aiohttp have this, as a part of a request or as a whole one?"""
@@ -138,18 +154,22 @@ class Guarded(asyncio.BufferedProtocol):
         seen = self._last + data
         end = seen.find(_END)
         size = len(data) if end < 0 else end + len(_END) - len(self._last)
-        if self._head + size > HEAD_BYTES or (end < 0 and not self._entrance.held.takes(self.address, size)):
+        too_long = self._head + size > HEAD_BYTES and not self._ahead
+        if too_long or (end < 0 and not self._entrance.held.takes(self.address, size)):
             self.refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             return False
         if end >= 0:
-            self.begin()
+            self.begin(len(data) - size)
             return True
         self._head += size
         self._last = seen[1 - len(_END) :]
         if self._head and self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(HEAD_SECONDS, self.refuse, HTTPStatus.REQUEST_TIMEOUT)
+            self._expect_end()
         return True
+
+    def _expect_end(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(HEAD_SECONDS, self.refuse, HTTPStatus.REQUEST_TIMEOUT)
 
     def refuse(self, status: HTTPStatus) -> None:
         """End the connection, which waits for a request; who has begun one is told why."""
@@ -175,8 +195,9 @@ async def at_work(request: web.Request, handler: Handler) -> web.StreamResponse:
     if (guard := _guard(request)) is not None:
         guard.begin()
     response = await handler(request)
-    if not request.content.is_eof():
-        response.force_close()  # the rest of this body is not to be taken for the beginning of a request
+    unmeasured = request.content_length is None and request.body_exists
+    if unmeasured or not request.content.is_eof():
+        response.force_close()  # what comes after this body could not be told from it
     return response
 
 
@@ -186,7 +207,7 @@ class Answered(AbstractAccessLogger):
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         guard = _guard(request)
         if guard is not None and request.content.is_eof():
-            guard.answered()
+            guard.answered(request.content_length or 0)
 
 
 __all__ = ["Answered", "Entrance", "at_work"]
