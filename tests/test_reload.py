@@ -389,6 +389,13 @@ async def test_no_secret_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             assert word not in everything, word
 
 
+async def test_a_value_under_a_mistyped_key_is_not_told_when_that_is_mended(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, BASE.replace("tts: {ms: 100}", "tts: {ms: 100}, tokn: grape")) as hub:
+        write_configuration(tmp_path, BASE)
+        told = str((await hub.reloading.now()).changes)
+        assert "tokn" in told and "grape" not in told
+
+
 async def test_the_command_line_shows_what_has_changed_and_what_would(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

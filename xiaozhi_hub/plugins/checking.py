@@ -99,6 +99,9 @@ def _differs(domain: str, before: Mapping[str, Any], after: Mapping[str, Any]) -
 def _check_options(domain: str, folder: Path, config: Config, checked: Checked) -> None:
     options = config.integrations[domain]
     raw = options if isinstance(options, Mapping) else {}
+    prefix: KeyPath = ("integrations", domain)
+    # For secret where nobody can say what is one: a token may stand under a mistyped key.
+    every: list[KeyPath] = [(*prefix, key) for key in raw]
     try:
         import_integration(folder)
         module = importlib.import_module(f"{NAMESPACE}.{domain}.config")
@@ -106,12 +109,13 @@ def _check_options(domain: str, folder: Path, config: Config, checked: Checked) 
         place = config.place(("integrations", domain))
         why = f"It cannot be loaded ({type(error).__name__}: {error})."
         checked.unchecked.append(f"{place}: its options were not checked. {why}")
+        checked.secret.update(every)
         return
-    prefix: KeyPath = ("integrations", domain)
     try:
         values = check_options(module.SCHEMA, raw, lambda path: config.place((*prefix, *path)))
     except ConfigErrors as wrong:
         checked.errors.extend(wrong.errors)
+        checked.secret.update(every)
     else:
         checked.secret.update(_secret_in(values, prefix))
 

@@ -194,7 +194,9 @@ class PluginManager:
 
     def follow(self, prepared: Prepared) -> tuple[asyncio.Task[None], ...]:
         """The configuration has become the other one: start, stop or restart the entries in question, each by itself. Returns what
-        does so."""
+        does so: nothing, after `stop`."""
+        if self._scope.is_closed():
+            return ()
         if prepared.domains:
             self.manifests = prepared.manifests
         return tuple(
