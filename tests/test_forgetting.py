@@ -25,6 +25,7 @@ from xiaozhi_hub.engines.conversations import owner_of
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.store.announcements import Kind
 from xiaozhi_hub.testing import FakeDevice, running_hub
+from xiaozhi_hub.testing.house import write_configuration
 
 KITCHEN, OFFICE = "02:00:00:00:00:01", "02:00:00:00:00:02"
 SECRET, OTHER = "zanzibar", "oslofjord"
@@ -193,6 +194,22 @@ async def test_without_a_history_no_conversation_is_on_the_disk(tmp_path: Path, 
         await speaker.ask_text("what is it that is far away from here")
     states = list((tmp_path / "data" / "cache" / "llama_cpp").glob("*/*.state"))
     heads = [json.loads(path.read_bytes().split(b"\n", 1)[0]) for path in states]
+    assert [head["conversation"] for head in heads] == [""]
+
+
+@needs_llama
+async def test_a_history_that_is_switched_off_while_the_hub_runs_leaves_none_either(
+    tmp_path: Path,
+    model_file: Path,  # noqa: F811
+) -> None:
+    options = f"{{model: {model_file}, temperature: 0, threads: 1, context: 8192, disk_mb: 64}}"
+    config, cache = CONFIG.format(llm="llama_cpp", llama=options), tmp_path / "data" / "cache" / "llama_cpp"
+    async with running_hub(tmp_path, config) as hub:
+        async with device(hub, KITCHEN) as speaker:
+            await speaker.ask_text("what is it that is far away from here")
+        write_configuration(tmp_path, config.replace("photos: true", "enabled: false"))
+        await hub.reloading.now()
+    heads = [json.loads(path.read_bytes().split(b"\n", 1)[0]) for path in cache.glob("*/*.state")]
     assert [head["conversation"] for head in heads] == [""]
 
 

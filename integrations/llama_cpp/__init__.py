@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from xiaozhi_hub.plugins.api import Engine, Entry, Forget, HubApi, hookimpl, owner_of
+from xiaozhi_hub.plugins.api import ConfigurationChanged, Engine, Entry, Forget, HubApi, hookimpl, owner_of
 
 from .engine import LlamaLlm
 from .model import Files, Model, files_of
@@ -28,13 +28,18 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
         async def forget(what: Forget) -> None:
             await model.forget(None if what.devices is None else [owner_of(id) for id in what.devices], what.before)
 
+        def changed(_: ConfigurationChanged) -> None:
+            model.keep(conversations=hub.config.history.enabled)
+
         stop = hub.forgetting.add(entry.domain, forget)
+        unwatch = hub.bus.watch(ConfigurationChanged, changed)
         entry.runtime = [LlamaLlm(model)]
         if files.projector is not None and entry.options["vision"]:
             entry.runtime.append(LlamaVision(model))
         try:
             yield
         finally:
+            unwatch()
             stop()
 
 

@@ -141,12 +141,12 @@ class Model:
             self._check_crashes()
             await self.process.close()
             await self.process.start()
+            self.process.keep(conversations=self._keep_conversations)
             job = {
                 "do": "load",
                 "path": str(self.files.model),
                 "projector": str(self.files.projector or "") if self.options["vision"] else "",
                 "cache": str(self._cache),
-                "keep_conversations": self._keep_conversations,
                 "options": {"seed": 2**32 - 1, **self.options},
             }
             try:
@@ -195,6 +195,11 @@ class Model:
             raise
         finally:
             self._used_at = time.monotonic()
+
+    def keep(self, *, conversations: bool) -> None:
+        """From now on conversations may be kept on the disk over a restart, or not."""
+        self._keep_conversations = conversations
+        self.process.keep(conversations=conversations)
 
     async def forget(self, owners: Sequence[str] | None, before: float | None = None) -> None:
         """Let go of what was said in conversations whose names begin with one of *owners*, or in all; with *before* (seconds since the

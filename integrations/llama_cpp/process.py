@@ -100,6 +100,11 @@ class Process:
             if not finished:
                 self._send(process, {"do": "stop", "id": identity})
 
+    def keep(self, *, conversations: bool) -> None:
+        """Tell the child, if there is one, whether it may write *conversations* to the disk when it ends."""
+        if self._process is not None:
+            self._send(self._process, {"do": "keep", "conversations": conversations})
+
     async def _next(
         self, process: asyncio.subprocess.Process, answers: asyncio.Queue[dict[str, Any] | None], patience: float
     ) -> dict[str, Any]:

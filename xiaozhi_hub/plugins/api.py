@@ -12,6 +12,7 @@ from xiaozhi_hub.audio.pcm import Resampler, resample
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import (
+    ConfigurationChanged,
     DeviceConnected,
     DeviceDisconnected,
     EntryChanged,
@@ -161,6 +162,7 @@ __all__ = [
     "CheckIn",
     "Completeness",
     "Config",
+    "ConfigurationChanged",
     "DeviceConnected",
     "DeviceDisconnected",
     "DeviceHello",

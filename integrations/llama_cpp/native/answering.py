@@ -129,9 +129,9 @@ class Answering:
         """Nobody asks at present: do what takes time."""
         self._states.write_beginning()
 
-    def end(self) -> None:
-        """Keep for the next start what was read."""
-        self._states.write_all(self._prompts.answers)
+    def end(self, *, conversations: bool) -> None:
+        """Keep for the next start what was read, with or without what was said in *conversations*."""
+        self._states.write_all(self._prompts.answers, conversations=conversations)
 
 
 class _Writer:

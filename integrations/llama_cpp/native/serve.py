@@ -8,6 +8,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,6 +47,8 @@ class Child:
         self._gives_way = False
         self._stopped: set[int] = set()
         self._closing = False
+        self._keep = True
+        """Conversations, over a restart."""
         self._answering: Answering | None = None
         self._eyes: Eyes | None = None
 
@@ -58,6 +61,8 @@ class Child:
                         self._stop.set()
                     elif message["id"] > self._current:
                         self._stopped.add(message["id"])
+            elif message["do"] == "keep":
+                self._keep = message["conversations"]
             else:
                 if message["do"] != "prepare":
                     self._asked(message)
@@ -110,7 +115,7 @@ class Child:
     def end(self) -> None:
         """The hub asks for nothing more: keep what the next start can use."""
         if self._answering is not None:
-            self._aside(self._answering.end)
+            self._aside(partial(self._answering.end, conversations=self._keep))
 
     def _aside(self, work: Callable[[], None]) -> None:
         """Do what nobody waits for; when it fails that costs time later, nothing else."""
@@ -146,7 +151,7 @@ class Child:
         name = identity(library.path, llama_cpp.__version__, library.traits) if limit else ""
         disk = Disk(Path(job["cache"]), name, limit)
         prompts.answers.update(disk.answers)
-        states = States(library, disk, options["memory_mb"] * 2**20, keep_conversations=job["keep_conversations"])
+        states = States(library, disk, options["memory_mb"] * 2**20)
         self._eyes = Eyes(library, Path(job["projector"]), options) if job["projector"] else None
         self._answering = Answering(library, template, prompts, states, options)
         return {

@@ -44,12 +44,10 @@ class Prepared:
 class States:
     """Makes the context ready for a prompt with as little evaluation as possible; keeps other conversations in bounded memory."""
 
-    def __init__(self, library: Library, disk: Disk, limit: int, *, keep_conversations: bool = True) -> None:
+    def __init__(self, library: Library, disk: Disk, limit: int) -> None:
         self._library = library
         self._disk = disk
         self._limit = limit
-        self._keep_conversations = keep_conversations
-        """On the disk."""
         self._saved: OrderedDict[str, Saved] = OrderedDict()
         self._live = ""
         self._live_at = 0.0
@@ -119,10 +117,10 @@ class States:
         if len(beginning) > WORTH and there and not self._disk.holds(beginning):
             self._disk.write("", beginning, self._library.save(len(beginning)), {})
 
-    def write_all(self, answers: Mapping[str, Sequence[int]]) -> None:
-        """Keep all conversations on the disk, the latest first."""
+    def write_all(self, answers: Mapping[str, Sequence[int]], *, conversations: bool) -> None:
+        """Keep all *conversations* on the disk, the latest first; without them only what they begin with."""
         self.write_beginning()
-        if not self._keep_conversations:
+        if not conversations:
             return
         for name, saved in self._all():
             if not self._disk.holds(saved.tokens):
