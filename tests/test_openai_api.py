@@ -355,7 +355,10 @@ async def test_what_is_being_answered_when_a_client_is_forgotten_is_not_remember
     invited = await hub.device_management.invite("Leaving")
     asked = {"model": "teller", "messages": user("where was it"), "stream": True}
     headers = {"Authorization": f"Bearer {invited.token}"}
-    async with ClientSession() as http, http.post(f"{hub.local_url}/v1/chat/completions", json=asked, headers=headers) as told:
+    async with (
+        ClientSession() as http,
+        http.post(f"{hub.local_url}/v1/chat/completions", json=asked, headers=headers) as told,
+    ):
         while b"Zanzibar" not in await told.content.readline():
             pass
         if everything:
