@@ -134,7 +134,7 @@ async def loaded(file: Path, cache: Path, context: int, threads: int) -> AsyncIt
     options = part["config"].SCHEMA({"context": context, "temperature": 0, "threads": threads, "max_tokens": 60})
     async with (
         TaskScope("bench") as scope,
-        part["model"].Model.running(part["model"].Files(file, None), options, cache, scope) as model,
+        part["model"].Model(part["model"].Files(file, None), options, cache, scope).running() as model,
     ):
         yield part["engine"].LlamaLlm(model)
 

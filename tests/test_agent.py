@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -349,10 +350,13 @@ async def test_who_asks_whether_it_was_done_is_told_of_earlier_turns() -> None:
 class Facts(Memory):
     info = EngineInfo("facts", Role.MEMORY, "Facts")
 
-    def __init__(self, *facts: str, hang: bool = False) -> None:
+    def __init__(self, *facts: str, hang: bool = False, remote: bool = False) -> None:
+        self.info = replace(self.info, remote=remote)
+        self.asked: list[str] = []
         self._facts, self._hang = facts, hang
 
     async def recall(self, text: str, limit: int = 5, *, strict: bool = False) -> Sequence[Fact]:
+        self.asked.append(text)
         if self._hang:
             await asyncio.sleep(60)
         return [Fact(fact) for fact in self._facts][:limit]
@@ -380,6 +384,17 @@ async def test_what_is_remembered_stands_at_the_end_once() -> None:
     await home.say("hello again")
     assert "remembered: Anna likes it [very] warm)" in model.requests[0].messages[-1].text
     assert "remembered" not in model.requests[1].messages[-1].text
+
+
+@pytest.mark.parametrize("remote", [False, True])
+async def test_a_memory_on_another_machine_is_not_asked_for_what_is_only_guessed(remote: bool) -> None:
+    home = Home(model := ScriptedModel(lambda request: ["Yes."]))
+    home.engines.add(memory := Facts("Anna likes it warm", remote=remote), "test")
+    expected = await home.agent.expected(model, ENGLISH, "hell", home.assistant, home.dialogue)
+    assert expected is not None and ("warm" in expected.messages[-1].text) is not remote
+    assert memory.asked == ([] if remote else ["hell"])
+    await home.say("hello")
+    assert memory.asked[-1] == "hello", "it does remember what was said"
 
 
 async def test_an_assistant_without_memory_is_told_nothing_and_a_slow_one_does_not_matter(

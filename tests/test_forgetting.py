@@ -198,12 +198,26 @@ async def test_without_a_history_no_conversation_is_on_the_disk(tmp_path: Path, 
 
 
 @needs_llama
+async def test_without_a_history_nothing_of_earlier_runs_stays_either(tmp_path: Path, model_file: Path) -> None:  # noqa: F811
+    options = f"{{model: {model_file}, temperature: 0, threads: 1, context: 8192, disk_mb: 64}}"
+    config, cache = CONFIG.format(llm="llama_cpp", llama=options), tmp_path / "data" / "cache" / "llama_cpp"
+    async with running_hub(tmp_path, config) as hub, device(hub, KITCHEN) as speaker:
+        await speaker.ask_text("what is it that is far away from here")
+    assert any(json.loads(path.read_bytes().split(b"\n", 1)[0])["conversation"] for path in cache.glob("*/*.state"))
+    async with running_hub(tmp_path, config.replace("photos: true", "enabled: false")):
+        heads = [json.loads(path.read_bytes().split(b"\n", 1)[0]) for path in cache.glob("*/*.state")]
+        assert [head["conversation"] for head in heads] == [""]
+
+
+@needs_llama
 async def test_a_history_that_is_switched_off_while_the_hub_runs_leaves_none_either(
     tmp_path: Path,
     model_file: Path,  # noqa: F811
 ) -> None:
     options = f"{{model: {model_file}, temperature: 0, threads: 1, context: 8192, disk_mb: 64}}"
     config, cache = CONFIG.format(llm="llama_cpp", llama=options), tmp_path / "data" / "cache" / "llama_cpp"
+    async with running_hub(tmp_path, config) as hub, device(hub, OFFICE) as speaker:
+        await speaker.ask_text("what is it that was here before")
     async with running_hub(tmp_path, config) as hub:
         async with device(hub, KITCHEN) as speaker:
             await speaker.ask_text("what is it that is far away from here")

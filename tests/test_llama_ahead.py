@@ -131,6 +131,20 @@ async def test_a_guess_does_not_cost_another_conversation_what_was_read_of_it(lo
         assert model.uses[-1].evaluated < 40
 
 
+async def test_a_guess_does_not_cost_a_third_conversation_what_was_read_of_it(loaded: Loader) -> None:
+    """The memory has room for one conversation beside the live one."""
+    async with loaded(memory_mb=1) as model:
+        history = [SYSTEM, user("for bedtime" + " and so on" * 12)]
+        history.append(await chat(model, history, TOOLS, "nursery"))
+        await chat(model, [SYSTEM, user("what is that" + " and so on" * 12)], TOOLS, "office")
+        await model.prepare(request([SYSTEM, user("what is it")], "kitchen"))
+        assert model.read_ahead == 0
+        await model.prepare(request([*history, user("what is it")], "nursery"))
+        assert model.read_ahead > 0, "there is room for two that take turns"
+        await chat(model, [*history, user("what is it")], TOOLS, "nursery")
+        assert model.uses[-1].evaluated < 40
+
+
 async def test_answers_are_known_again_after_a_restart_although_something_was_only_guessed(loaded: Loader) -> None:
     history = [SYSTEM, user("make it cosy")]
     async with loaded(disk_mb=64) as model:

@@ -109,7 +109,7 @@ def loaded(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) ->
         )
         async with (
             TaskScope("test") as scope,
-            model.Model.running(model.Files(file, projector), chosen, tmp_path / "cache", scope) as running,
+            model.Model(model.Files(file, projector), chosen, tmp_path / "cache", scope).running() as running,
         ):
             yield engine.LlamaLlm(running)
 
@@ -392,6 +392,33 @@ async def test_a_sudden_end_still_leaves_the_instructions_read(loaded: Loader, t
         await chat(model, [SYSTEM, user("for bedtime")], [TURN_ON, GET_TIME], "office")
         assert model.uses[-1].restored > 100
         assert model.uses[-1].evaluated < 40
+
+
+@needs_llama
+async def test_forgetting_is_not_refused_because_many_wait(
+    loaded: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with loaded(disk_mb=64) as model:
+        await chat(model, [SYSTEM, user("make it cosy")], [TURN_ON, GET_TIME], "nursery")
+    assert any(b'"nursery"' in path.read_bytes() for path in (tmp_path / "cache").glob("*/*.state"))
+    async with loaded(disk_mb=64) as model:
+        monkeypatch.setattr(integration("llama_cpp", "model"), "_MOST_WAITING", 0)
+        with pytest.raises(StageError):
+            await chat(model, [SYSTEM, user("make it cosy")], [TURN_ON, GET_TIME], "nursery")
+        await model.model.forget(["nursery"])
+    assert not any(b'"nursery"' in path.read_bytes() for path in (tmp_path / "cache").glob("*/*.state"))
+
+
+@needs_llama
+async def test_what_it_has_read_can_be_forgotten_while_it_is_loading(hub: Hub) -> None:
+    reloading = asyncio.ensure_future(hub.plugins.reload("llama_cpp"))
+    held = []
+    while not reloading.done():
+        if entry(hub).state is EntryState.STARTING:
+            held.append("llama_cpp" in hub.forgetting.holders)
+        await asyncio.sleep(0.01)
+    await reloading
+    assert any(held)
 
 
 @needs_llama

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,17 @@ from typing import Any
 import numpy as np
 import openai
 import pytest
-from aiohttp import ClientSession, FormData
+from aiohttp import ClientError, ClientSession, FormData
 from openai import AsyncOpenAI
 from talking_model import ScriptedModel, call
 
 from xiaozhi_hub.audio.ogg import read_ogg, write_ogg
 from xiaozhi_hub.audio.opus import decode_all, encode_all
 from xiaozhi_hub.audio.pcm import read_wav, write_wav
-from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.core.flow import PcmChunk, TextDelta
 from xiaozhi_hub.dialog.agent.tokens import cost, cost_of_tools, estimate
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import running_hub
 from xiaozhi_hub.web import openai_api
@@ -327,6 +329,48 @@ async def test_a_broken_form_is_refused(hub: Hub) -> None:
         form.add_field("note", b"x", filename="x.txt")
         async with http.post(url, data=form) as answer:
             assert (answer.status, (await answer.json())["error"]["code"]) == (400, "audio_missing")
+
+
+class Halting(Llm):
+    """Says a sentence, and goes on when it may."""
+
+    info = EngineInfo("second", Role.LLM, "Second", streams_output=True, rank=100)
+
+    def __init__(self) -> None:
+        self.go_on = asyncio.Event()
+        self.ended = asyncio.Event()
+
+    async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
+        try:
+            yield TextDelta("It was in Zanzibar. ")
+            await self.go_on.wait()
+            yield TextDelta("There it ended.")
+        finally:
+            self.ended.set()
+
+
+@pytest.mark.parametrize("everything", [False, True])
+async def test_what_is_being_answered_when_a_client_is_forgotten_is_not_remembered(hub: Hub, everything: bool) -> None:
+    hub.engines.add(model := Halting(), "test")
+    invited = await hub.device_management.invite("Leaving")
+    asked = {"model": "teller", "messages": user("where was it"), "stream": True}
+    headers = {"Authorization": f"Bearer {invited.token}"}
+    async with (
+        ClientSession() as http,
+        http.post(f"{hub.local_url}/v1/chat/completions", json=asked, headers=headers) as told,
+    ):
+        while b"Zanzibar" not in await told.content.readline():
+            pass
+        if everything:
+            assert await hub.device_management.forget_said(None) == ()
+        else:
+            assert (await hub.device_management.forget(invited.device.id))[1] == ()
+        model.go_on.set()
+        with pytest.raises(ClientError):
+            await told.read()
+        await asyncio.wait_for(model.ended.wait(), 20)
+    await hub.archive.written(20)
+    assert await hub.history.turns() == []
 
 
 async def test_one_client_cannot_take_all_the_places(tmp_path: Path) -> None:

@@ -211,7 +211,7 @@ class Front:
         management = self._once_built(parts.management)
         openai = OpenAiParts(answering.turn_parts, answering.ask_stream, clients.admit, self._client_language)
         programs = OpenAiApi(openai)
-        parts.forgetting.add("talks", programs.talks.forget)
+        parts.forgetting.add("talks", programs.forget)
         return (
             *Api(ApiParts(answering.turn_parts, answering.ask_stream, self._chat_history, self._language)).routes(),
             *programs.routes(),

@@ -23,24 +23,28 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
 
     files = await asyncio.to_thread(find)
     cache, keep = hub.data_dir / "cache" / entry.domain, hub.config.history.enabled
-    async with Model.running(files, entry.options, cache, entry.scope, keep_conversations=keep) as model:
+    model = Model(files, entry.options, cache, entry.scope, keep_conversations=keep)
 
-        async def forget(what: Forget) -> None:
-            await model.forget(None if what.devices is None else [owner_of(id) for id in what.devices], what.before)
+    async def forget(what: Forget) -> None:
+        await model.forget(None if what.devices is None else [owner_of(id) for id in what.devices], what.before)
 
-        def changed(_: ConfigurationChanged) -> None:
-            model.keep(conversations=hub.config.history.enabled)
+    def changed(_: ConfigurationChanged) -> None:
+        model.keep(conversations=hub.config.history.enabled)
 
-        stop = hub.forgetting.add(entry.domain, forget)
-        unwatch = hub.bus.watch(ConfigurationChanged, changed)
-        entry.runtime = [LlamaLlm(model)]
-        if files.projector is not None and entry.options["vision"]:
-            entry.runtime.append(LlamaVision(model))
-        try:
+    # While it loads and ends as well: the folder of one that holds nothing is deleted by the hub.
+    stop = hub.forgetting.add(entry.domain, forget)
+    unwatch = hub.bus.watch(ConfigurationChanged, changed)
+    try:
+        if not keep:
+            await model.forget(None)  # what earlier runs have left
+        async with model.running():
+            entry.runtime = [LlamaLlm(model)]
+            if files.projector is not None and entry.options["vision"]:
+                entry.runtime.append(LlamaVision(model))
             yield
-        finally:
-            unwatch()
-            stop()
+    finally:
+        unwatch()
+        stop()
 
 
 @hookimpl

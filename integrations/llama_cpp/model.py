@@ -99,31 +99,21 @@ class Model:
         self._ends: deque[float] = deque(maxlen=_CRASHES)
         self._used_at = time.monotonic()
 
-    @classmethod
     @asynccontextmanager
-    async def running(
-        cls,
-        files: Files,
-        options: Mapping[str, Any],
-        cache: Path,
-        scope: TaskScope,
-        *,
-        keep_conversations: bool = True,
-    ) -> AsyncIterator[Model]:
+    async def running(self) -> AsyncIterator[Model]:
         """Load the model; on a slow machine that goes on inside the block. `NeedsAttention` when it cannot be loaded."""
-        model = cls(files, options, cache, scope, keep_conversations=keep_conversations)
         try:
-            loading = scope.start(model._load_first(), name="load")
+            loading = self._scope.start(self._load_first(), name="load")
             await asyncio.wait([loading], timeout=START_SECONDS)
             if not loading.done():
                 log.info("the language model is still loading; the hub starts without waiting for it")
             elif (problem := loading.result()) is not None:
                 raise problem
-            if options["unload_after_min"]:
-                scope.start(model._unload_when_idle(options["unload_after_min"] * 60), name="unload")
-            yield model
+            if self.options["unload_after_min"]:
+                self._scope.start(self._unload_when_idle(self.options["unload_after_min"] * 60), name="unload")
+            yield self
         finally:
-            await model.process.close()
+            await self.process.close()
 
     async def _load_first(self) -> NeedsAttention | None:
         try:
@@ -203,14 +193,21 @@ class Model:
 
     async def forget(self, owners: Sequence[str] | None, before: float | None = None) -> None:
         """Let go of what was said in conversations whose names begin with one of *owners*, or in all; with *before* (seconds since the
-        epoch) only in those that were not used since. In memory and on the disk."""
+        epoch) only in those that were not used since. In memory and on the disk. Raises `StageError` when only the disk has forgotten."""
+        async with self._loading:
+            pass  # what loads now has the states in memory then
         if self.process.pid is not None:
             job = {"do": "forget", "owners": None if owners is None else list(owners), "before": before}
             try:
-                async for _ in self.ask(job):
-                    pass
+                # Not through `ask`: this is not refused because many wait, and nothing is loaded for it.
+                async with aclosing(self.process.ask(job, self.options["timeout_s"])) as answers:
+                    async for answer in answers:
+                        _checked(answer)
             except Lost:
                 log.debug("what was in its memory went with the process")
+            except StageError:
+                await asyncio.to_thread(forget_files, self._cache, owners, before)
+                raise
             else:
                 return
         await asyncio.to_thread(forget_files, self._cache, owners, before)

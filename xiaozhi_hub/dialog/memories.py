@@ -48,13 +48,13 @@ class Memories:
         """What remembers for the assistant of this turn; None when it may not."""
         return self.engine if self.assistants.of(turn.device_id, turn.area).memory else None
 
-    async def recall(self, turn: TurnInfo, text: str, limit: int = 5) -> Sequence[Fact]:
+    async def recall(self, turn: TurnInfo, text: str, limit: int = 5, *, guessed: bool = False) -> Sequence[Fact]:
         """What is remembered of *text*, for a language model's prompt: what people have said, so data and no instructions.
 
-        Never fails and never takes long: then it is nothing.
+        Never fails and never takes long: then it is nothing. What is only *guessed* does not leave the house for it.
         """
         memory = self.of(turn)
-        if memory is None:
+        if memory is None or (guessed and (memory.info.remote or not memory.info.offline)):
             return ()
         try:
             async with asyncio.timeout(RECALL_SECONDS):

@@ -17,6 +17,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.typedefs import Handler
 
 from xiaozhi_hub.core.flow import Outcome, TurnRecord
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.read_aloud import ogg_of, pcm_of, wav_of
@@ -77,7 +78,8 @@ class OpenAiApi:
     def __init__(self, parts: OpenAiParts) -> None:
         self._parts = parts
         self.talks = Talks()
-        self._busy: dict[str, int] = {}
+        self._busy: dict[str, set[asyncio.Task[Any]]] = {}
+        """What is worked on, by clients."""
 
     def routes(self) -> list[web.AbstractRouteDef]:
         return [
@@ -106,9 +108,19 @@ class OpenAiApi:
                 while not (await asyncio.wait([work], timeout=WATCH_S))[0]:
                     if request.transport is None or request.transport.is_closing():
                         raise ConnectionResetError("the client has gone")  # what it asked for is not worth finishing
-                return work.result()
+                return work.result()  # where `forget` has cancelled it, the connection ends
 
         return guarded
+
+    async def forget(self, what: Forget) -> None:
+        """Forget the conversations of clients, and what they ask just now: an answer that went on would be remembered."""
+        if what.before is None:
+            busy = [task for id, tasks in self._busy.items() if what.concerns(id) for task in tasks]
+            for task in busy:
+                task.cancel()
+            if busy:
+                await asyncio.wait(busy)
+        await self.talks.forget(what)
 
     async def _client(self, request: web.Request) -> str:
         nobody = DeviceIdentity("", address=request.remote or "")
@@ -123,13 +135,15 @@ class OpenAiApi:
 
     @asynccontextmanager
     async def _place_for(self, client_id: str) -> AsyncIterator[None]:
-        if self._busy.get(client_id, 0) >= AT_ONCE or sum(self._busy.values()) >= IN_ALL:
+        if len(self._busy.get(client_id, ())) >= AT_ONCE or sum(map(len, self._busy.values())) >= IN_ALL:
             raise Rejected(429, "Too many requests at the same time.", code="too-many-requests", hint="Try again soon.")
-        self._busy[client_id] = self._busy.get(client_id, 0) + 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._busy.setdefault(client_id, set()).add(task)
         try:
             yield
         finally:
-            self._busy[client_id] -= 1
+            self._busy[client_id].remove(task)
             if not self._busy[client_id]:
                 del self._busy[client_id]
 

@@ -76,10 +76,11 @@ class States:
         return self._cut(prompt, restored, same)
 
     def may_leave(self, conversation: str) -> bool:
-        """Can the context turn to *conversation* without losing what it has read of another one?"""
+        """Can the context turn to *conversation* without losing what has been read of another one, live or saved?"""
         if conversation == self._live or len(self._library.tokens) <= WORTH:
             return True
-        return self._library.size_of_state() <= self._limit
+        others = (saved for name, saved in self._saved.items() if name not in (conversation, self._live))
+        return self._library.size_of_state() + sum(len(saved.state) for saved in others) <= self._limit
 
     def answered(self, answers: Sequence[str], beginning: Sequence[int]) -> None:
         """The live conversation has been answered: the keys of all answers in it, and the part before its first question."""
@@ -118,9 +119,10 @@ class States:
             self._disk.write("", beginning, self._library.save(len(beginning)), {})
 
     def write_all(self, answers: Mapping[str, Sequence[int]], *, conversations: bool) -> None:
-        """Keep all *conversations* on the disk, the latest first; without them only what they begin with."""
+        """Keep all *conversations* on the disk, the latest first; without them only what they begin with, and none stays."""
         self.write_beginning()
         if not conversations:
+            self._disk.forget(None, None)
             return
         for name, saved in self._all():
             if not self._disk.holds(saved.tokens):

@@ -142,7 +142,7 @@ class Agent:
         if dialogue.answering:
             return None
         draft = dialogue.copy()
-        exchange, _, _ = await self._put(model, turn, text, assistant, draft)
+        exchange, _, _ = await self._put(model, turn, text, assistant, draft, guessed=True)
         draft.make_room(model.context_tokens or CONTEXT, counter_of(model), exchange)
         return _request(turn, draft, exchange)
 
@@ -167,7 +167,7 @@ class Agent:
         return _Reply(turn, exchange, calls, truth, until, speaks)
 
     async def _put(
-        self, model: Llm, turn: TurnInfo, text: str, assistant: Assistant, dialogue: Dialogue
+        self, model: Llm, turn: TurnInfo, text: str, assistant: Assistant, dialogue: Dialogue, *, guessed: bool = False
     ) -> tuple[Exchange, list[Tool], Index]:
         """The question as *model* gets it, behind a beginning that fits; the tools that it may use, and those that it may see."""
         count, room = counter_of(model), model.context_tokens or CONTEXT
@@ -182,7 +182,7 @@ class Agent:
             dialogue.tools = offer(always, USE_SPEC, min(USUALLY, room // 3), count).tools
         index = await self.briefing.index(shown)
         own = sorted(tool.name for tool in shown if tool.name not in lasting and tool.name not in USUAL_TOOLS)
-        known = await self.briefing.known(turn, text, dialogue, index, own)
+        known = await self.briefing.known(turn, text, dialogue, index, own, guessed=guessed)
         words, tells = question(text, known, dialogue.told(), lambda text: cut(text, room // 4, count))
         return Exchange([Message("user", words)], tells), usable, index
 

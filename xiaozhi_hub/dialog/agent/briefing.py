@@ -46,10 +46,17 @@ class Briefing:
         self._claims: tuple[int, dict[str, ClaimWords]] | None = None
 
     async def known(
-        self, turn: TurnInfo, text: str, dialogue: Dialogue, index: Index, own: Sequence[str] = ()
+        self,
+        turn: TurnInfo,
+        text: str,
+        dialogue: Dialogue,
+        index: Index,
+        own: Sequence[str] = (),
+        *,
+        guessed: bool = False,
     ) -> list[Known]:
         """Everything that may be told with this question; what the dialogue tells already is left out later. *own* are the names of
-        tools that only this device has."""
+        tools that only this device has. Where *text* is only *guessed*, no memory on another machine is asked."""
         texts, language = self._texts, dialogue.language
         known = moment(texts, language, self._now())
         if turn.area:
@@ -63,7 +70,7 @@ class Briefing:
             known.append(Known("language", turn.language, texts.text(f"agent.answer_in.{turn.language}", language)))
         things = house.meant(text, self.entities, turn.area, self._kinds)
         known += house.states(things, language)
-        known += await self._remembered(turn, text, language)
+        known += await self._remembered(turn, text, language, guessed)
         if dialogue.commands:
             done = ", ".join(map(line, dialogue.commands))
             known.append(Known("", "", texts.text("agent.meanwhile", language, value=done)))
@@ -83,9 +90,9 @@ class Briefing:
             for number, tool in enumerate(new)
         ]
 
-    async def _remembered(self, turn: TurnInfo, text: str, language: str) -> list[Known]:
+    async def _remembered(self, turn: TurnInfo, text: str, language: str, guessed: bool) -> list[Known]:
         """What people have asked to remember of it: told as data, once."""
-        facts = await self._memories.recall(turn, text, FACTS)
+        facts = await self._memories.recall(turn, text, FACTS, guessed=guessed)
         return [said_as(self._texts, language, "fact", f"fact:{fact.id or fact.text}", fact.text) for fact in facts]
 
     async def index(self, tools: Sequence[Tool]) -> Index:
