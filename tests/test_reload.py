@@ -82,6 +82,17 @@ def events(hub: Hub) -> list[Change]:
     return told
 
 
+def integration(folder: Path, code: str) -> Path:
+    """Write one, called mine, beside the configuration; return its folder."""
+    home = folder / "integrations" / "mine"
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text(
+        json.dumps({"domain": "mine", "name": "Mine", "version": "1.0", "kinds": ["tools"], "online": False})
+    )
+    (home / "__init__.py").write_text(code)
+    return home
+
+
 async def save(hub: Hub, folder: Path, configuration: str) -> list[Change]:
     """Save another configuration and wait until the hub has noticed by itself; return what it tells."""
     told = events(hub)
@@ -211,6 +222,35 @@ async def test_an_integration_is_added_changed_and_removed_and_the_others_do_not
         assert (await hub.ask("turn on the bed light", "en", "")).outcome == "not_understood"
 
 
+async def test_an_integration_follows_even_if_no_models_can_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise OSError("the disk is ill")
+
+    async with running_hub(tmp_path, BASE) as hub:
+        monkeypatch.setattr(hub.stepping, "_look", fails)
+        write_configuration(tmp_path, BASE.replace("demo: false", "demo:"))
+        await until(lambda: (demo := hub.entry("demo")) is not None and demo.state is EntryState.READY)
+        await until(lambda: "configuration" in hub.problems)
+        assert "the disk is ill" in hub.problems["configuration"].message
+
+
+OPTIONS = "import voluptuous as vol\nSCHEMA = vol.Schema({'%s': int})\n"
+
+
+async def test_an_integration_that_was_off_comes_back_with_the_code_of_now(tmp_path: Path) -> None:
+    home = integration(tmp_path, "")
+    (home / "config.py").write_text(OPTIONS % "old")
+    async with running_hub(tmp_path, BASE.replace("demo: false", "demo: false, mine: {old: 1}")) as hub:
+        write_configuration(tmp_path, BASE.replace("demo: false", "demo: false, mine: false"))
+        await hub.reloading.now()
+        (home / "config.py").write_text(OPTIONS % "newer")
+        write_configuration(tmp_path, BASE.replace("demo: false", "demo: false, mine: {newer: 2}"))
+        (entry,) = (await hub.reloading.now()).entries
+        assert (entry.state, entry.options) == (EntryState.READY, {"newer": 2})
+
+
 HANGS = """
 import asyncio
 from contextlib import asynccontextmanager
@@ -227,12 +267,7 @@ async def entry_context():
 
 
 async def test_an_entry_that_hangs_when_it_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
-    home = tmp_path / "integrations" / "mine"
-    home.mkdir(parents=True)
-    (home / "manifest.json").write_text(
-        json.dumps({"domain": "mine", "name": "Mine", "version": "1.0", "kinds": ["tools"], "online": False})
-    )
-    (home / "__init__.py").write_text(HANGS)
+    integration(tmp_path, HANGS)
     mine = BASE.replace("demo: false", "demo: false, mine: {}")
     async with running_hub(tmp_path, mine, Patience(stop=1.0)) as hub:
         write_configuration(tmp_path, BASE.replace("demo: false", "demo: {}") + DEVICE)
