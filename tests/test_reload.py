@@ -212,6 +212,7 @@ async def test_an_integration_is_added_changed_and_removed_and_the_others_do_not
 
         write_configuration(tmp_path, BASE.replace("demo: false", "demo:"))
         await hub.reloading.now()
+        await until(lambda: hub.intents.recognise("turn off the bed light", hub.answering.text_turn("en", "")))
         assert (await hub.ask("turn off the bed light", "en", "")).said == "Turned off the Bed Light."
         write_configuration(tmp_path, BASE)
         await hub.reloading.now()
