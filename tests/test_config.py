@@ -605,6 +605,12 @@ def test_a_mistake_in_an_included_file_is_told_there(tmp_path: Path) -> None:
     ]
 
 
+def test_a_file_that_is_a_link_to_itself_is_a_mistake_like_any_other(tmp_path: Path) -> None:
+    (tmp_path / "round.yaml").symlink_to("round.yaml")
+    (told,) = mistakes(tmp_path, "devices: !include round.yaml\n")
+    assert told.startswith("configuration.yaml:1 devices: round.yaml cannot be read: ")
+
+
 def test_a_mistake_in_the_override_file_is_told_there(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ".config.yaml").write_text("server:\n\n  port: -1\n")

@@ -483,6 +483,7 @@ async def test_an_assistant_without_memory_neither_notes_nor_recalls(hub: Hub) -
     assert await nursery("forget what I said about the key") == "Here I remember nothing."
     turn = TurnInfo("t", "s", NURSERY, "en", "Bedroom")
     assert await hub.memories.recall(turn, "spare key") == ()
+    assert await hub.memories.recall(TurnInfo("t", "s", KITCHEN, "en", assistant="teddy"), "spare key") == ()
     assert len(await hub.memories.recall(TurnInfo("t", "s", KITCHEN, "en"), "spare key")) == 1
     teddy = hub.assistants.of(NURSERY)
     assert not teddy.may_use("memory.note") and teddy.may_use("home.turn_on")

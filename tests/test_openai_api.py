@@ -180,6 +180,9 @@ async def test_the_model_is_the_assistant_that_answers(hub: Hub) -> None:
     async with client(hub) as program:  # the teller's language model is not there
         answer = await program.chat.completions.create(model="teller", messages=user("good morning"))
         assert "You said" not in (answer.choices[0].message.content or "")
+    await hub.archive.written(20)
+    (turn,) = await hub.history.turns()
+    assert turn.assistant == "teller"
 
 
 async def test_without_a_token_of_the_owner_nothing_is_told(hub: Hub) -> None:

@@ -14,18 +14,20 @@ from aiohttp import ClientSession
 
 from xiaozhi_hub import reloading
 from xiaozhi_hub.cli import main
+from xiaozhi_hub.core import yaml_files
 from xiaozhi_hub.core.changes import NEEDS_RESTART, Change
 from xiaozhi_hub.core.config import Config, SilenceConfig
 from xiaozhi_hub.core.events import ConfigurationChanged, NamesChanged
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.places import PACKAGE
+from xiaozhi_hub.core.yaml_files import Stamp
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import ConfigErrors
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.api import EntryState
 from xiaozhi_hub.plugins.manager import Patience
-from xiaozhi_hub.testing import FakeDevice, running_hub
+from xiaozhi_hub.testing import FakeDevice, house, running_hub
 from xiaozhi_hub.testing.house import write_configuration
 
 KITCHEN = "02:00:00:00:00:01"
@@ -78,6 +80,17 @@ def events(hub: Hub) -> list[Change]:
     told: list[Change] = []
     hub.bus.watch(ConfigurationChanged, lambda event: told.extend(event.changes))
     return told
+
+
+def integration(folder: Path, code: str) -> Path:
+    """Write one, called mine, beside the configuration; return its folder."""
+    home = folder / "integrations" / "mine"
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text(
+        json.dumps({"domain": "mine", "name": "Mine", "version": "1.0", "kinds": ["tools"], "online": False})
+    )
+    (home / "__init__.py").write_text(code)
+    return home
 
 
 async def save(hub: Hub, folder: Path, configuration: str) -> list[Change]:
@@ -195,14 +208,48 @@ async def test_an_integration_is_added_changed_and_removed_and_the_others_do_not
         assert learned, "recognisers that are new know nothing yet"
         assert [(entry.domain, entry.state) for entry in done.entries] == [("echo", EntryState.READY)]
         assert hub.engines.ttss(("echo",), "en") != voices, "it started anew"
-        demo = hub.entry("demo")
-        assert demo is None or demo.state is not EntryState.DISABLED, "without a word of it, it is as by default"
+        assert hub.entry("demo") is None, "without a word of it, it is as by default"
 
-        write_configuration(tmp_path, BASE.replace("demo: false", "demo: false"))
+        write_configuration(tmp_path, BASE.replace("demo: false", "demo:"))
+        await hub.reloading.now()
+        await until(lambda: hub.intents.recognise("turn off the bed light", hub.answering.text_turn("en", "")))
+        assert (await hub.ask("turn off the bed light", "en", "")).said == "Turned off the Bed Light."
+        write_configuration(tmp_path, BASE)
         await hub.reloading.now()
         demo = hub.entry("demo")
         assert demo is not None and demo.state is EntryState.DISABLED
-        assert hub.tools.get("assistant.switch") is None
+        assert not hub.entities.all()
+        await until(lambda: not hub.intents.recognise("turn on the bed light", hub.answering.text_turn("en", "")))
+        assert (await hub.ask("turn on the bed light", "en", "")).outcome == "not_understood"
+
+
+async def test_an_integration_follows_even_if_no_models_can_be_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise OSError("the disk is ill")
+
+    async with running_hub(tmp_path, BASE) as hub:
+        monkeypatch.setattr(hub.stepping, "_look", fails)
+        write_configuration(tmp_path, BASE.replace("demo: false", "demo:"))
+        await until(lambda: (demo := hub.entry("demo")) is not None and demo.state is EntryState.READY)
+        await until(lambda: "configuration" in hub.problems)
+        assert "the disk is ill" in hub.problems["configuration"].message
+
+
+OPTIONS = "import voluptuous as vol\nSCHEMA = vol.Schema({'%s': int})\n"
+
+
+async def test_an_integration_that_was_off_comes_back_with_the_code_of_now(tmp_path: Path) -> None:
+    home = integration(tmp_path, "")
+    (home / "config.py").write_text(OPTIONS % "old")
+    async with running_hub(tmp_path, BASE.replace("demo: false", "demo: false, mine: {old: 1}")) as hub:
+        write_configuration(tmp_path, BASE.replace("demo: false", "demo: false, mine: false"))
+        await hub.reloading.now()
+        (home / "config.py").write_text(OPTIONS % "newer")
+        write_configuration(tmp_path, BASE.replace("demo: false", "demo: false, mine: {newer: 2}"))
+        (entry,) = (await hub.reloading.now()).entries
+        assert (entry.state, entry.options) == (EntryState.READY, {"newer": 2})
 
 
 HANGS = """
@@ -221,12 +268,7 @@ async def entry_context():
 
 
 async def test_an_entry_that_hangs_when_it_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
-    home = tmp_path / "integrations" / "mine"
-    home.mkdir(parents=True)
-    (home / "manifest.json").write_text(
-        json.dumps({"domain": "mine", "name": "Mine", "version": "1.0", "kinds": ["tools"], "online": False})
-    )
-    (home / "__init__.py").write_text(HANGS)
+    integration(tmp_path, HANGS)
     mine = BASE.replace("demo: false", "demo: false, mine: {}")
     async with running_hub(tmp_path, mine, Patience(stop=1.0)) as hub:
         write_configuration(tmp_path, BASE.replace("demo: false", "demo: {}") + DEVICE)
@@ -297,6 +339,72 @@ async def test_a_file_that_is_emptied_or_lost_for_a_moment_ends_nothing(tmp_path
         assert "configuration" not in hub.problems and not hub.config.devices
 
 
+async def test_a_file_that_is_emptied_just_before_it_is_read_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, slips = tmp_path / "configuration.yaml", [""]
+
+    def stamp_of(path: Path) -> Stamp | None:
+        """Of the file as it was; then an editor begins to write into it, and has done so by the next time."""
+        if path == file and slips == ["half"]:
+            file.write_text(BASE + DEVICE.replace("area: Kitchen", "area: Attic"))
+            slips.append("whole")
+        stamp = stamp_as_it_is(path)
+        if path == file and slips == [""]:
+            file.write_text("")
+            slips[:] = ["half"]
+        return stamp
+
+    monkeypatch.setattr(reloading, "LOOK_SECONDS", 600.0)
+    stamp_as_it_is = yaml_files.stamp_of
+    async with running_hub(tmp_path, BASE + DEVICE) as hub:
+        entries = hub.plugins.entries
+        monkeypatch.setattr(yaml_files, "stamp_of", stamp_of)
+        await hub.reloading.now()
+        assert slips == ["half", "whole"]
+        assert hub.plugins.entries == entries and hub.devices.profile(KITCHEN).area == "Attic"
+
+
+async def test_files_that_the_hub_fails_on_are_read_again_only_when_they_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries, looks = [], []
+
+    def fails(folder: Path) -> Config:
+        tries.append(folder)
+        raise RuntimeError("a lemon")
+
+    def stamp_of(path: Path) -> Stamp | None:
+        looks.append(path)
+        return yaml_files.stamp_of(path)
+
+    async with running_hub(tmp_path, BASE) as hub:
+        monkeypatch.setattr(reloading, "stamp_of", stamp_of)
+        with monkeypatch.context() as broken:
+            broken.setattr(house, "load_config", fails)
+            write_configuration(tmp_path, BASE + DEVICE)
+            await until(lambda: "configuration" in hub.problems)
+            looks.clear()
+            await until(lambda: looks.count(tmp_path / "configuration.yaml") > 10)
+            assert len(tries) == 1 and "RuntimeError: a lemon" in hub.problems["configuration"].message
+        await save(hub, tmp_path, BASE + DEVICE)
+        assert "configuration" not in hub.problems and hub.devices.profile(KITCHEN).area == "Kitchen"
+
+
+async def test_a_folder_that_comes_back_is_followed_again(tmp_path: Path) -> None:
+    home, away, config = tmp_path / "home", tmp_path / "away", "hub: {data_dir: ../data}\n" + BASE
+    async with running_hub(home, config) as hub:
+        home.rename(away)
+        home.write_text("a file")
+        await until(lambda: "configuration" in hub.problems)
+        assert "expected a folder" in hub.problems["configuration"].message
+        home.unlink()
+        write_configuration(away, config + DEVICE)
+        away.rename(home)
+        await until(lambda: hub.devices.profile(KITCHEN).area == "Kitchen")
+        assert "configuration" not in hub.problems
+
+
 async def test_included_files_are_followed_even_those_that_do_not_exist_yet(tmp_path: Path) -> None:
     config = BASE + "devices: !include devices.yaml\n"
     (tmp_path / "devices.yaml").write_text(f'"{KITCHEN}": {{area: Kitchen}}\n')
@@ -337,11 +445,12 @@ async def test_what_needs_a_restart_is_named_until_it_is_restarted_or_taken_back
 
 async def test_two_quick_saves_lead_to_the_last_state(tmp_path: Path) -> None:
     async with running_hub(tmp_path, BASE) as hub:
+        asked = []
         for ms in (10, 20, 30):  # each begins before the entry has followed the one before
             write_configuration(tmp_path, BASE.replace("ms: 100", f"ms: {ms}").replace("demo: false", "demo:"))
-            last = asyncio.gather(hub.reloading.now(), hub.reloading.now())
+            asked += [asyncio.create_task(hub.reloading.now()) for _ in range(2)]
             await until(lambda ms=ms: hub.config.integrations["echo"] == {"tts": {"ms": ms}})
-        await last
+        await asyncio.gather(*asked)
         await until(lambda: (echo := hub.entry("echo")) is not None and echo.state is EntryState.READY)
         echo = hub.entry("echo")
         assert echo is not None and echo.options["tts"]["ms"] == 30

@@ -396,27 +396,29 @@ class Hub:
     async def take_over(self, config: Config, prepared: Prepared) -> tuple[asyncio.Task[None], ...]:
         """Make *config* what is in force, in one step; then let integrations follow, each by itself. See `Reloading`."""
         before, self.config = self.config, config
-        self.pairing.configure(config.pairing)
-        self.device_management.configure(config.devices)
-        self.device_tools.configure(config.devices)
-        self.lettering.configure(config.display)
-        self.announcements.configure(keep_days=config.history.keep_days)
-        for part in (
-            self.archive,
-            self.answering,
-            self.own_tools,
-            self.services,
-            self.front,
-            self.devices,
-            self.stepping,
-        ):
-            part.configure(config)
-        await self.stepping.choose()
-        tasks = self.plugins.follow(prepared)
-        if (before.assistants, before.devices) != (config.assistants, config.devices):
-            self.bus.tell(NamesChanged())
-        self.answering.show_lacking(self.plugins.entries)
-        self.prewarm.again()
+        try:
+            self.pairing.configure(config.pairing)
+            self.device_management.configure(config.devices)
+            self.device_tools.configure(config.devices)
+            self.lettering.configure(config.display)
+            self.announcements.configure(keep_days=config.history.keep_days)
+            for part in (
+                self.archive,
+                self.answering,
+                self.own_tools,
+                self.services,
+                self.front,
+                self.devices,
+                self.stepping,
+            ):
+                part.configure(config)
+            await self.stepping.choose()
+        finally:  # whatever fails: *config* is in force now, and nobody would find a difference another time
+            tasks = self.plugins.follow(prepared)
+            if (before.assistants, before.devices) != (config.assistants, config.devices):
+                self.bus.tell(NamesChanged())
+            self.answering.show_lacking(self.plugins.entries)
+            self.prewarm.again()
         return tasks
 
     def entry(self, domain: str) -> Entry | None:

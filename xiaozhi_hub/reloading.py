@@ -32,6 +32,8 @@ QUIET_SECONDS = 0.3
 """Files that have not changed for so long are not being written any more."""
 MOST_QUIET_SECONDS = 10.0
 """A file that changes all the time is read anyway; what is then half of it is a mistake like any other."""
+MOST_READS = 3
+"""… also when somebody writes to it each time it is read."""
 ENTRY_SECONDS = 10.0
 """How long an answer waits for integrations to start again; they go on starting without it."""
 SHOWN_MISTAKES = 3
@@ -154,23 +156,34 @@ class Reloading:
         load, running = self._parts.load, self._parts.hub.config
         if load is None:
             raise _no_files()
-        try:
-            wanted = await asyncio.to_thread(load)
-        except ConfigErrors as wrong:
-            self._seen = wrong.stamps
-            raise
-        self._seen = wanted.stamps
+        # Whatever comes of reading them, they are read again only when they have changed.
+        self._seen = await asyncio.to_thread(_stamps, tuple(self._watched))
+        for _ in range(MOST_READS):
+            try:
+                wanted = await asyncio.to_thread(load)
+            except ConfigErrors as wrong:
+                if wrong.stamps:  # none when there is no folder to read from
+                    self._seen = wrong.stamps
+                raise
+            self._seen = wanted.stamps
+            if not await self._have_changed():
+                break
+            await self._until_quiet()  # somebody wrote while they were read: it may be half of what was meant
         if lost := _lost(running, wanted):
             raise ConfigErrors(lost)
         return wanted, await prepare(running, wanted, self._parts.check_seconds)
 
+    @property
+    def _watched(self) -> Mapping[Path, Stamp | None]:
+        return self._seen if self._seen is not None else self._parts.hub.config.stamps
+
     async def _have_changed(self) -> bool:
-        seen = self._seen if self._seen is not None else self._parts.hub.config.stamps
+        seen = self._watched
         return dict(seen) != await asyncio.to_thread(_stamps, tuple(seen))
 
     async def _until_quiet(self) -> None:
         """Return when nobody writes to the files any more."""
-        seen = self._seen if self._seen is not None else self._parts.hub.config.stamps
+        seen = self._watched
         before = await asyncio.to_thread(_stamps, tuple(seen))
         for _ in range(round(MOST_QUIET_SECONDS / QUIET_SECONDS)):
             await asyncio.sleep(QUIET_SECONDS)

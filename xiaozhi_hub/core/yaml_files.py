@@ -399,7 +399,8 @@ class Reader:
         target = file.parent / name
         if not name.strip() or target.is_dir():
             return self._wrong("!include needs the name of a file", place)
-        if any(target.resolve() == each.resolve() for each in self._open_files):
+        # Unlike `Path.resolve`, this takes links in a circle: such a file cannot be read, like any other.
+        if any(os.path.realpath(target) == os.path.realpath(each) for each in self._open_files):
             chain = " → ".join(self._name(each) for each in (*self._open_files, target))
             return self._wrong("files include each other in a circle", place, f"{chain}.")
         with self._opened(target):

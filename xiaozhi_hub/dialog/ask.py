@@ -48,7 +48,7 @@ async def ask(
     """Yield the sentences of the answer and, last, the record of the turn, which is remembered as any other."""
     parts, conversation = parts.as_of_now(), conversation or Conversation()
     began, started_at = asyncio.get_running_loop().time(), time.time()
-    assistant = parts.assistants.of(info.device_id, info.area)
+    assistant = parts.assistants.of(info.device_id, info.area, info.assistant)
     said: list[str] = []
     stamps: dict[str, float] = {}
     calls, outcome, emotion, error = _Calls(), Outcome.ANSWERED, "neutral", ""

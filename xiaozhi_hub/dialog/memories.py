@@ -46,7 +46,7 @@ class Memories:
 
     def of(self, turn: TurnInfo) -> Memory | None:
         """What remembers for the assistant of this turn; None when it may not."""
-        return self.engine if self.assistants.of(turn.device_id, turn.area).memory else None
+        return self.engine if self.assistants.of(turn.device_id, turn.area, turn.assistant).memory else None
 
     async def recall(self, turn: TurnInfo, text: str, limit: int = 5, *, guessed: bool = False) -> Sequence[Fact]:
         """What is remembered of *text*, for a language model's prompt: what people have said, so data and no instructions.

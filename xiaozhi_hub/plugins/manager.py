@@ -218,6 +218,8 @@ class PluginManager:
             started = self._begin(domain, manifest) if manifest is not None else None
             if started is not None:
                 await asyncio.wait([started])
+            else:
+                forget_integration(domain)  # it may have other code, and take other options, when it comes back
             entry = self.entry(domain)
             if entry is None or entry.state is EntryState.DISABLED:
                 self._hub.bus.tell(EntryChanged(domain, EntryState.DISABLED.value))

@@ -39,6 +39,8 @@ class Entrance:
     def __init__(self, server: web.Server) -> None:
         self._server = server
         self._waiting: dict[str, dict[Guarded, None]] = {}
+        self.waiting = 0
+        """Connections whose next request has not come whole."""
         self.held = Held(HELD_BYTES, ALL_HELD_BYTES)
         """Bytes of unfinished requests."""
         # One for all, since the loop fills it and hands it over in one step; on Windows it fills it in the background.
@@ -47,24 +49,21 @@ class Entrance:
     def __call__(self) -> Guarded:
         return Guarded(self, self._server(), bytearray(READ_BYTES) if self._buffer is None else self._buffer)
 
-    @property
-    def waiting(self) -> int:
-        """Connections whose next request has not come whole."""
-        return sum(map(len, self._waiting.values()))
-
     def wait(self, guarded: Guarded) -> None:
         """A connection waits for a request."""
         self._waiting.setdefault(guarded.address, {})[guarded] = None
+        self.waiting += 1
         if self.waiting > MOST_WAITING:
             crowd = max(self._waiting.values(), key=len)
             next(iter(crowd)).refuse(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def go_on(self, guarded: Guarded, held: int) -> None:
         """It has one, or is gone; *held* bytes of it had come before."""
-        if (crowd := self._waiting.get(guarded.address)) is not None:
-            crowd.pop(guarded, None)
-            if not crowd:
-                del self._waiting[guarded.address]
+        crowd = self._waiting[guarded.address]
+        del crowd[guarded]
+        self.waiting -= 1
+        if not crowd:
+            del self._waiting[guarded.address]
         if held:
             self.held.give_back(guarded.address, held)
 
