@@ -140,10 +140,11 @@ async def serve(app: web.Application, host: str, ports: Sequence[int]) -> AsyncI
 
 async def listen(made: Callable[[], asyncio.BaseProtocol], host: str, port: int) -> asyncio.Server:
     """Open one port; each connection is served by what *made* returns. `OSError` when the port cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Looked up, so that an address which is good on one network card only (fe80::1%eth0) keeps its card.
-    address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][4]
-    sock = socket.create_server(address, family=family)
+    address: tuple[str, int] | tuple[str, int, int, int] = (host, port)
+    if "%" in host:  # good on one network card only: fe80::1%eth0
+        alone, card = host.split("%", 1)
+        address = (alone, port, 0, int(card) if card.isdecimal() else socket.if_nametoindex(card))
+    sock = socket.create_server(address, family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     # asyncio takes in as many in one pass of its loop as it lets wait: it is told few, and the system many.
     server = await asyncio.get_running_loop().create_server(made, sock=sock, backlog=ACCEPTED_AT_ONCE)
     sock.listen(_BACKLOG)

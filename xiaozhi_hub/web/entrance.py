@@ -205,7 +205,8 @@ class Answered(AbstractAccessLogger):
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         guard = _guard(request)
-        if guard is not None and request.content.is_eof():
+        # One that is to be closed is not waited on: what still comes of its body is no request.
+        if guard is not None and response.keep_alive and request.content.is_eof():
             guard.answered(request.content_length or 0)
 
 
