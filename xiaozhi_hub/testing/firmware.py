@@ -267,7 +267,9 @@ class Firmware:
             case "tts":
                 self._on_tts(message, now)
             case "llm":
-                self.display.show_face(message, self._turn, speaking=self.state is DeviceState.SPEAKING)
+                self.display.show_face(
+                    message, self._turn, speaking=self.state is DeviceState.SPEAKING or self._start_waits
+                )
             case "alert":
                 self.display.show_alert(message, self._turn)
             case "mcp":
