@@ -46,9 +46,9 @@ async def read_body(request: web.Request, limit: int, seconds: float) -> bytes:
     return bytes(body)
 
 
-async def read_json(request: web.Request) -> dict[str, Any]:
-    """Return the JSON object of the body; `ProtocolError` when it is none."""
-    body = await read_body(request, JSON_BYTES, JSON_SECONDS)
+async def read_json(request: web.Request, most: int = JSON_BYTES, within_s: float = JSON_SECONDS) -> dict[str, Any]:
+    """Return the JSON object of the body, which has up to *most* bytes; `ProtocolError` when it is none."""
+    body = await read_body(request, most, within_s)
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:

@@ -7,7 +7,6 @@ Web pages from elsewhere cannot use it: nothing allows them to (no CORS).
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from xiaozhi_hub.dialog.turn import TurnParts, new_id
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
-from xiaozhi_hub.web.body import read_body, text_field
+from xiaozhi_hub.web.body import read_json, text_field
 from xiaozhi_hub.web.failures import Rejected, failure_of
 from xiaozhi_hub.web.local import HEADERS, answer
 from xiaozhi_hub.web.openai_json import chunks, completion, failure_answer, failure_of_turn, joined, model_json
@@ -173,7 +172,7 @@ class OpenAiApi:
     # -- chat -----------------------------------------------------------------------------------------------------
 
     async def _chat(self, request: web.Request, client_id: str) -> web.StreamResponse:
-        values = await _read_json(request)
+        values = await read_json(request, JSON_BYTES, JSON_SECONDS)
         model = await self._known(text_field(values, "model", most=LONGEST_NAME, required=True))
         stream = values.get("stream") or False
         if not isinstance(stream, bool):
@@ -231,7 +230,7 @@ class OpenAiApi:
         return answer({"text": heard.text, **(_verbose(heard, sound.ms) if form == "verbose_json" else {})})
 
     async def _speak(self, request: web.Request, client_id: str) -> web.StreamResponse:
-        values = await _read_json(request)
+        values = await read_json(request, JSON_BYTES, JSON_SECONDS)
         text = text_field(values, "input", most=LONGEST_TEXT, required=True)
         form = text_field(values, "response_format", most=LONGEST_NAME).lower() or "wav"
         if form not in _SPEECH:
@@ -259,17 +258,6 @@ def _wants_usage(options: Any, *, stream: bool) -> bool:
 
 def _verbose(heard: Recognised, ms: float) -> dict[str, Any]:
     return {"task": "transcribe", "language": heard.language, "duration": round(ms / 1000, 2), "segments": []}
-
-
-async def _read_json(request: web.Request) -> dict[str, Any]:
-    body = await read_body(request, JSON_BYTES, JSON_SECONDS)
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError("The request is not JSON.", code="json-invalid") from error
-    if not isinstance(value, dict):
-        raise ProtocolError("The request is not a JSON object.", code="json-invalid")
-    return value
 
 
 async def _read_form(request: web.Request) -> tuple[dict[str, str], bytes, str]:
