@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -15,106 +14,21 @@ import numpy as np
 import pytest
 import voluptuous as vol
 from conftest import SPEECH
-from hassil.intents import Intents, TextSlotList
 from house import House
+from phrases_engine import FOLDER, RATE, book, config, decoder, heard, lexicon, spoken, started
 
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
-from xiaozhi_hub.audio.pcm import read_wav, resample
-from xiaozhi_hub.core.flow import Packet, PcmChunk, Transcript, TurnInfo
-from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource
-from xiaozhi_hub.dialog.grammar import Heard as Listened
+from xiaozhi_hub.audio.pcm import read_wav
+from xiaozhi_hub.core.flow import Packet, PcmChunk, TurnInfo
 from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.base import Role
-from xiaozhi_hub.engines.phrasebook import Phrasebook
-from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.entries import Entry
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.plugins.manifest import read_manifest
 from xiaozhi_hub.testing import Utterance, running_hub
-
-FOLDER = builtin("integrations") / "phrases"
-phrases = import_integration(FOLDER)
-config, decoder, engines = (
-    importlib.import_module(f"{phrases.__name__}.{name}") for name in ("config", "decoder", "engine")
-)
-espeak = import_integration(builtin("integrations") / "espeak")
-espeak_config = importlib.import_module(f"{espeak.__name__}.config")
-
-RATE = 16000
-Sound = np.ndarray[Any, np.dtype[np.int16]]
-SENTENCES = """
-turn (on|off) [the] {name}
-set [the] {name} to {brightness} percent
-set a timer for {minutes} minutes
-set a timer for {hours} hours [and {minutes} minutes]
-what time is it
-is the {name} locked
-stop the music
-"""
-
-
-def book(
-    *names: str, version: str = "1", sentences: str = SENTENCES, answers: str = "", language: str = "en"
-) -> Phrasebook:
-    def source(text: str, heard: Listened) -> GrammarSource:
-        templates = {
-            "language": language,
-            "intents": {"Do": {"data": [{"sentences": text.strip().splitlines()}]}},
-            "lists": {
-                "brightness": {"range": {"from": 0, "to": 100, "type": "percentage"}},
-                "minutes": {"range": {"from": 2, "to": 59}},
-                "hours": {"range": {"from": 2, "to": 24}},
-            },
-        }
-        return GrammarSource(Intents.from_dict(templates), heard=heard)
-
-    sources = [source(sentences, Listened.ALWAYS)]
-    if answers:
-        sources.append(source(answers, Listened.ANSWERING))
-    return Grammar(
-        language, sources, {"name": TextSlotList.from_strings(names or ("Standing Light", "Front Door"))}, version
-    )
-
-
-@asynccontextmanager
-async def started(**options: Any) -> AsyncIterator[Any]:
-    """The engine as the hub gets it: through the integration's hooks."""
-    entry = Entry("phrases", config.SCHEMA(options))
-    try:
-        async with phrases.entry_context(entry=entry):
-            registered: list[Any] = []
-            phrases.register_engines(register=registered.append, entry=entry)
-            yield registered[0]
-    finally:
-        await entry.scope.close()
-
-
-async def spoken(text: str) -> Sound:
-    """Synthetic speech at 16 kHz, with the silence that the hub leaves around it."""
-    entry = Entry("espeak", espeak_config.SCHEMA({}))
-    async with espeak.entry_context(entry=entry):
-        chunks = [chunk async for chunk in entry.runtime.speak(SpeechRequest(text, "en"))]
-    sound = resample(PcmChunk(np.concatenate([chunk.samples for chunk in chunks]), chunks[0].rate), RATE).samples
-    loud = np.flatnonzero(np.abs(sound.astype(np.int32)) > 300)
-    quiet = np.zeros(RATE // 4, np.int16)
-    return np.concatenate((quiet, sound[loud[0] : loud[-1]] // 2, quiet))
-
-
-async def heard(engine: Any, sound: Sound, *, answering: bool = False) -> Transcript:
-    stream = engine.open(AsrRequest(("en",), answering=answering))
-    for at in range(0, len(sound), 960):
-        await stream.feed(PcmChunk(sound[at : at + 960], RATE))
-    try:
-        transcript: Transcript = await stream.finish()
-        return transcript
-    finally:
-        await stream.aclose()
 
 
 @pytest.mark.parametrize(
@@ -294,18 +208,18 @@ async def test_a_decoder_that_cannot_run_asks_for_help(monkeypatch: pytest.Monke
 
 
 @pytest.fixture(scope="module")
-def lexicon() -> Any:
+def words() -> Any:
     return decoder.create()._lexicon
 
 
-def ways(lexicon: Any, word: str, spelled: Sequence[str] = (), **overrides: Sequence[str]) -> set[str]:
-    found = lexicon.look_up([word], frozenset(spelled), {name: tuple(sounds) for name, sounds in overrides.items()})
+def ways(words: Any, word: str, spelled: Sequence[str] = (), **overrides: Sequence[str]) -> set[str]:
+    found = words.look_up([word], frozenset(spelled), {name: tuple(sounds) for name, sounds in overrides.items()})
     return {" ".join(way) for way in found.get(word, ())}
 
 
-def test_a_known_word_is_said_as_in_the_dictionary(lexicon: Any) -> None:
-    assert ways(lexicon, "timer") == {"T AY M ER"}
-    assert {"AA N", "AO N"} <= ways(lexicon, "on")
+def test_a_known_word_is_said_as_in_the_dictionary(words: Any) -> None:
+    assert ways(words, "timer") == {"T AY M ER"}
+    assert {"AA N", "AO N"} <= ways(words, "on")
 
 
 @pytest.mark.parametrize(
@@ -317,8 +231,8 @@ def test_a_known_word_is_said_as_in_the_dictionary(lexicon: Any) -> None:
         ("roborock", "R OW B OW R AA K"),
     ],
 )
-def test_an_unknown_name_is_said_as_espeak_would_read_it(lexicon: Any, word: str, expected: str) -> None:
-    (found,) = ways(lexicon, word)
+def test_an_unknown_name_is_said_as_espeak_would_read_it(words: Any, word: str, expected: str) -> None:
+    (found,) = ways(words, word)
     assert distance(found.split(), expected.split()) <= 1, found
 
 
@@ -333,20 +247,20 @@ def distance(one: list[str], other: list[str]) -> int:
     return row[-1]
 
 
-def test_every_sound_that_espeak_writes_is_one_of_the_models(lexicon: Any) -> None:
-    assert {phone for sounds in decoder.IPA.values() for phone in sounds.split()} <= config.PHONES
-    assert {phone for sounds in decoder.LETTERS.values() for phone in sounds.split()} <= config.PHONES
-    assert decoder.phones_of("tʃˈɛəɹ (en)d͡ʒʌɡ") == ("CH", "EH", "AH", "R", "JH", "AH", "G")
+def test_every_sound_that_espeak_writes_is_one_of_the_models(words: Any) -> None:
+    assert {phone for sounds in lexicon.IPA.values() for phone in sounds.split()} <= config.PHONES
+    assert {phone for sounds in lexicon.LETTERS.values() for phone in sounds.split()} <= config.PHONES
+    assert lexicon.phones_of("tʃˈɛəɹ (en)d͡ʒʌɡ") == ("CH", "EH", "AH", "R", "JH", "AH", "G")
 
 
-def test_a_name_in_capitals_may_be_spelled(lexicon: Any) -> None:
-    assert "EH N EY EH S" in ways(lexicon, "nas", ["nas"])
-    assert ways(lexicon, "tv") == {"T IY V IY"}
+def test_a_name_in_capitals_may_be_spelled(words: Any) -> None:
+    assert "EH N EY EH S" in ways(words, "nas", ["nas"])
+    assert ways(words, "tv") == {"T IY V IY"}
 
 
-def test_the_owner_knows_best_how_a_name_is_said(lexicon: Any) -> None:
-    assert ways(lexicon, "ecobee", ecobee=("IY", "K", "OW", "B", "IY")) == {"IY K OW B IY"}
-    assert ways(lexicon, "xyzzy", xyzzy=("fizzy",)) == {"F IH Z IY"}
+def test_the_owner_knows_best_how_a_name_is_said(words: Any) -> None:
+    assert ways(words, "ecobee", ecobee=("IY", "K", "OW", "B", "IY")) == {"IY K OW B IY"}
+    assert ways(words, "xyzzy", xyzzy=("fizzy",)) == {"F IH Z IY"}
 
 
 async def test_a_name_with_a_pronunciation_of_its_own_is_heard() -> None:

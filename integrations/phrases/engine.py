@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,33 +20,25 @@ from xiaozhi_hub.plugins.api import (
     EngineInfo,
     HubError,
     NeedsAttention,
-    PcmChunk,
     Phrasebook,
     ProcessWorker,
     Role,
     Samples,
     SentenceGraph,
     StageError,
+    TaskScope,
     Transcript,
     Worker,
     WorkerLost,
     language_of,
-    resample,
 )
+
+from .stream import LONGEST_SECONDS, RATE, PhrasesStream
 
 log = logging.getLogger(__name__)
 
-RATE = 16000
-LONGEST_SECONDS = 10
-"""The decoder refuses more; what comes after is not even kept."""
 NOISE = 35.0
 """Digital silence upsets the acoustic model; noise of this sigma (of 32768) beneath everything does not."""
-TAIL = RATE // 10
-"""Samples of silence that are put after a word that has only just been said: the decoder takes it for another without them."""
-LOUD = 0.1
-"""Part of the speech's level that is more than silence."""
-FLOOR = 60.0
-"""Level (of 32768) below which nothing is speech."""
 MOST_LETTERS = 4
 """A name's word in capitals that is no longer than this may be said letter by letter: TV, NAS."""
 
@@ -71,7 +64,7 @@ class Phrases(Asr):
     """Recognises the sentences of the phrasebook, and nothing else."""
 
     def __init__(
-        self, process: ProcessWorker, worker: Worker, pronunciations: Pronunciations, threshold: float
+        self, process: ProcessWorker, worker: Worker, scope: TaskScope, pronunciations: Pronunciations, threshold: float
     ) -> None:
         self.info = EngineInfo(
             id="phrases",
@@ -85,6 +78,7 @@ class Phrases(Asr):
         )
         self._process = process
         self._worker = worker
+        self._scope = scope
         self._overrides = {
             word: sounds
             for name, words in pronunciations.items()
@@ -96,12 +90,15 @@ class Phrases(Asr):
         self._unsayable: tuple[str, ...] = ()
         self.decoded = 0
         """How many utterances were decoded."""
+        self.followed: object | None = None
+        """The stream whose utterance is being followed. The decoder follows one; the others are recognised when they end."""
+        self._utterances = 0
 
     @classmethod
     @asynccontextmanager
     async def running(cls, pronunciations: Pronunciations, threshold: float) -> AsyncIterator[Phrases]:
         """Run the decoder's process as long as the block lasts; `NeedsAttention` when it cannot run."""
-        process = ProcessWorker("phrases", Path(__file__).with_name("decoder.py"))
+        process = ProcessWorker("phrases", Path(__file__).with_name("decoder"))
         worker = Worker("phrases-book")
         try:
             try:
@@ -112,7 +109,8 @@ class Phrases(Asr):
                     code="recogniser-unusable",
                     hint="Run: pip install --force-reinstall pocketsphinx   The hub's log has the cause.",
                 ) from error
-            yield cls(process, worker, pronunciations, threshold)
+            async with TaskScope("phrases") as scope:
+                yield cls(process, worker, scope, pronunciations, threshold)
         finally:
             await process.close()
             await worker.close()
@@ -146,19 +144,38 @@ class Phrases(Asr):
     # -- hearing --------------------------------------------------------------------------------------------------
 
     def open(self, request: AsrRequest) -> AsrStream:
-        return PhrasesStream(self, request)
+        return PhrasesStream(self, self._scope, request)
 
-    async def recognise(self, samples: Samples, answering: bool, tail: int = 0) -> Transcript:
-        """Say which sentence *samples* (16 kHz) are, with *tail* samples of silence after them.
+    def new_utterance(self) -> int:
+        """A number by which the decoder knows one utterance."""
+        self._utterances += 1
+        return self._utterances
+
+    async def follow(self, utterance: int, answering: bool, samples: Samples, place: int) -> bool:
+        """Search the piece of an utterance that begins at *place* while the rest is still being said.
+
+        False when the decoder follows it no longer; it is then recognised as a whole when it has ended.
+        """
+        lesson = self._lesson
+        if lesson is None:
+            return False
+        pcm = _with_noise(samples, place)
+        return bool(await self._process.call("follow", lesson.version, answering, utterance, 2 * place, pcm))
+
+    async def recognise(
+        self, samples: Samples, answering: bool, tail: int = 0, utterance: int | None = None
+    ) -> Transcript:
+        """Say which sentence *samples* (16 kHz) are, with *tail* samples of silence after them; sooner where they are an
+        *utterance* that was followed.
 
         The text is empty when it is none, or none that is certain enough.
         """
         lesson = self._lesson
         if lesson is None:
             raise StageError("asr", "the recogniser has not learned any sentences yet", code="recogniser-not-ready")
-        pcm = _with_noise(samples, tail).tobytes()
+        pcm = _with_noise(np.pad(samples, (0, tail)))
         try:
-            found = await self._ask(lesson, pcm, answering)
+            found = await self._ask(lesson, answering, pcm, utterance)
         except WorkerLost as error:
             raise StageError("asr", error.message, code="recogniser-lost") from error
         self.decoded += 1
@@ -167,9 +184,9 @@ class Phrases(Asr):
             return Transcript("", "en", confidence, unfinished)
         return Transcript(lesson.book.written(text), "en", confidence)
 
-    async def _ask(self, lesson: Lesson, pcm: bytes, answering: bool) -> tuple[str, float, bool]:
+    async def _ask(self, lesson: Lesson, answering: bool, pcm: bytes, utterance: int | None) -> tuple[str, float, bool]:
         """Ask the decoder; teach it first where it has just been started and knows nothing."""
-        found: Any = await self._call("recognise", lesson.version, answering, pcm)
+        found: Any = await self._call("recognise", lesson.version, answering, pcm, utterance)
         if found is None:
             async with self._teaching:
                 current = self._lesson or lesson
@@ -189,62 +206,6 @@ class Phrases(Asr):
             return await self._process.call(method, *args)
 
 
-class PhrasesStream(AsrStream):
-    """One utterance. It is recognised whole: decoding it as it comes in costs accuracy."""
-
-    def __init__(self, engine: Phrases, request: AsrRequest) -> None:
-        self._engine = engine
-        self._answering = request.answering
-        self._lead = round(request.lead_ms * RATE / 1000)
-        self._pieces: list[Samples] = []
-        self._length = 0
-        self._guessed: tuple[int, Transcript] | None = None
-        """What was understood, and in how many samples."""
-
-    async def feed(self, chunk: PcmChunk) -> None:
-        if self._length > LONGEST_SECONDS * RATE:  # no sentence any more
-            return
-        samples = (chunk if chunk.rate == RATE else resample(chunk, RATE)).samples
-        self._pieces.append(samples)
-        self._length += len(samples)
-
-    async def guess(self) -> Transcript:
-        samples = self._samples()
-        transcript = await self._engine.recognise(samples, self._answering)
-        self._guessed = (len(samples), transcript)
-        return transcript
-
-    async def guess_early(self) -> Transcript:
-        samples = self._samples()
-        transcript = await self._engine.recognise(samples, self._answering, TAIL)
-        self._guessed = (len(samples), transcript)
-        return transcript
-
-    async def finish(self) -> Transcript:
-        samples = self._samples()
-        if self._guessed is not None:
-            length, transcript = self._guessed
-            if transcript.text and _is_silence(samples[length:], samples[:length]):
-                return transcript
-        transcript = Transcript("", "en")
-        if self._guessed is None or self._guessed[1].text:
-            transcript = await self.guess()
-        if not transcript.text and self._lead:
-            # A click or a breath before the first word can spoil a sentence, and costs more than the cut-off beginning.
-            transcript = await self._engine.recognise(samples[self._lead :], self._answering)
-        return transcript
-
-    async def aclose(self) -> None:
-        self._pieces.clear()
-        self._guessed = None
-
-    def _samples(self) -> Samples:
-        if len(self._pieces) != 1:
-            joined: Samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.int16)
-            self._pieces = [joined]
-        return self._pieces[0]
-
-
 def _prepare(book: Phrasebook) -> Lesson:
     spelled = {
         word.lower()
@@ -260,24 +221,17 @@ def _plain(graph: SentenceGraph) -> Graph:
     return (graph.start, graph.states, graph.arcs, graph.ends, graph.polite)
 
 
-def _with_noise(samples: Samples, tail: int) -> Samples:
-    noise = np.random.default_rng(1).normal(0.0, NOISE, len(samples) + tail)  # always the same: so is the result
-    noise[: len(samples)] += samples
-    noisy: Samples = np.clip(noise, -32768, 32767).astype(np.int16)
-    return noisy
+@lru_cache(maxsize=1)
+def _noise() -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Always the same: so is the result."""
+    return np.random.default_rng(1).normal(0.0, NOISE, (LONGEST_SECONDS + 1) * RATE).astype(np.float32)
 
 
-def _is_silence(samples: Samples, speech: Samples) -> bool:
-    """Is nothing in *samples* nearly as loud as *speech*, in pieces of 20 ms?"""
-    loud = max(_levels(speech), default=0.0)
-    return max(_levels(samples), default=0.0) <= max(FLOOR, LOUD * loud)
+def _with_noise(samples: Samples, place: int = 0) -> bytes:
+    """The sound that begins at *place* of an utterance, as the decoder takes it."""
+    noise = _noise()[place : place + len(samples)]
+    noisy: Samples = np.clip(samples[: len(noise)] + noise, -32768, 32767).astype(np.int16)
+    return noisy.tobytes()
 
 
-def _levels(samples: Samples) -> list[float]:
-    width = RATE // 50
-    whole = samples[: len(samples) // width * width].reshape(-1, width).astype(np.float32)
-    levels: list[float] = np.sqrt(np.mean(whole * whole, axis=1)).tolist()
-    return levels
-
-
-__all__ = ["Lesson", "Phrases", "PhrasesStream"]
+__all__ = ["Lesson", "Phrases"]

@@ -6,14 +6,26 @@ output; anything that native code prints goes to standard error instead.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pickle
-import runpy
 import signal
 import struct
 import sys
+from pathlib import Path
+from types import ModuleType
 
 _HEADER = struct.Struct(">I")
+
+
+def _load(path: Path) -> ModuleType:
+    """Import a file, or the package in a folder, by its place: neither needs to be on the path of modules."""
+    file = path / "__init__.py" if path.is_dir() else path
+    spec = importlib.util.spec_from_file_location(path.stem, file)
+    assert spec is not None and spec.loader is not None
+    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def main() -> None:
@@ -22,7 +34,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer
-    target = runpy.run_path(sys.argv[1])["create"]()
+    target = _load(Path(sys.argv[1])).create()
     while header := requests.read(_HEADER.size):
         method, arguments = pickle.loads(requests.read(_HEADER.unpack(header)[0]))
         try:

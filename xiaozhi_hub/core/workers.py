@@ -180,9 +180,9 @@ _LIMIT = 256 * 2**20
 class ProcessWorker:
     """A child process that runs one object's methods.
 
-    *script* is a Python file that defines ``create() -> object`` and is run by the child; `call` names a method of that object.
-    Arguments and results are pickled. A child that dies is started again with the next call; the call in flight fails with
-    `WorkerLost`. The child sees nothing of this process: no sockets, no files, no locks.
+    *script* is a Python file, or the folder of a package, that defines ``create() -> object`` and is imported by the child;
+    `call` names a method of that object. Arguments and results are pickled. A child that dies is started again with the next
+    call; the call in flight fails with `WorkerLost`. The child sees nothing of this process: no sockets, no files, no locks.
     """
 
     def __init__(self, name: str, script: Path, *, call_seconds: float = 30.0) -> None:

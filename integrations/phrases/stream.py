@@ -1,0 +1,159 @@
+"""One utterance: followed while it is spoken, recognised in the silence after it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xiaozhi_hub.plugins.api import (
+    AsrRequest,
+    AsrStream,
+    HubError,
+    PcmChunk,
+    Samples,
+    TaskScope,
+    Transcript,
+    cancel_and_wait,
+    resample,
+)
+
+if TYPE_CHECKING:
+    from .engine import Phrases
+
+log = logging.getLogger(__name__)
+
+RATE = 16000
+LONGEST_SECONDS = 10
+"""The decoder refuses more; what comes after is not even kept."""
+FIRST = RATE * 8 // 10
+"""Samples from which an utterance is followed: the decoder needs the mean of that many to begin with."""
+NEXT = RATE // 20
+"""It is given more once there are so many."""
+TAIL = RATE // 10
+"""Samples of silence that are put after a word that has only just been said: the decoder takes it for another without them."""
+LOUD = 0.1
+"""Part of the speech's level that is more than silence."""
+FLOOR = 60.0
+"""Level (of 32768) below which nothing is speech."""
+
+
+class PhrasesStream(AsrStream):
+    """Keeps the sound, has the decoder follow it, and asks what it was."""
+
+    def __init__(self, engine: Phrases, scope: TaskScope, request: AsrRequest) -> None:
+        self._engine = engine
+        self._scope = scope
+        self._answering = request.answering
+        self._lead = round(request.lead_ms * RATE / 1000)
+        self._pieces: list[Samples] = []
+        self._length = 0
+        self._guessed: tuple[int, Transcript] | None = None
+        """What was understood, and in how many samples."""
+        self._utterance = engine.new_utterance()
+        self._given = 0
+        """Samples that the decoder has been given while they came in."""
+        self._giving: asyncio.Task[None] | None = None
+        self._may_follow = True
+
+    async def feed(self, chunk: PcmChunk) -> None:
+        if self._length > LONGEST_SECONDS * RATE:  # no sentence any more
+            return
+        samples = (chunk if chunk.rate == RATE else resample(chunk, RATE)).samples
+        self._pieces.append(samples)
+        self._length += len(samples)
+        self._follow()
+
+    # -- while it is spoken ---------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        """Give the decoder what is new, where it has taken what was before."""
+        new = self._length - self._given
+        if not self._may_follow or self._giving is not None or new < (NEXT if self._given else FIRST):
+            return
+        if self._engine.followed not in (None, self):
+            self._may_follow = False
+            return
+        self._engine.followed = self
+        self._giving = self._scope.start(self._give(), name="follow")
+
+    async def _give(self) -> None:
+        utterance, place, samples = self._utterance, self._given, self._samples()
+        taken = False
+        try:
+            taken = await self._engine.follow(utterance, self._answering, samples[place:], place)
+        except HubError as error:  # it will be recognised as a whole
+            log.debug("the decoder does not follow: %s", error)
+        finally:
+            self._giving = None
+            if not taken:
+                self._let_go()
+            elif utterance == self._utterance:  # else a guess has ended it meanwhile
+                self._given = len(samples)
+
+    def _let_go(self) -> None:
+        self._may_follow = False
+        if self._engine.followed is self:
+            self._engine.followed = None
+
+    # -- in the silence after it ----------------------------------------------------------------------------------
+
+    async def guess(self) -> Transcript:
+        return await self._guess(0)
+
+    async def guess_early(self) -> Transcript:
+        return await self._guess(TAIL)
+
+    async def _guess(self, tail: int) -> Transcript:
+        samples, utterance = self._samples(), self._utterance
+        # That ends what was followed. Should the person go on, it is begun anew, from the beginning.
+        self._let_go()
+        self._utterance, self._given, self._may_follow = self._engine.new_utterance(), 0, True
+        transcript = await self._engine.recognise(samples, self._answering, tail, utterance)
+        self._guessed = (len(samples), transcript)
+        return transcript
+
+    async def finish(self) -> Transcript:
+        samples = self._samples()
+        if self._guessed is not None:
+            length, transcript = self._guessed
+            if transcript.text and _is_silence(samples[length:], samples[:length]):
+                return transcript
+        transcript = Transcript("", "en")
+        if self._guessed is None or self._guessed[1].text:
+            transcript = await self.guess()
+        if not transcript.text and self._lead:
+            # A click or a breath before the first word can spoil a sentence, and costs more than the cut-off beginning.
+            transcript = await self._engine.recognise(samples[self._lead :], self._answering)
+        return transcript
+
+    async def aclose(self) -> None:
+        self._let_go()
+        if self._giving is not None:
+            await cancel_and_wait(self._giving)
+        self._pieces.clear()
+        self._guessed = None
+
+    def _samples(self) -> Samples:
+        if len(self._pieces) != 1:
+            joined: Samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.int16)
+            self._pieces = [joined]
+        return self._pieces[0]
+
+
+def _is_silence(samples: Samples, speech: Samples) -> bool:
+    """Is nothing in *samples* nearly as loud as *speech*, in pieces of 20 ms?"""
+    loud = max(_levels(speech), default=0.0)
+    return max(_levels(samples), default=0.0) <= max(FLOOR, LOUD * loud)
+
+
+def _levels(samples: Samples) -> list[float]:
+    width = RATE // 50
+    whole = samples[: len(samples) // width * width].reshape(-1, width).astype(np.float32)
+    levels: list[float] = np.sqrt(np.mean(whole * whole, axis=1)).tolist()
+    return levels
+
+
+__all__ = ["LONGEST_SECONDS", "RATE", "PhrasesStream"]
