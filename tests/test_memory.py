@@ -23,12 +23,12 @@ from xiaozhi_hub.core.config import MemoryConfig, VoiceConfig
 from xiaozhi_hub.core.flow import Completeness, PcmChunk, Sentence, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.dialog.assistants import Assistants
-from xiaozhi_hub.dialog.confidential import is_confidential
-from xiaozhi_hub.dialog.memories import Memories
-from xiaozhi_hub.dialog.memory_tools import LONGEST_FACT, memory_tools
+from xiaozhi_hub.dialog.assistants.assistants import Assistants
+from xiaozhi_hub.dialog.intents.sentence_files import read_sentences
+from xiaozhi_hub.dialog.memory.confidential import is_confidential
+from xiaozhi_hub.dialog.memory.memories import Memories
+from xiaozhi_hub.dialog.memory.tools import LONGEST_FACT, memory_tools
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
-from xiaozhi_hub.dialog.sentence_files import read_sentences
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
@@ -308,7 +308,7 @@ async def test_an_integration_can_bring_another_memory_and_the_owner_can_choose(
 async def test_a_memory_that_fails_or_hangs_costs_a_model_nothing_but_the_facts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xiaozhi_hub.dialog.memories.RECALL_SECONDS", 0.2)
+    monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 0.2)
     engines = EngineRegistry()
     notebook = Notebook(broken=True)
     engines.add(notebook, "notes")
@@ -726,11 +726,11 @@ def plain_sentences() -> Any:
 async def _sentences(*folders: str) -> Any:
     from house import House
 
-    from xiaozhi_hub.dialog.intents import SENTENCES
+    from xiaozhi_hub.core.places import PACKAGE
 
     house = House()
     for folder in folders:
-        for path in sorted((SENTENCES / folder).glob("*.yaml")):
+        for path in sorted((PACKAGE / "dialog" / folder / "sentences").glob("*.yaml")):
             house.intents.add_sentences("core", path)
     await house.intents.rebuild()
     assert house.intents.problems == ()

@@ -24,9 +24,9 @@ from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.audio.pcm import read_wav, resample
 from xiaozhi_hub.core.flow import Packet, PcmChunk, Transcript, TurnInfo
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource
-from xiaozhi_hub.dialog.grammar import Heard as Listened
-from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
+from xiaozhi_hub.dialog.grammar.grammar import Grammar, GrammarSource
+from xiaozhi_hub.dialog.grammar.grammar import Heard as Listened
+from xiaozhi_hub.dialog.hearing.hearing import Ears, Heard, Hearing
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.phrasebook import Phrasebook

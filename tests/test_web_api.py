@@ -24,7 +24,7 @@ from xiaozhi_hub.audio.pcm import read_wav, resample, write_wav
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Packet, PcmChunk
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.dialog.recording import Span, utterances_of, widen
+from xiaozhi_hub.dialog.transcribe import Span, utterances_of, widen
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import running_hub

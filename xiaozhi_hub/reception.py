@@ -15,7 +15,7 @@ from xiaozhi_hub.devices.acquaintance import Acquaintance
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.dialog.assistants import Assistants
+from xiaozhi_hub.dialog.assistants.assistants import Assistants
 from xiaozhi_hub.display.lettering import Lettering
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.problems import Problems

@@ -18,7 +18,7 @@ from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.dialog.look import Eyes
+from xiaozhi_hub.dialog.vision import Eyes
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.firmware.rollout import Rollout

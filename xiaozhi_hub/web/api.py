@@ -15,8 +15,8 @@ from aiohttp import web
 from xiaozhi_hub.core.flow import Outcome, TurnRecord
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.dialog.read_aloud import ogg_of, wav_of
-from xiaozhi_hub.dialog.recording import FRAME_MS, find_speech, transcribe
-from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.dialog.transcribe import FRAME_MS, find_speech, transcribe
+from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.store.history import ChatHistory

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from xiaozhi_hub.dialog.memories import Memories
+from xiaozhi_hub.dialog.memory.memories import Memories
 from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.errors import ProtocolError
 from xiaozhi_hub.web.body import read_json, text_field

@@ -18,10 +18,11 @@ from aiohttp.typedefs import Handler
 from xiaozhi_hub.core.flow import Outcome, TurnRecord
 from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import language_of
+from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.read_aloud import ogg_of, pcm_of, wav_of
-from xiaozhi_hub.dialog.recording import Recognised, transcribe
-from xiaozhi_hub.dialog.turn import TurnParts, new_id
+from xiaozhi_hub.dialog.transcribe import Recognised, transcribe
+from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.identity import DeviceIdentity

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xiaozhi_hub.core.forgetting import Forget
+from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.dialog.respond import Conversation
-from xiaozhi_hub.dialog.turn import new_id
 from xiaozhi_hub.engines.llm import ASIDE
 from xiaozhi_hub.errors import ProtocolError
 

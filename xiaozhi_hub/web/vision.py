@@ -21,7 +21,7 @@ from aiohttp import BodyPartReader, web
 
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.workers import Worker
-from xiaozhi_hub.dialog.look import NothingSeen, describe
+from xiaozhi_hub.dialog.vision import NothingSeen, describe
 from xiaozhi_hub.engines.vision import Vision, VisionRequest
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
