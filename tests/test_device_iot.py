@@ -19,7 +19,8 @@ from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.errors import ToolError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
-from xiaozhi_hub.protocol.messages import Iot, IotCommand
+from xiaozhi_hub.protocol.device_messages import Iot
+from xiaozhi_hub.protocol.hub_messages import IotCommand
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
 from xiaozhi_hub.tools.device_iot import IotToolset
 

@@ -25,7 +25,8 @@ from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
-from xiaozhi_hub.protocol.messages import Alert, DeviceMessage, Mcp, McpRequest, SentenceStart, TtsStart
+from xiaozhi_hub.protocol.device_messages import DeviceMessage, Mcp
+from xiaozhi_hub.protocol.hub_messages import Alert, McpRequest, SentenceStart, TtsStart
 from xiaozhi_hub.testing import DeviceState, FakeDevice, TurnResult, quiet, running_hub
 from xiaozhi_hub.testing.mqtt import Station
 from xiaozhi_hub.testing.udp_line import UdpLine

@@ -10,7 +10,8 @@ import pytest
 
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import EntryError
-from xiaozhi_hub.protocol.messages import Alert, DeviceMessage, HubMessage, Ping
+from xiaozhi_hub.protocol.device_messages import DeviceMessage, Ping
+from xiaozhi_hub.protocol.hub_messages import Alert, HubMessage
 from xiaozhi_hub.protocol.ota import CheckIn, DeviceIdentity
 from xiaozhi_hub.protocol.transport import Transport, Transports
 from xiaozhi_hub.web.hosts import Address

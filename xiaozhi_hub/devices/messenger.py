@@ -25,7 +25,7 @@ from xiaozhi_hub.devices.audience import Audience, Listener
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.session import Session
 from xiaozhi_hub.errors import HubError, StoreError
-from xiaozhi_hub.protocol.messages import Alert
+from xiaozhi_hub.protocol.hub_messages import Alert
 from xiaozhi_hub.protocol.transport import Transports
 from xiaozhi_hub.store.announcements import Announcement, Announcements, Delivery, Kind, Receipt
 

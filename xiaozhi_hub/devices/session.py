@@ -24,18 +24,18 @@ from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.registry import no_engine
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import (
+from xiaozhi_hub.protocol.device_messages import (
     Abort,
     DeviceMessage,
     Goodbye,
     Iot,
-    Keepalive,
     ListenDetect,
     ListenStart,
     ListenStop,
     Mcp,
 )
+from xiaozhi_hub.protocol.hub_messages import Keepalive
+from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.tools.device import DeviceToolset
 
 log = logging.getLogger(__name__)

@@ -42,8 +42,8 @@ from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.engines.registry import no_engine
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, StageError
+from xiaozhi_hub.protocol.hub_messages import Alert, Stt, SttSoFar
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import Alert, Stt, SttSoFar
 
 log = logging.getLogger(__name__)
 

@@ -28,18 +28,16 @@ from xiaozhi_hub.protocol.client import (
     WrittenText,
     parse_client_message,
 )
-from xiaozhi_hub.protocol.identity import DeviceIdentity
-from xiaozhi_hub.protocol.messages import (
+from xiaozhi_hub.protocol.device_messages import (
     Abort,
     DeviceHello,
     DeviceMessage,
-    HubMessage,
     ListenDetect,
     ListenStart,
     ListenStop,
-    TtsStart,
-    TtsStop,
 )
+from xiaozhi_hub.protocol.hub_messages import HubMessage, TtsStart, TtsStop
+from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.web.device import DeviceLimits, WebSocketLink
 from xiaozhi_hub.web.failures import Rejected
 from xiaozhi_hub.web.photo import MOST_BYTES, BadPhoto, Photo

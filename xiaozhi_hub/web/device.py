@@ -18,9 +18,10 @@ from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.core.rate import RateLimit
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.binary import framing_of, pack, unpack
+from xiaozhi_hub.protocol.device_messages import DeviceHello, DeviceMessage, parse_device_message
+from xiaozhi_hub.protocol.hub_messages import HubHello, HubMessage
 from xiaozhi_hub.protocol.identity import DeviceIdentity, identify
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import DeviceHello, DeviceMessage, HubHello, HubMessage, parse_device_message
 from xiaozhi_hub.protocol.ota import WEBSOCKET_PATH
 from xiaozhi_hub.web.failures import Rejected
 

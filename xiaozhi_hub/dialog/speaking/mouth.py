@@ -16,8 +16,8 @@ from xiaozhi_hub.core.tasks import prefetch
 from xiaozhi_hub.core.turn_context import Stamp
 from xiaozhi_hub.dialog.speaking.speaker import Rendering
 from xiaozhi_hub.dialog.speaking.splitter import put_together
+from xiaozhi_hub.protocol.hub_messages import LlmEmotion, SentenceStart, TtsStart, TtsStop
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import LlmEmotion, SentenceStart, TtsStart, TtsStop
 
 LEAD_IN_MS = 100
 """The device empties its queue when it handles ``tts start``, at its leisure: what arrives within about this time may be lost,
