@@ -10,12 +10,13 @@ import asyncio
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.cli.local_hub import ask_hub, url_of
+from xiaozhi_hub.cli.options import add_config_option
 from xiaozhi_hub.cli.progress import TerminalProgress
+from xiaozhi_hub.cli.table import print_table
 from xiaozhi_hub.errors import HubError
 
 if TYPE_CHECKING:
@@ -31,8 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="The models of the voice loop: what there is, what fits this board, and how it gets here. Nothing is "
         "fetched but by 'download'.",
     )
-    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
-                        help="the configuration folder of the hub (default: ./config)")  # fmt: skip
+    add_config_option(parser, "the configuration folder of the hub")
     parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="show the catalogue and what is here")
@@ -130,13 +130,6 @@ def _list(shelf: ModelShelf, known: Catalogue, *, as_json: bool) -> int:
     print(f"✓ is here, in {shelf.folder}; … has come in part.  * asks you to agree to its licence.")
     print("Which of them fit this board: xiaozhi-hub models recommend")
     return 0
-
-
-def print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print columns as wide as what is in them."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _verify(shelf: ModelShelf, known: Catalogue, names: list[str]) -> int:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from xiaozhi_hub.conformance.check import Broken, NotApplicable
 from xiaozhi_hub.conformance.timeline import Timeline
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable
 from xiaozhi_hub.conformance.voice import Voice
 from xiaozhi_hub.conformance.wire import Socket, open_socket
 from xiaozhi_hub.errors import HubError

@@ -31,6 +31,11 @@ def is_chinese(text: str) -> bool:
     return any("一" <= character <= "鿿" for character in text)
 
 
+def written_in(text: str, otherwise: str = "en") -> str:
+    """The language that *text* is written in, by its characters: Chinese, or *otherwise*."""
+    return "zh-Hans" if is_chinese(text) else otherwise
+
+
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, item in value.items():

@@ -11,7 +11,7 @@ from aiohttp import web
 from xiaozhi_hub.audio.ogg import read_ogg
 from xiaozhi_hub.audio.opus import encode_all, packet_ms
 from xiaozhi_hub.core.flow import Packet
-from xiaozhi_hub.core.i18n import is_chinese, language_of
+from xiaozhi_hub.core.i18n import language_of, written_in
 from xiaozhi_hub.devices.audience import Listener
 from xiaozhi_hub.devices.messenger import LONGEST_LIFE, LONGEST_TEXT, Messenger, Said, TooMuch
 from xiaozhi_hub.errors import ProtocolError, ToolError
@@ -55,9 +55,7 @@ class AnnouncementsApi:
             text=text,
             sound=sound,
             kind=Kind.MESSAGE if _is_true(values, "message") else Kind.ANNOUNCEMENT,
-            language=language_of(
-                text_field(values, "language", most=LONGEST_NAME), "zh-Hans" if is_chinese(text) else "en"
-            ),
+            language=language_of(text_field(values, "language", most=LONGEST_NAME), written_in(text)),
             seconds=_seconds(values),
         )
         messenger = await self._messenger()

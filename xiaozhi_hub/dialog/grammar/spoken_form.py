@@ -26,8 +26,6 @@ _SYMBOLS = {
     "zh": {"%": " ", "°": " 度 ", "½": " 半 ", "1/2": " 半 "},
 }
 _MINUS_WORD = {"en": "minus ", "zh": "负"}
-_ORDINAL_ENDS = {"one": "first", "two": "second", "three": "third", "five": "fifth", "eight": "eighth", "nine": "ninth",
-                 "twelve": "twelfth"}  # fmt: skip
 
 
 def spoken_words(text: str, language: str) -> tuple[str, ...]:
@@ -91,15 +89,10 @@ def _clock_time(hour: int, minute: int) -> str:
     return f"{said} {'oh ' if minute < 10 else ''}{minutes}"
 
 
+@lru_cache(maxsize=100)
 def _ordinal(number: int) -> str:
-    *front, last = number_words(str(number), "en")[0]
-    if last in _ORDINAL_ENDS:
-        last = _ORDINAL_ENDS[last]
-    elif last.endswith("y"):
-        last = f"{last[:-1]}ieth"
-    else:
-        last = f"{last}th"
-    return " ".join((*front, last))
+    said = get_rbnf_engine("en").format_number(number, ruleset_names=["spellout-ordinal"]).text
+    return str(said).replace("-", " ")
 
 
 def _family(language: str) -> str:

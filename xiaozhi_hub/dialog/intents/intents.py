@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.core.collector import building_to_last
 from xiaozhi_hub.core.flow import SOUND, Completeness, TurnInfo
-from xiaozhi_hub.core.i18n import LANGUAGES, Texts, is_chinese
+from xiaozhi_hub.core.i18n import LANGUAGES, Texts, written_in
 from xiaozhi_hub.core.places import PACKAGE
 from xiaozhi_hub.dialog.intents.conversation_tools import NEVER_MIND
 from xiaozhi_hub.dialog.intents.names import House, house_in
@@ -237,7 +237,7 @@ def _rank(source: str) -> tuple[bool, str]:
 
 def _languages_of(text: str, language: str) -> tuple[str, ...]:
     """The languages to try: the turn's own first, then the one that the script tells."""
-    other = "zh-Hans" if is_chinese(text) else "en"
+    other = written_in(text)
     return (language,) if other == language else (language, other)
 
 

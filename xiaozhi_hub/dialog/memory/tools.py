@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from xiaozhi_hub.core.flow import TurnInfo
-from xiaozhi_hub.core.i18n import Texts, is_chinese
+from xiaozhi_hub.core.i18n import Texts, is_chinese, written_in
 from xiaozhi_hub.dialog.memory.confidential import is_confidential
 from xiaozhi_hub.dialog.memory.memories import Memories
 from xiaozhi_hub.engines.memory import Fact, Memory
@@ -82,7 +82,7 @@ class MemoryTools:
             turn_id=turn.id,
             noted_at=self._now(),
             device_id=turn.device_id,
-            language="zh-Hans" if is_chinese(text) else turn.language,
+            language=written_in(text, turn.language),
             noted_by=noted_by,
         )
         try:
