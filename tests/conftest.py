@@ -87,7 +87,7 @@ def stays_out_of_the_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
 def nobody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a hub leaves out where it would come late is not left out because this machine does much else just now. The tests
     of these limits set their own."""
-    monkeypatch.setattr("xiaozhi_hub.web.ota.CONTRIBUTION_SECONDS", 20.0)
+    monkeypatch.setattr("xiaozhi_hub.web.devices.ota.CONTRIBUTION_SECONDS", 20.0)
     monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 5.0)
 
 

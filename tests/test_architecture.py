@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "xiaozhi_hub"
 
@@ -57,25 +59,28 @@ NEIGHBOURS = {
     ("store", "audio"),
 }
 """Rooms of equal rank where one may look into the other, never back."""
-DIALOG = {
-    "ahead": 0,
-    "assistants": 0,
-    "grammar": 0,
-    "hearing": 0,
-    "speaking": 0,
-    "vision": 0,
-    "intents": 1,
-    "memory": 1,
-    "agent": 2,
-    "respond": 3,
-    "turn_parts": 4,
-    "ask": 5,
-    "prewarm": 5,
-    "read_aloud": 5,
-    "transcribe": 5,
-    "turn": 5,
+INSIDE = {
+    "dialog": {
+        "ahead": 0,
+        "assistants": 0,
+        "grammar": 0,
+        "hearing": 0,
+        "speaking": 0,
+        "vision": 0,
+        "intents": 1,
+        "memory": 1,
+        "agent": 2,
+        "respond": 3,
+        "turn_parts": 4,
+        "ask": 5,
+        "prewarm": 5,
+        "read_aloud": 5,
+        "transcribe": 5,
+        "turn": 5,
+    },
+    "web": {"requests": 0, "devices": 1, "pages": 1, "programs": 2, "openai": 3, "app": 3},
 }
-"""The rooms of `dialog`: the same rule, and those of equal rank know nothing of each other."""
+"""Rooms with walls of their own: the same rule, and parts of equal rank know nothing of each other."""
 
 
 def imports_of(path: Path, root: Path = ROOT) -> Iterator[tuple[str, int]]:
@@ -137,7 +142,7 @@ def test_the_import_rule_would_notice(tmp_path: Path) -> None:
 
 
 def wrong_imports_inside(folder: Path, rank: Mapping[str, int], root: Path = ROOT) -> list[str]:
-    """The imports between the rooms of *folder* that do not point from a higher to a lower rank."""
+    """The imports between the parts of *folder* that do not point from a higher to a lower rank."""
     wrong = []
     inside = ".".join(folder.relative_to(root).parts)
     for path in sorted(folder.rglob("*.py")):
@@ -149,17 +154,18 @@ def wrong_imports_inside(folder: Path, rank: Mapping[str, int], root: Path = ROO
     return wrong
 
 
-def test_imports_between_the_rooms_of_a_dialog_point_one_way() -> None:
-    assert wrong_imports_inside(PACKAGE / "dialog", DIALOG) == []
+@pytest.mark.parametrize("room", INSIDE)
+def test_imports_inside_a_room_point_one_way(room: str) -> None:
+    assert wrong_imports_inside(PACKAGE / room, INSIDE[room]) == []
 
 
-def test_the_import_rule_of_a_dialog_would_notice(tmp_path: Path) -> None:
+def test_the_import_rule_inside_a_room_would_notice(tmp_path: Path) -> None:
     folder = tmp_path / "xiaozhi_hub" / "dialog"
     (folder / "hearing").mkdir(parents=True)
     (folder / "hearing" / "bad.py").write_text("from xiaozhi_hub.dialog.speaking.mouth import Mouth\n")
     (folder / "hearing" / "good.py").write_text("from xiaozhi_hub.dialog.hearing.bad import Mouth\n")
     (folder / "turn.py").write_text("from xiaozhi_hub.dialog.hearing.good import Mouth\n")
-    assert wrong_imports_inside(folder, DIALOG, tmp_path) == [
+    assert wrong_imports_inside(folder, INSIDE["dialog"], tmp_path) == [
         "xiaozhi_hub/dialog/hearing/bad.py:1: hearing must not import speaking"
     ]
 
@@ -171,7 +177,8 @@ def rooms_in(folder: Path) -> set[str]:
 
 def test_every_room_has_a_rank() -> None:
     assert rooms_in(PACKAGE) - {"docs", "translations", "builtin"} <= set(RANK)
-    assert rooms_in(PACKAGE / "dialog") == set(DIALOG)
+    for room, parts in INSIDE.items():
+        assert rooms_in(PACKAGE / room) == set(parts)
 
 
 def test_packages_import_nothing_by_themselves() -> None:

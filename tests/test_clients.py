@@ -34,7 +34,7 @@ from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.protocol.client import ClientMistake, parse_client_message
 from xiaozhi_hub.testing import Utterance, running_hub
-from xiaozhi_hub.web import client_link
+from xiaozhi_hub.web.devices import client_link
 
 CONFIGURATION = """
 devices: {pairing: open}
@@ -231,7 +231,7 @@ async def test_a_microphone_may_stream_and_the_hub_notices_the_end(hub: Hub) -> 
 async def test_more_sound_than_anybody_can_speak_is_left_out_and_told(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xiaozhi_hub.web.client_link.SOUND_PACE", 0.0)  # however long it takes to send that
+    monkeypatch.setattr("xiaozhi_hub.web.devices.client_link.SOUND_PACE", 0.0)  # however long it takes to send that
     async with client(hub, await invited(hub), pcm(8000)) as phone:
         await phone.say(type="listen", state="start", mode="manual")
         for _ in range(5):

@@ -25,7 +25,7 @@ from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import running_hub
-from xiaozhi_hub.web import openai_api
+from xiaozhi_hub.web.openai import api as openai_api
 
 CONFIGURATION = """
 devices: {pairing: open}

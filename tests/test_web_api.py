@@ -28,8 +28,8 @@ from xiaozhi_hub.dialog.transcribe import Span, utterances_of, widen
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import running_hub
-from xiaozhi_hub.web.local import local_only
-from xiaozhi_hub.web.voices import VoiceChoice, choose_voice
+from xiaozhi_hub.web.programs.local import local_only
+from xiaozhi_hub.web.programs.voices import VoiceChoice, choose_voice
 
 ECHO = """
 voice: {vad: echo, asr: echo, tts: %s, llm: %s}

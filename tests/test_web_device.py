@@ -19,7 +19,7 @@ from served import DEVICE_HELLO, DEVICE_ID, Served, frame, read_frame, served, u
 from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.protocol.device_messages import DeviceMessage, ListenStart, Unknown
 from xiaozhi_hub.protocol.hub_messages import Stt
-from xiaozhi_hub.web.device import DeviceLimits, WebSocketLink
+from xiaozhi_hub.web.devices.websocket import DeviceLimits, WebSocketLink
 
 LISTEN = {"type": "listen", "state": "start", "mode": "auto"}
 OPUS_60 = b"\x58" + bytes(40)  # first byte: 60 ms, mono

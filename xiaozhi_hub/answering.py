@@ -35,8 +35,8 @@ from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.problems import Problems
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.tools.registry import ToolRegistry
-from xiaozhi_hub.web.openai_talks import Talk
-from xiaozhi_hub.web.ota import clock
+from xiaozhi_hub.web.devices.ota import clock
+from xiaozhi_hub.web.openai.talks import Talk
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.grants import Grants
-from xiaozhi_hub.web.device import DeviceDoor
+from xiaozhi_hub.web.devices.websocket import DeviceDoor
 
 
 @dataclass(frozen=True, slots=True)

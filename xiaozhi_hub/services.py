@@ -30,10 +30,10 @@ from xiaozhi_hub.store.moves import Moves
 from xiaozhi_hub.store.photos import Photos
 from xiaozhi_hub.store.rollouts import Release, Rollouts
 from xiaozhi_hub.tools.device_mcp import VisionOffer
-from xiaozhi_hub.web.firmware import FirmwareDoor
-from xiaozhi_hub.web.moved import Forwarding
-from xiaozhi_hub.web.ota import Contribution
-from xiaozhi_hub.web.vision import Asked, VisionDoor, VisionParts
+from xiaozhi_hub.web.devices.firmware import FirmwareDoor
+from xiaozhi_hub.web.devices.moved import Forwarding
+from xiaozhi_hub.web.devices.ota import Contribution
+from xiaozhi_hub.web.devices.vision import Asked, VisionDoor, VisionParts
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,11 @@ from xiaozhi_hub.devices.invitation import split_token
 from xiaozhi_hub.protocol.client import ClientHello
 from xiaozhi_hub.protocol.identity import DeviceIdentity, plain
 from xiaozhi_hub.protocol.ota import CheckIn
-from xiaozhi_hub.web.client_link import ClientLink, ClientParts
-from xiaozhi_hub.web.device import DeviceLimits
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.hosts import is_safe_for_pages, parse_host
-from xiaozhi_hub.web.pairing import shown_token
+from xiaozhi_hub.web.devices.client_link import ClientLink, ClientParts
+from xiaozhi_hub.web.devices.pairing import shown_token
+from xiaozhi_hub.web.devices.websocket import DeviceLimits
+from xiaozhi_hub.web.requests.failures import Rejected
+from xiaozhi_hub.web.requests.hosts import is_safe_for_pages, parse_host
 
 STRANGERS = 16
 """Connections that may be open at once of which nobody knows yet whose they are."""

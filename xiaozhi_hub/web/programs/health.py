@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from xiaozhi_hub.web.local import answer, local_only
-from xiaozhi_hub.web.status import PartStatus
+from xiaozhi_hub.web.pages.status import PartStatus
+from xiaozhi_hub.web.programs.local import answer, local_only
 
 Look = Callable[[], Sequence[PartStatus] | None]
 """Returns how each part is, at once; None while the hub starts."""

@@ -23,7 +23,7 @@ from xiaozhi_hub.protocol.hub_messages import HubHello, HubMessage
 from xiaozhi_hub.protocol.identity import DeviceIdentity, identify
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import WEBSOCKET_PATH
-from xiaozhi_hub.web.failures import Rejected
+from xiaozhi_hub.web.requests.failures import Rejected
 
 log = logging.getLogger(__name__)
 PATHS = (WEBSOCKET_PATH, WEBSOCKET_PATH.rstrip("/"))

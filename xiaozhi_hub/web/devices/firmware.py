@@ -19,9 +19,9 @@ from xiaozhi_hub.firmware.rollout import Rollout
 from xiaozhi_hub.firmware.shelf import Changed, Shelf, Stocked
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.rollouts import Offer
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.files import File, send_file
-from xiaozhi_hub.web.hosts import Address
+from xiaozhi_hub.web.devices.files import File, send_file
+from xiaozhi_hub.web.requests.failures import Rejected
+from xiaozhi_hub.web.requests.hosts import Address
 
 log = logging.getLogger(__name__)
 FIRMWARE_PATH = "/xiaozhi/firmware"

@@ -15,9 +15,9 @@ from aiohttp import web
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.web.hosts import is_loopback
-from xiaozhi_hub.web.status import HubStatus
-from xiaozhi_hub.web.waterfall import bars
+from xiaozhi_hub.web.pages.status import HubStatus
+from xiaozhi_hub.web.pages.waterfall import bars
+from xiaozhi_hub.web.requests.hosts import is_loopback
 
 if TYPE_CHECKING:
     import jinja2

@@ -11,8 +11,8 @@ from xiaozhi_hub.audio.ogg import read_ogg
 from xiaozhi_hub.audio.opus import decode_all, packet_ms
 from xiaozhi_hub.audio.pcm import BadAudio, read_wav, resample
 from xiaozhi_hub.core.flow import PcmChunk
-from xiaozhi_hub.web.body import read_body
-from xiaozhi_hub.web.failures import Rejected
+from xiaozhi_hub.web.requests.body import read_body
+from xiaozhi_hub.web.requests.failures import Rejected
 
 RATE = 16000
 BYTES = 10 * 2**20

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from xiaozhi_hub.core.flow import Outcome, TurnRecord
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.web.local import HEADERS, encode
+from xiaozhi_hub.web.programs.local import HEADERS, encode
 
 OWNER = "xiaozhi-hub"
 

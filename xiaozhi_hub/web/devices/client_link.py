@@ -38,9 +38,9 @@ from xiaozhi_hub.protocol.device_messages import (
 )
 from xiaozhi_hub.protocol.hub_messages import HubMessage, TtsStart, TtsStop
 from xiaozhi_hub.protocol.identity import DeviceIdentity
-from xiaozhi_hub.web.device import DeviceLimits, WebSocketLink
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.photo import MOST_BYTES, BadPhoto, Photo
+from xiaozhi_hub.web.devices.photo import MOST_BYTES, BadPhoto, Photo
+from xiaozhi_hub.web.devices.websocket import DeviceLimits, WebSocketLink
+from xiaozhi_hub.web.requests.failures import Rejected
 
 log = logging.getLogger(__name__)
 MOST_SOUND_MS = 15_000.0

@@ -11,9 +11,9 @@ from xiaozhi_hub.devices.admission import PairingError
 from xiaozhi_hub.devices.management import LONGEST_NAME, DeviceManagement, ManagedDevice
 from xiaozhi_hub.dialog.assistants.assistants import DEFAULT, Assistant, Assistants
 from xiaozhi_hub.dialog.assistants.switching import Switching
-from xiaozhi_hub.web.body import read_json, text_field
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.local import answer, local_only
+from xiaozhi_hub.web.programs.local import answer, local_only
+from xiaozhi_hub.web.requests.body import read_json, text_field
+from xiaozhi_hub.web.requests.failures import Rejected
 
 
 class AssistantsApi:

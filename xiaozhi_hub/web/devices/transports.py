@@ -8,8 +8,8 @@ from typing import Any
 
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
-from xiaozhi_hub.web.hosts import Address
-from xiaozhi_hub.web.ota import Contribution
+from xiaozhi_hub.web.devices.ota import Contribution
+from xiaozhi_hub.web.requests.hosts import Address
 
 log = logging.getLogger(__name__)
 STARTING_SECONDS = 0.8

@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.typedefs import Handler
 
-from xiaozhi_hub.web.held import Held
+from xiaozhi_hub.web.requests.held import Held
 
 HEAD_BYTES = 32 * 1024
 """Of one request until its empty line. Devices send less than 1 KB; browsers a few, with 8 KB for cookies and as much for the address."""

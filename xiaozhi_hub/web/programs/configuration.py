@@ -11,8 +11,8 @@ from aiohttp import web
 from xiaozhi_hub.core.changes import Change
 from xiaozhi_hub.errors import ConfigErrors
 from xiaozhi_hub.plugins.entries import Entry
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.local import answer, local_only
+from xiaozhi_hub.web.programs.local import answer, local_only
+from xiaozhi_hub.web.requests.failures import Rejected
 
 
 @dataclass(frozen=True, slots=True)

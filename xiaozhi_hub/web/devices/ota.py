@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 from aiohttp import web
 
 from xiaozhi_hub.protocol.ota import CheckIn, build_answer, encode_answer, read_check_in
-from xiaozhi_hub.web.body import read_body
-from xiaozhi_hub.web.hosts import Address, local_address, parse_host
+from xiaozhi_hub.web.requests.body import read_body
+from xiaozhi_hub.web.requests.hosts import Address, local_address, parse_host
 
 log = logging.getLogger(__name__)
 PATHS = ("/xiaozhi/ota/", "/xiaozhi/ota")

@@ -9,8 +9,8 @@ from typing import Any
 from aiohttp import web
 
 from xiaozhi_hub.errors import ProtocolError
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.held import Held
+from xiaozhi_hub.web.requests.failures import Rejected
+from xiaozhi_hub.web.requests.held import Held
 
 JSON_BYTES = 64 * 1024
 JSON_SECONDS = 10.0

@@ -16,10 +16,10 @@ from xiaozhi_hub.devices.audience import Listener
 from xiaozhi_hub.devices.messenger import LONGEST_LIFE, LONGEST_TEXT, Messenger, Said, TooMuch
 from xiaozhi_hub.errors import ProtocolError, ToolError
 from xiaozhi_hub.store.announcements import Announcement, Kind, Receipt
-from xiaozhi_hub.web.body import read_body, read_json, text_field
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.local import answer, local_only
-from xiaozhi_hub.web.sound_body import BYTES, SECONDS, decode
+from xiaozhi_hub.web.programs.local import answer, local_only
+from xiaozhi_hub.web.requests.body import read_body, read_json, text_field
+from xiaozhi_hub.web.requests.failures import Rejected
+from xiaozhi_hub.web.requests.sound_body import BYTES, SECONDS, decode
 
 LONGEST_NAME = 64
 

@@ -10,9 +10,9 @@ from aiohttp import web
 from xiaozhi_hub.dialog.memory.memories import Memories
 from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.errors import ProtocolError
-from xiaozhi_hub.web.body import read_json, text_field
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.local import answer, local_only
+from xiaozhi_hub.web.programs.local import answer, local_only
+from xiaozhi_hub.web.requests.body import read_json, text_field
+from xiaozhi_hub.web.requests.failures import Rejected
 
 MOST = 500
 """Facts of one answer."""

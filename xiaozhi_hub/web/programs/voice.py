@@ -20,12 +20,12 @@ from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.store.history import ChatHistory
-from xiaozhi_hub.web.body import read_json, text_field
-from xiaozhi_hub.web.chat_json import told_calls, told_history
-from xiaozhi_hub.web.local import HEADERS, answer, encode, envelope, local_only
-from xiaozhi_hub.web.sound_body import read_sound
-from xiaozhi_hub.web.streaming import send_pieces
-from xiaozhi_hub.web.voices import choose_voice
+from xiaozhi_hub.web.programs.chat_json import told_calls, told_history
+from xiaozhi_hub.web.programs.local import HEADERS, answer, encode, envelope, local_only
+from xiaozhi_hub.web.programs.voices import choose_voice
+from xiaozhi_hub.web.requests.body import read_json, text_field
+from xiaozhi_hub.web.requests.sound_body import read_sound
+from xiaozhi_hub.web.requests.streaming import send_pieces
 
 LONGEST_MESSAGE = 4000
 LONGEST_TEXT = 5000

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from xiaozhi_hub.protocol.ota import BadAnswer, CheckIn, encode_answer, websocket_url
-from xiaozhi_hub.web.hosts import Address
+from xiaozhi_hub.web.requests.hosts import Address
 
 log = logging.getLogger(__name__)
 ASK_S = 0.7

@@ -14,10 +14,10 @@ from xiaozhi_hub.devices.admission import Refused
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.protocol.identity import DeviceIdentity, identify
 from xiaozhi_hub.protocol.ota import CheckIn
-from xiaozhi_hub.web.body import read_body
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.hosts import Address
-from xiaozhi_hub.web.ota import BODY_LIMIT, BODY_SECONDS, PATHS
+from xiaozhi_hub.web.devices.ota import BODY_LIMIT, BODY_SECONDS, PATHS
+from xiaozhi_hub.web.requests.body import read_body
+from xiaozhi_hub.web.requests.failures import Rejected
+from xiaozhi_hub.web.requests.hosts import Address
 
 log = logging.getLogger(__name__)
 REFUSALS_BURST = 20.0

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.web.failures import Rejected
+from xiaozhi_hub.web.requests.failures import Rejected
 
 log = logging.getLogger(__name__)
 

@@ -26,15 +26,15 @@ from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
-from xiaozhi_hub.web.body import read_json, text_field
-from xiaozhi_hub.web.failures import Rejected, failure_of
-from xiaozhi_hub.web.local import HEADERS, answer
-from xiaozhi_hub.web.openai_json import chunks, completion, failure_answer, failure_of_turn, joined, model_json
-from xiaozhi_hub.web.openai_talks import Said, Talk, Talks, read_messages
-from xiaozhi_hub.web.pairing import shown_token
-from xiaozhi_hub.web.sound_body import BYTES, SECONDS, decode
-from xiaozhi_hub.web.streaming import send_pieces
-from xiaozhi_hub.web.voices import choose_voice
+from xiaozhi_hub.web.devices.pairing import shown_token
+from xiaozhi_hub.web.openai.answers import chunks, completion, failure_answer, failure_of_turn, joined, model_json
+from xiaozhi_hub.web.openai.talks import Said, Talk, Talks, read_messages
+from xiaozhi_hub.web.programs.local import HEADERS, answer
+from xiaozhi_hub.web.programs.voices import choose_voice
+from xiaozhi_hub.web.requests.body import read_json, text_field
+from xiaozhi_hub.web.requests.failures import Rejected, failure_of
+from xiaozhi_hub.web.requests.sound_body import BYTES, SECONDS, decode
+from xiaozhi_hub.web.requests.streaming import send_pieces
 
 JSON_BYTES = 2 * 2**20
 """A request brings the whole conversation."""

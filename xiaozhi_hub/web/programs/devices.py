@@ -14,9 +14,9 @@ from xiaozhi_hub.devices.door import Opening
 from xiaozhi_hub.devices.management import LONGEST_NAME, DeviceManagement, ManagedDevice
 from xiaozhi_hub.devices.waiting import Waiting
 from xiaozhi_hub.errors import ProtocolError
-from xiaozhi_hub.web.body import read_json, text_field
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.local import answer, local_only
+from xiaozhi_hub.web.programs.local import answer, local_only
+from xiaozhi_hub.web.requests.body import read_json, text_field
+from xiaozhi_hub.web.requests.failures import Rejected
 
 _STATUS = {"code-unknown": 404, "device-unknown": 404, "too-many-tries": 429}
 _CONFLICT = 409

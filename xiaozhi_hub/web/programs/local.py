@@ -12,8 +12,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.web.failures import Rejected, failure_of
-from xiaozhi_hub.web.hosts import is_loopback, local_address
+from xiaozhi_hub.web.requests.failures import Rejected, failure_of
+from xiaozhi_hub.web.requests.hosts import is_loopback, local_address
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 

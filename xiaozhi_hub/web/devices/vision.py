@@ -26,10 +26,10 @@ from xiaozhi_hub.engines.vision import Vision, VisionRequest
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.ota import CheckIn
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.held import Held
-from xiaozhi_hub.web.hosts import Address, parse_host
-from xiaozhi_hub.web.photo import MOST_BYTES, BadPhoto, Photo, read_photo
+from xiaozhi_hub.web.devices.photo import MOST_BYTES, BadPhoto, Photo, read_photo
+from xiaozhi_hub.web.requests.failures import Rejected
+from xiaozhi_hub.web.requests.held import Held
+from xiaozhi_hub.web.requests.hosts import Address, parse_host
 
 log = logging.getLogger(__name__)
 PATH = "/mcp/vision/explain"

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from xiaozhi_hub.plugins.entries import Entry
-from xiaozhi_hub.web.failures import Rejected
-from xiaozhi_hub.web.local import answer, local_only
+from xiaozhi_hub.web.programs.local import answer, local_only
+from xiaozhi_hub.web.requests.failures import Rejected
 
 
 class IntegrationsApi:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xiaozhi_hub.protocol.ota import CheckIn
-from xiaozhi_hub.web.hosts import Address
+from xiaozhi_hub.web.requests.hosts import Address
 
 
 class Sharing:
