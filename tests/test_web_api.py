@@ -29,7 +29,7 @@ from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import running_hub
 from xiaozhi_hub.web.programs.local import local_only
-from xiaozhi_hub.web.programs.voices import VoiceChoice, choose_voice
+from xiaozhi_hub.web.programs.voice_names import VoiceChoice, choose_voice
 
 ECHO = """
 voice: {vad: echo, asr: echo, tts: %s, llm: %s}

@@ -50,7 +50,7 @@ from xiaozhi_hub.web.programs.devices import DevicesApi
 from xiaozhi_hub.web.programs.health import Health
 from xiaozhi_hub.web.programs.integrations import IntegrationsApi
 from xiaozhi_hub.web.programs.memory import MemoryApi
-from xiaozhi_hub.web.programs.voice import Api, ApiParts
+from xiaozhi_hub.web.programs.talk import Api, ApiParts
 
 if TYPE_CHECKING:
     from xiaozhi_hub.discovery import Discovery

@@ -30,7 +30,7 @@ from xiaozhi_hub.web.devices.pairing import shown_token
 from xiaozhi_hub.web.openai.answers import chunks, completion, failure_answer, failure_of_turn, joined, model_json
 from xiaozhi_hub.web.openai.talks import Said, Talk, Talks, read_messages
 from xiaozhi_hub.web.programs.local import HEADERS, answer
-from xiaozhi_hub.web.programs.voices import choose_voice
+from xiaozhi_hub.web.programs.voice_names import choose_voice
 from xiaozhi_hub.web.requests.body import read_json, text_field
 from xiaozhi_hub.web.requests.failures import Rejected, failure_of
 from xiaozhi_hub.web.requests.sound_body import BYTES, SECONDS, decode

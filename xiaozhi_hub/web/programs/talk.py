@@ -22,7 +22,7 @@ from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.store.history import ChatHistory
 from xiaozhi_hub.web.programs.chat_json import told_calls, told_history
 from xiaozhi_hub.web.programs.local import HEADERS, answer, encode, envelope, local_only
-from xiaozhi_hub.web.programs.voices import choose_voice
+from xiaozhi_hub.web.programs.voice_names import choose_voice
 from xiaozhi_hub.web.requests.body import read_json, text_field
 from xiaozhi_hub.web.requests.sound_body import read_sound
 from xiaozhi_hub.web.requests.streaming import send_pieces
