@@ -46,6 +46,30 @@ _FRAME_MS = tuple(
 _LOADING = threading.Lock()
 
 
+class _Codec:
+    """What libopus has made, and frees."""
+
+    def __init__(self, state: Any, destroy: Callable[[Any], None]) -> None:
+        self._state = state
+        self._destroy = destroy
+
+    def close(self) -> None:
+        """Free it. Safe to call more than once."""
+        state, self._state = self._state, None
+        if state is not None:
+            self._destroy(state)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) is not None:
+            self.close()
+
+
 class OpusMissing(HubError):
     """There is no usable libopus on this machine: nothing can be heard or said."""
 
@@ -70,30 +94,6 @@ def packet_ms(data: bytes) -> float:
     if code < 3:
         return _FRAME_MS[toc >> 3] * 2
     return _FRAME_MS[toc >> 3] * (data[1] & 63) if len(data) > 1 else 0.0
-
-
-class _Codec:
-    """What libopus has made, and frees."""
-
-    def __init__(self, state: Any, destroy: Callable[[Any], None]) -> None:
-        self._state = state
-        self._destroy = destroy
-
-    def close(self) -> None:
-        """Free it. Safe to call more than once."""
-        state, self._state = self._state, None
-        if state is not None:
-            self._destroy(state)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_state", None) is not None:
-            self.close()
 
 
 class OpusDecoder(_Codec):

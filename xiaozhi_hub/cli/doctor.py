@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xiaozhi_hub.cli.options import add_config_option
-
 if TYPE_CHECKING:
     from xiaozhi_hub.doctor.finding import Finding
 
@@ -20,7 +18,8 @@ _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("doctor", help="say what is wrong and what to do", description=__doc__)
-    add_config_option(parser)
+    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
+                        help="the configuration folder (default: config)")  # fmt: skip
     parser.add_argument("--port", type=int, help="the hub was started with this --port")
     parser.add_argument("--hub", metavar="HOST[:PORT]", help="look at a hub on another machine, as a device would")
     parser.add_argument("--language", choices=("en", "zh-Hans"), help="of the findings (default: the hub's)")

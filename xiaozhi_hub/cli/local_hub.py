@@ -9,7 +9,6 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from xiaozhi_hub.cli.options import add_config_option
 from xiaozhi_hub.errors import HubError
 
 SECONDS = 15.0
@@ -17,7 +16,8 @@ SECONDS = 15.0
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Describe the options by which the hub is found."""
-    add_config_option(parser, "the configuration folder of the hub")
+    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
+                        help="the configuration folder of the hub (default: ./config)")  # fmt: skip
     parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
     parser.add_argument("--json", action="store_true", help="print what the hub answers")
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.cli.local_hub import ask_hub, url_of
-from xiaozhi_hub.cli.options import add_config_option
 from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.cli.table import print_table
 from xiaozhi_hub.errors import HubError
@@ -32,7 +31,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="The models of the voice loop: what there is, what fits this board, and how it gets here. Nothing is "
         "fetched but by 'download'.",
     )
-    add_config_option(parser, "the configuration folder of the hub")
+    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
+                        help="the configuration folder of the hub (default: ./config)")  # fmt: skip
     parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="show the catalogue and what is here")
