@@ -24,8 +24,7 @@ from house import person_in
 from prefix import ANSWERS, QUESTIONS, loaded
 from talking_model import Home
 
-from xiaozhi_hub.dialog.agent import Dialogue
-from xiaozhi_hub.dialog.agent.dialogue import serialised
+from xiaozhi_hub.dialog.agent.dialogue import Dialogue, serialised
 
 
 class Tally:

@@ -4,7 +4,7 @@
     python bench/endpointing.py --speech FOLDER --clips 20 --json out.json
 
 Into each recording a pause of 100 to 800 ms of a quiet room is put, at the quietest place in its middle third. The shipped detector,
-recogniser and sentences hear it through the hub's own listening (`dialog/hear.py`), in virtual time: sound arrives in frames of
+recogniser and sentences hear it through the hub's own listening (`dialog/hearing/hearing.py`), in virtual time: sound arrives in frames of
 60 ms, and a recognition takes as long as the processor worked for it. The same is done with a fixed silence that ends every turn.
 A turn that ends before the last word was said is *cut*; the wait is counted from the end of the last sound.
 """
@@ -32,7 +32,7 @@ from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Samples, Transcript
-from xiaozhi_hub.dialog.hear import RATE, Ears, Heard, Hearing
+from xiaozhi_hub.dialog.hearing.hearing import RATE, Ears, Heard, Hearing
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.hub import Hub

@@ -29,10 +29,10 @@ from talking_model import Home
 from xiaozhi_hub.core.flow import Sentence, TextDelta, TurnInfo
 from xiaozhi_hub.dialog.agent.agent import ROUNDS
 from xiaozhi_hub.dialog.agent.calls import IN_ALL
+from xiaozhi_hub.dialog.agent.claims import Tense, claim_words
 from xiaozhi_hub.dialog.agent.repair import MOST_ARGUMENTS
 from xiaozhi_hub.dialog.agent.tokens import as_json, cost, estimate
-from xiaozhi_hub.dialog.assistants import Assistant
-from xiaozhi_hub.dialog.claims import Tense, claim_words
+from xiaozhi_hub.dialog.assistants.assistants import Assistant
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.errors import ToolError

@@ -38,8 +38,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from replay import Board, Engines, Job, boards
 
 from xiaozhi_hub.core.flow import PcmChunk, Sentence
-from xiaozhi_hub.dialog.mouth import LEAD_IN_MS
-from xiaozhi_hub.dialog.sentences import Splitter
+from xiaozhi_hub.dialog.speaking.mouth import LEAD_IN_MS
+from xiaozhi_hub.dialog.speaking.splitter import Splitter
 from xiaozhi_hub.engines.llm import ChatRequest, ToolRequest
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, TurnResult, Utterance, running_hub

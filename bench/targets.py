@@ -32,7 +32,7 @@ from remotes import Mishap, Remote, serving
 
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.core.flow import PcmChunk
-from xiaozhi_hub.dialog.voicing import Voicing
+from xiaozhi_hub.dialog.speaking.synthesis import Synthesis
 from xiaozhi_hub.engines.base import Engine, Role
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, NoAnswer, Utterance, running_hub
@@ -128,7 +128,7 @@ class House:
             engine
         ) in self._engines():  # as if a long time had passed: the next kill must hit the server that is asked first
             engine.health.succeeded()
-        self._hub.speaker.voicing = Voicing()
+        self._hub.speaker.synthesis = Synthesis()
         if killed is None or calm is None:
             return Pair(moment, True, 0.0, 0.0, "" if killed is None else killed.said)
         sound = round(_voice_ms(killed) - _voice_ms(calm), 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import socket
@@ -20,14 +19,13 @@ from aiohttp import ClientSession
 from esp_image import image
 from seeing_model import Server as Model
 from seeing_model import serving
+from tone_words import spoken as said
 
 from xiaozhi_hub.conformance import Known, Server, Times, Voice
 from xiaozhi_hub.conformance.mqtt import second_device_id
 from xiaozhi_hub.conformance.run import device_id
 from xiaozhi_hub.core.flow import PcmChunk, TurnInfo
-from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.store.rollouts import ReleaseState, Rollouts
 from xiaozhi_hub.testing import PROFILES, starting_hub
 
@@ -118,10 +116,7 @@ def places(number: str) -> tuple[str, ...]:
 
 
 def spoken(text: str) -> PcmChunk:
-    """The sound of *text* in the scripted engines' code, after some quiet."""
-    import_integration(builtin("integrations") / "echo")
-    sound: PcmChunk = importlib.import_module("xiaozhi_hub_integrations.echo.tones").write_text(text)
-    return PcmChunk(np.concatenate([np.zeros(3200, np.int16), sound.samples]), 16000)
+    return said(text, before_ms=200)
 
 
 def voice() -> Voice:

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web_app
 from hypothesis import HealthCheck, settings
 
-from xiaozhi_hub.dialog.sentence_files import SHARED
+from xiaozhi_hub.dialog.intents.sentence_files import SHARED
 
 SPEECH = Path(os.environ.get("XIAOZHI_SPEECH", Path(__file__).resolve().parent.parent.parent / "shared" / "audio"))
 """Recordings of people; tests that need them skip where they are absent."""
@@ -25,7 +25,8 @@ SPEECH = Path(os.environ.get("XIAOZHI_SPEECH", Path(__file__).resolve().parent.p
 # How long something takes says nothing on a machine that does other things, too.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
-SHARED.keep(400)  # hubs whose sentences are the same follow one another
+KEPT = 400
+SHARED.keep(KEPT)  # hubs whose sentences are the same follow one another
 
 # -- nothing leaves this machine ----------------------------------------------------------------------------------
 
@@ -86,8 +87,8 @@ def stays_out_of_the_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
 def nobody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a hub leaves out where it would come late is not left out because this machine does much else just now. The tests
     of these limits set their own."""
-    monkeypatch.setattr("xiaozhi_hub.web.ota.CONTRIBUTION_SECONDS", 20.0)
-    monkeypatch.setattr("xiaozhi_hub.dialog.memories.RECALL_SECONDS", 5.0)
+    monkeypatch.setattr("xiaozhi_hub.web.devices.ota.CONTRIBUTION_SECONDS", 20.0)
+    monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 5.0)
 
 
 _since_collected = 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from xiaozhi_hub.core.flow import Packet
+from xiaozhi_hub.protocol.device_messages import DeviceMessage
+from xiaozhi_hub.protocol.hub_messages import HubMessage
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import DeviceMessage, HubMessage
 
 
 class Deaf(Link):

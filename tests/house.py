@@ -15,8 +15,8 @@ from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.devices.device_commands import DeviceCommands, device_tools
 from xiaozhi_hub.devices.device_tools import DeviceTools
-from xiaozhi_hub.dialog.commands import conversation_tools
-from xiaozhi_hub.dialog.intents import Intents
+from xiaozhi_hub.dialog.intents.conversation_tools import conversation_tools
+from xiaozhi_hub.dialog.intents.intents import Intents
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import home_tools
 from xiaozhi_hub.errors import ToolError

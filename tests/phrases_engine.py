@@ -13,8 +13,8 @@ from hassil.intents import Intents, TextSlotList
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk, Transcript
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource
-from xiaozhi_hub.dialog.grammar import Heard as Listened
+from xiaozhi_hub.dialog.grammar.grammar import Grammar, GrammarSource
+from xiaozhi_hub.dialog.grammar.grammar import Heard as Listened
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.phrasebook import Phrasebook
 from xiaozhi_hub.engines.tts import SpeechRequest

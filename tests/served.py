@@ -14,8 +14,8 @@ from aiohttp import ClientSession, web
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
-from xiaozhi_hub.web.device import WebSocketLink
-from xiaozhi_hub.web.status import HubStatus
+from xiaozhi_hub.web.devices.websocket import WebSocketLink
+from xiaozhi_hub.web.pages.status import HubStatus
 
 DEVICE_ID = "24:6f:28:aa:bb:cc"
 DEVICE_HELLO = {

@@ -12,12 +12,13 @@ from house import ENGLISH, House
 
 from xiaozhi_hub.core.config import AssistantConfig, DeviceConfig, MemoryConfig, VoiceConfig
 from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, TurnInfo
-from xiaozhi_hub.dialog.agent import Agent, Dialogue
+from xiaozhi_hub.dialog.agent.agent import Agent
 from xiaozhi_hub.dialog.agent.briefing import Briefing
+from xiaozhi_hub.dialog.agent.dialogue import Dialogue
 from xiaozhi_hub.dialog.agent.tokens import estimate
-from xiaozhi_hub.dialog.assistants import Assistant, Assistants
-from xiaozhi_hub.dialog.intents import Pending
-from xiaozhi_hub.dialog.memories import Memories
+from xiaozhi_hub.dialog.assistants.assistants import Assistant, Assistants
+from xiaozhi_hub.dialog.intents.intents import Pending
+from xiaozhi_hub.dialog.memory.memories import Memories
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.engines.registry import EngineRegistry

@@ -24,7 +24,7 @@ from xiaozhi_hub.dialog.agent import keeping
 from xiaozhi_hub.dialog.agent.agent import ROUNDS
 from xiaozhi_hub.dialog.agent.calls import AT_ONCE, IN_ALL
 from xiaozhi_hub.dialog.agent.waiting import with_a_word
-from xiaozhi_hub.dialog.assistants import Assistant
+from xiaozhi_hub.dialog.assistants.assistants import Assistant
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.llm import ChatRequest, ToolRequest
@@ -400,7 +400,7 @@ async def test_a_memory_on_another_machine_is_not_asked_for_what_is_only_guessed
 async def test_an_assistant_without_memory_is_told_nothing_and_a_slow_one_does_not_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xiaozhi_hub.dialog.memories.RECALL_SECONDS", 0.2)
+    monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 0.2)
     home = Home(model := ScriptedModel(lambda request: ["Yes."]), assistant=Assistant("guest", memory=False))
     home.engines.add(Facts("a secret"), "test")
     await home.say("hello")

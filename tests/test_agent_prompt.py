@@ -284,7 +284,7 @@ def index() -> Index:
     house = House()
     for domain in ("clock",):
         house.add_sentences(domain)
-    from xiaozhi_hub.dialog.sentence_files import read_sentences, wording
+    from xiaozhi_hub.dialog.intents.sentence_files import read_sentences, wording
 
     files = [read_sentences(path) for _, path in house.intents._files]
     said = wording(files)

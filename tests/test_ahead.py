@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 from talking_model import Home, ScriptedModel, call
+from tone_words import spoken
 
 from tests.house import person_in
-from xiaozhi_hub.core.flow import PcmChunk, TextDelta
-from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.flow import TextDelta
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.failover import one_model
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import FakeDevice, running_hub
 
 PATIENT = """
@@ -77,13 +74,6 @@ def reader(hub: Hub) -> Reader:
 
 def device(hub: Hub) -> FakeDevice:
     return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id="02:00:00:00:00:01")
-
-
-def spoken(text: str) -> PcmChunk:
-    """*text* in the scripted engines' code, after some quiet."""
-    import_integration(builtin("integrations") / "echo")
-    tones = importlib.import_module("xiaozhi_hub_integrations.echo.tones")
-    return PcmChunk(np.concatenate([np.zeros(4800, np.int16), tones.write_text(text).samples]), 16000)
 
 
 async def let_go(speaker: FakeDevice) -> None:

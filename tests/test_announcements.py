@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,17 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import ClientSession
+from tone_words import spoken as said
 
 from xiaozhi_hub.audio.ogg import write_ogg
 from xiaozhi_hub.audio.opus import OpusEncoder, decode_all, encode_all, packet_ms
 from xiaozhi_hub.audio.tones import chime
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.voice import say
-from xiaozhi_hub.core.flow import Packet, PcmChunk
-from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.devices.messenger import MOST_WAITING
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import DeviceState, FakeDevice, NoAnswer, TurnResult, Utterance, running_hub
 
 KITCHEN, OFFICE, BEDROOM = (f"02:00:00:00:00:0{number}" for number in (1, 2, 3))
@@ -67,14 +65,8 @@ def device(hub: Hub, device_id: str, **more: Any) -> FakeDevice:
     return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=device_id, **more)
 
 
-def tones() -> Any:
-    import_integration(builtin("integrations") / "echo")
-    return importlib.import_module("xiaozhi_hub_integrations.echo.tones")
-
-
 def spoken(text: str) -> Utterance:
-    sound: PcmChunk = tones().write_text(text)
-    return Utterance.of(PcmChunk(np.concatenate([np.zeros(4800, np.int16), sound.samples]), 16000))
+    return Utterance.of(said(text))
 
 
 def relayed(result: TurnResult, speech: Utterance) -> bool:

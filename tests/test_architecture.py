@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "xiaozhi_hub"
@@ -57,6 +59,28 @@ NEIGHBOURS = {
     ("store", "audio"),
 }
 """Rooms of equal rank where one may look into the other, never back."""
+INSIDE = {
+    "dialog": {
+        "ahead": 0,
+        "assistants": 0,
+        "grammar": 0,
+        "hearing": 0,
+        "speaking": 0,
+        "vision": 0,
+        "intents": 1,
+        "memory": 1,
+        "agent": 2,
+        "respond": 3,
+        "turn_parts": 4,
+        "ask": 5,
+        "prewarm": 5,
+        "read_aloud": 5,
+        "transcribe": 5,
+        "turn": 5,
+    },
+    "web": {"requests": 0, "devices": 1, "pages": 1, "programs": 2, "openai": 3, "app": 3},
+}
+"""Rooms with walls of their own: the same rule, and parts of equal rank know nothing of each other."""
 
 
 def imports_of(path: Path, root: Path = ROOT) -> Iterator[tuple[str, int]]:
@@ -83,8 +107,9 @@ def imports_of(path: Path, root: Path = ROOT) -> Iterator[tuple[str, int]]:
                 yield statement.module or "", statement.lineno
 
 
-def room_of(module: str) -> str:
-    return module.split(".")[1] if "." in module else ""
+def room_of(module: str, depth: int = 1) -> str:
+    names = module.split(".")
+    return names[depth] if len(names) > depth else ""
 
 
 def wrong_imports(root: Path) -> list[str]:
@@ -116,10 +141,54 @@ def test_the_import_rule_would_notice(tmp_path: Path) -> None:
     assert wrong_imports(tmp_path) == ["xiaozhi_hub/core/bad.py:2: core must not import dialog"]
 
 
+def wrong_imports_inside(folder: Path, rank: Mapping[str, int], root: Path = ROOT) -> list[str]:
+    """The imports between the parts of *folder* that do not point from a higher to a lower rank."""
+    wrong = []
+    inside = ".".join(folder.relative_to(root).parts)
+    for path in sorted(folder.rglob("*.py")):
+        here = path.relative_to(folder).with_suffix("").parts[0]
+        for module, line in imports_of(path, root):
+            there = room_of(module, inside.count(".") + 1) if module.startswith(f"{inside}.") else ""
+            if there and there != here and (here not in rank or rank[there] >= rank[here]):
+                wrong.append(f"{path.relative_to(root)}:{line}: {here} must not import {there}")
+    return wrong
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_imports_inside_a_room_point_one_way(room: str) -> None:
+    assert wrong_imports_inside(PACKAGE / room, INSIDE[room]) == []
+
+
+def test_the_import_rule_inside_a_room_would_notice(tmp_path: Path) -> None:
+    folder = tmp_path / "xiaozhi_hub" / "dialog"
+    (folder / "hearing").mkdir(parents=True)
+    (folder / "hearing" / "bad.py").write_text("from xiaozhi_hub.dialog.speaking.mouth import Mouth\n")
+    (folder / "hearing" / "good.py").write_text("from xiaozhi_hub.dialog.hearing.bad import Mouth\n")
+    (folder / "turn.py").write_text("from xiaozhi_hub.dialog.hearing.good import Mouth\n")
+    assert wrong_imports_inside(folder, INSIDE["dialog"], tmp_path) == [
+        "xiaozhi_hub/dialog/hearing/bad.py:1: hearing must not import speaking"
+    ]
+
+
+def rooms_in(folder: Path) -> set[str]:
+    names = {p.stem if p.is_file() else p.name for p in folder.iterdir() if p.suffix == ".py" or p.is_dir()}
+    return names - {"__init__", "__pycache__"}
+
+
 def test_every_room_has_a_rank() -> None:
-    rooms = {p.stem if p.is_file() else p.name for p in PACKAGE.iterdir() if p.suffix == ".py" or p.is_dir()}
-    data = {"__init__", "__pycache__", "docs", "translations", "builtin"}
-    assert rooms - data <= set(RANK)
+    assert rooms_in(PACKAGE) - {"docs", "translations", "builtin"} <= set(RANK)
+    for room, parts in INSIDE.items():
+        assert rooms_in(PACKAGE / room) == set(parts)
+
+
+def test_packages_import_nothing_by_themselves() -> None:
+    """Whoever wants one file of a room gets that one: the start of the hub has no time for its neighbours."""
+    faces = ("cli", "conformance", "discovery", "testing")  # no part of the start, or not before the ports are open
+    wrong = []
+    for path in sorted(PACKAGE.rglob("__init__.py")):
+        if path.parent.name not in faces:
+            wrong += [f"{path.relative_to(ROOT)}:{line}: {module}" for module, line in imports_of(path)]
+    assert wrong == []
 
 
 def test_integrations_use_only_the_public_interface() -> None:

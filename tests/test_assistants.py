@@ -14,7 +14,7 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import AssistantConfig, DeviceConfig, VoiceConfig, load_config
 from xiaozhi_hub.core.events import DeviceForgotten
 from xiaozhi_hub.core.flow import PcmChunk
-from xiaozhi_hub.dialog.assistants import DEFAULT, Assistants
+from xiaozhi_hub.dialog.assistants.assistants import DEFAULT, Assistants
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import ConfigErrors

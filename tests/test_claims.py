@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from xiaozhi_hub.core.flow import Sentence
-from xiaozhi_hub.dialog.claims import Claim, Tense, Truth, claim_words
+from xiaozhi_hub.dialog.agent.claims import Claim, Tense, Truth, claim_words
 
 WORDS = claim_words(["Bed Light", "Kitchen", "床头灯", "Living Room"])
 CLAIMED = [

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import importlib
 import io
 import json
 import logging
@@ -23,18 +22,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from seeing_model import Server, serving
+from tone_words import spoken, tones
 
 import xiaozhi_hub
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.core.flow import Channel, Outcome, PcmChunk, TurnRecord
-from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.protocol.client import ClientMistake, parse_client_message
 from xiaozhi_hub.testing import Utterance, running_hub
-from xiaozhi_hub.web import client_link
+from xiaozhi_hub.web.devices import client_link
 
 CONFIGURATION = """
 devices: {pairing: open}
@@ -123,19 +121,9 @@ async def invited(hub: Hub, name: str = "Phone") -> str:
     return (await hub.device_management.invite(name)).token
 
 
-def tones() -> Any:
-    import_integration(builtin("integrations") / "echo")
-    return importlib.import_module("xiaozhi_hub_integrations.echo.tones")
-
-
-def spoken(text: str) -> PcmChunk:
-    sound: PcmChunk = tones().write_text(text)
-    return PcmChunk(np.concatenate([np.zeros(4800, np.int16), sound.samples]), 16000)
-
-
 def read_back(sound: PcmChunk) -> str:
-    text: str | None = tones().read_text(sound)
-    return text or ""
+    text: str = tones().read_text(sound)
+    return text
 
 
 async def turns(hub: Hub, count: int = 1) -> list[TurnRecord]:
@@ -231,7 +219,7 @@ async def test_a_microphone_may_stream_and_the_hub_notices_the_end(hub: Hub) -> 
 async def test_more_sound_than_anybody_can_speak_is_left_out_and_told(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xiaozhi_hub.web.client_link.SOUND_PACE", 0.0)  # however long it takes to send that
+    monkeypatch.setattr("xiaozhi_hub.web.devices.client_link.SOUND_PACE", 0.0)  # however long it takes to send that
     async with client(hub, await invited(hub), pcm(8000)) as phone:
         await phone.say(type="listen", state="start", mode="manual")
         for _ in range(5):

@@ -19,7 +19,8 @@ from xiaozhi_hub.core.events import DeviceRenamed
 from xiaozhi_hub.core.flow import Channel, TurnInfo
 from xiaozhi_hub.errors import MissingSlot, ToolError
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.protocol.messages import Mcp, McpRequest, parse_device_message
+from xiaozhi_hub.protocol.device_messages import Mcp, parse_device_message
+from xiaozhi_hub.protocol.hub_messages import McpRequest
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, FirmwareTool, TurnResult, running_hub
 from xiaozhi_hub.tools.arguments import Misfit
 from xiaozhi_hub.tools.device import CallLimits, DeviceCallError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -14,15 +13,14 @@ import numpy as np
 import pytest
 from aiohttp import ClientSession
 from numpy.typing import NDArray
+from tone_words import spoken
 
 from xiaozhi_hub.audio.apm import ApmCanceller
 from xiaozhi_hub.audio.echo import Alignment, EchoCanceller, EchoGate, Reference
 from xiaozhi_hub.audio.endpoint import Endpoint, Patience
 from xiaozhi_hub.cli.devices import listed
-from xiaozhi_hub.core.flow import Outcome, PcmChunk, Samples
-from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.flow import Outcome, Samples
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.protocol.arrivals import Arrivals
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, Loopback, running_hub
 from xiaozhi_hub.testing.loopback import room
@@ -216,12 +214,6 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
     if request.param == "gate":
         monkeypatch.setattr("xiaozhi_hub.audio.apm.available", lambda: False)
     yield request.param
-
-
-def spoken(text: str) -> PcmChunk:
-    import_integration(builtin("integrations") / "echo")
-    tones: Any = importlib.import_module("xiaozhi_hub_integrations.echo.tones")
-    return PcmChunk(np.concatenate([np.zeros(4800, np.int16), tones.write_text(text).samples]), RATE)
 
 
 def device(hub: Hub, **more: Any) -> FakeDevice:

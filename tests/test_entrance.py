@@ -8,8 +8,8 @@ import logging
 import pytest
 from served import DEVICE_HELLO, Served, frame, read_frame, served, upgrade
 
-from xiaozhi_hub.web import body as bodies
-from xiaozhi_hub.web import entrance
+from xiaozhi_hub.web.requests import body as bodies
+from xiaozhi_hub.web.requests import entrance
 
 CHECK_IN = b"POST /xiaozhi/ota/ HTTP/1.1\r\nHost: 127.0.0.1\r\nDevice-Id: 24:6f:28:aa:bb:cc\r\n"
 PAGE = b"GET /xiaozhi/ota/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"

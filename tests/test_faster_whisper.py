@@ -24,7 +24,7 @@ from xiaozhi_hub.core.flow import PcmChunk, Samples, TurnRecord
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.workers import Worker
-from xiaozhi_hub.dialog.recording import transcribe
+from xiaozhi_hub.dialog.transcribe import transcribe
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import NeedsAttention, NotInstalled

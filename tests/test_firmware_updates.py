@@ -23,8 +23,8 @@ from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.rollouts import ReleaseState, Rollouts
 from xiaozhi_hub.testing.house import running_hub
-from xiaozhi_hub.web import firmware as firmware_room
-from xiaozhi_hub.web.hosts import Address
+from xiaozhi_hub.web.devices import firmware as firmware_room
+from xiaozhi_hub.web.requests.hosts import Address
 
 QUIET = "integrations:\n  phrases: false\n  silero_vad: false\n  espeak: false\n  echo:\n"
 ONE, TWO, THREE = (f"24:6f:28:aa:bb:0{n}" for n in (1, 2, 3))

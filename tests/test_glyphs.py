@@ -23,7 +23,7 @@ from xiaozhi_hub.doctor.finding import Finding, Level
 from xiaozhi_hub.doctor.machine import look_at_machine
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.protocol.glyphs import GlyphPush, TextFont, lacking, text_font_of
-from xiaozhi_hub.protocol.messages import Stt
+from xiaozhi_hub.protocol.hub_messages import Stt
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
 from xiaozhi_hub.testing.glyphs import PushedGlyph, take_glyphs
 

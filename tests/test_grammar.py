@@ -12,8 +12,8 @@ from hassil.intents import Intents, TextSlotList
 from house import ENGLISH, House
 
 from xiaozhi_hub.core.flow import Completeness
-from xiaozhi_hub.dialog.grammar import Grammar, GrammarSource, Heard
-from xiaozhi_hub.dialog.wording import number_words, spoken_words
+from xiaozhi_hub.dialog.grammar.grammar import Grammar, GrammarSource, Heard
+from xiaozhi_hub.dialog.grammar.spoken_form import number_words, spoken_words
 from xiaozhi_hub.engines.phrasebook import SentenceGraph
 
 NAMES = {"Bed Light": "light", "Standing Light": "light", "Front Door": "lock", "Lamp 2": "light", "TV": "media_player"}

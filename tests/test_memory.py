@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import statistics
 import time
@@ -12,23 +11,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from aiohttp import ClientSession
 from house import CHINESE, ENGLISH
+from tone_words import spoken
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.memory import PAGE
 from xiaozhi_hub.core.config import MemoryConfig, VoiceConfig
-from xiaozhi_hub.core.flow import Completeness, PcmChunk, Sentence, ToolCall, TurnInfo
+from xiaozhi_hub.core.flow import Completeness, Sentence, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
-from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.dialog.assistants import Assistants
-from xiaozhi_hub.dialog.confidential import is_confidential
-from xiaozhi_hub.dialog.memories import Memories
-from xiaozhi_hub.dialog.memory_tools import LONGEST_FACT, memory_tools
+from xiaozhi_hub.dialog.assistants.assistants import Assistants
+from xiaozhi_hub.dialog.intents.sentence_files import read_sentences
+from xiaozhi_hub.dialog.memory.confidential import is_confidential
+from xiaozhi_hub.dialog.memory.memories import Memories
+from xiaozhi_hub.dialog.memory.tools import LONGEST_FACT, memory_tools
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
-from xiaozhi_hub.dialog.sentence_files import read_sentences
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
@@ -36,11 +34,10 @@ from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import ConfigError, HubError, StoreError, ToolError
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.fact_words import all_of, any_of, indexed
 from xiaozhi_hub.store.memory import FactRow, Facts
-from xiaozhi_hub.testing import FakeDevice, Utterance, running_hub
+from xiaozhi_hub.testing import FakeDevice, running_hub
 from xiaozhi_hub.tools.registry import ToolRegistry
 
 KITCHEN, OFFICE, NURSERY = (f"02:00:00:00:00:0{number}" for number in (1, 2, 3))
@@ -84,12 +81,6 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 def device(hub: Hub, device_id: str = KITCHEN) -> FakeDevice:
     return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=device_id, listens=False)
-
-
-def tones(text: str) -> Utterance:
-    import_integration(builtin("integrations") / "echo")
-    sound: PcmChunk = importlib.import_module("xiaozhi_hub_integrations.echo.tones").write_text(text)
-    return Utterance.of(PcmChunk(np.concatenate([np.zeros(4800, np.int16), sound.samples]), 16000))
 
 
 async def told(facts: Facts, *texts: str, at: float = 1000.0) -> list[FactRow]:
@@ -308,7 +299,7 @@ async def test_an_integration_can_bring_another_memory_and_the_owner_can_choose(
 async def test_a_memory_that_fails_or_hangs_costs_a_model_nothing_but_the_facts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xiaozhi_hub.dialog.memories.RECALL_SECONDS", 0.2)
+    monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 0.2)
     engines = EngineRegistry()
     notebook = Notebook(broken=True)
     engines.add(notebook, "notes")
@@ -466,7 +457,7 @@ async def test_questions_that_are_not_for_the_memory_go_on_to_the_house_and_to_o
 
 async def test_a_device_is_answered_from_memory_after_a_restart(tmp_path: Path) -> None:
     async with running_hub(tmp_path, CONFIG) as hub, device(hub) as kitchen:
-        answer = await kitchen.ask(tones("remember that the key is here"))  # by voice, with an open recogniser
+        answer = await kitchen.ask(spoken("remember that the key is here"))  # by voice, with an open recogniser
         assert (answer.heard, answer.said) == ("remember that the key is here", "I will remember that.")
     async with running_hub(tmp_path, CONFIG) as hub, device(hub) as kitchen:
         answer = await kitchen.ask_text("where is the key")
@@ -726,11 +717,11 @@ def plain_sentences() -> Any:
 async def _sentences(*folders: str) -> Any:
     from house import House
 
-    from xiaozhi_hub.dialog.intents import SENTENCES
+    from xiaozhi_hub.core.places import PACKAGE
 
     house = House()
     for folder in folders:
-        for path in sorted((SENTENCES / folder).glob("*.yaml")):
+        for path in sorted((PACKAGE / "dialog" / folder / "sentences").glob("*.yaml")):
             house.intents.add_sentences("core", path)
     await house.intents.rebuild()
     assert house.intents.problems == ()

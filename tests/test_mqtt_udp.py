@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 import secrets
 import socket
@@ -15,18 +14,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from tone_words import read_back, spoken
 
-from xiaozhi_hub.audio.opus import decode_all
-from xiaozhi_hub.core.flow import Outcome, PcmChunk
-from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.flow import Outcome
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
-from xiaozhi_hub.protocol.messages import Alert, DeviceMessage, Mcp, McpRequest, SentenceStart, TtsStart
-from xiaozhi_hub.testing import DeviceState, FakeDevice, TurnResult, quiet, running_hub
+from xiaozhi_hub.protocol.device_messages import DeviceMessage, Mcp
+from xiaozhi_hub.protocol.hub_messages import Alert, McpRequest, SentenceStart, TtsStart
+from xiaozhi_hub.testing import DeviceState, FakeDevice, quiet, running_hub
 from xiaozhi_hub.testing.mqtt import Station
 from xiaozhi_hub.testing.udp_line import UdpLine
 
@@ -64,20 +61,6 @@ async def hub(hub_with: HubMaker) -> AsyncIterator[Hub]:
 
 def device(hub: Hub, device_id: str = ID, **more: Any) -> FakeDevice:
     return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=device_id, **more)
-
-
-def tones() -> Any:
-    import_integration(builtin("integrations") / "echo")
-    return importlib.import_module("xiaozhi_hub_integrations.echo.tones")
-
-
-def spoken(text: str) -> PcmChunk:
-    sound: PcmChunk = tones().write_text(text)
-    return PcmChunk(np.concatenate([np.zeros(4800, np.int16), sound.samples]), 16000)
-
-
-def read_back(result: TurnResult) -> str:
-    return tones().read_text(decode_all([p.data for p in result.packets], result.rate)) or ""
 
 
 def line_of(fake: FakeDevice) -> UdpLine:

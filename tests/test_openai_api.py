@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from aiohttp import ClientError, ClientSession, FormData
 from openai import AsyncOpenAI
 from talking_model import ScriptedModel, call
+from tone_words import tones
 
 from xiaozhi_hub.audio.ogg import read_ogg, write_ogg
 from xiaozhi_hub.audio.opus import decode_all, encode_all
@@ -25,7 +25,7 @@ from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import running_hub
-from xiaozhi_hub.web import openai_api
+from xiaozhi_hub.web.openai import api as openai_api
 
 CONFIGURATION = """
 devices: {pairing: open}
@@ -225,10 +225,6 @@ async def test_no_page_from_elsewhere_is_allowed_to_read(hub: Hub) -> None:
 
 
 # -- sound --------------------------------------------------------------------------------------------------------
-
-
-def tones() -> Any:
-    return importlib.import_module("xiaozhi_hub_integrations.echo.tones")
 
 
 def spoken(text: str) -> PcmChunk:

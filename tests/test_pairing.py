@@ -520,7 +520,7 @@ async def test_an_answer_that_cannot_be_finished_in_time_takes_no_token_away(
 ) -> None:
     async with hub_with(folder, "approve") as hub:
         token = await token_of(hub)
-        monkeypatch.setattr("xiaozhi_hub.web.ota.CONTRIBUTION_SECONDS", 0.0)
+        monkeypatch.setattr("xiaozhi_hub.web.devices.ota.CONTRIBUTION_SECONDS", 0.0)
         assert set((await check_in(hub))["websocket"]) == {"url", "version"}
         assert await knock(hub, authorization=f"Bearer {token}") == 101
 

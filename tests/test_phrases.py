@@ -22,7 +22,7 @@ from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.audio.pcm import read_wav
 from xiaozhi_hub.core.flow import Packet, PcmChunk, TurnInfo
-from xiaozhi_hub.dialog.hear import Ears, Heard, Hearing
+from xiaozhi_hub.dialog.hearing.hearing import Ears, Heard, Hearing
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.errors import NeedsAttention, StageError

@@ -288,7 +288,7 @@ async def test_a_voice_of_another_engine_is_found_there(hub_with: HubMaker, voic
     async with hub_with() as hub:
         chain = hub.engines.ttss((), "en")
         request = SpeechRequest(SENTENCE, "en", voice="en-us+f3")
-        who = {attempt[0].info.id async for attempt, _ in hub.speaker.voicing.say(chain, request)}
+        who = {attempt[0].info.id async for attempt, _ in hub.speaker.synthesis.say(chain, request)}
     assert who == {"espeak"}
 
 

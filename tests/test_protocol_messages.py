@@ -11,29 +11,31 @@ from hypothesis import strategies as st
 
 from xiaozhi_hub.core.flow import EMOTIONS
 from xiaozhi_hub.errors import ProtocolError
-from xiaozhi_hub.protocol.messages import (
+from xiaozhi_hub.protocol.device_messages import (
     Abort,
-    Alert,
     DeviceHello,
     DeviceMessage,
     Goodbye,
-    HubHello,
-    HubMessage,
     Iot,
-    Keepalive,
     ListenDetect,
     ListenStart,
     ListenStop,
-    LlmEmotion,
     Mcp,
     Ping,
+    Unknown,
+    parse_device_message,
+)
+from xiaozhi_hub.protocol.hub_messages import (
+    Alert,
+    HubHello,
+    HubMessage,
+    Keepalive,
+    LlmEmotion,
     SentenceStart,
     Stt,
     TtsStart,
     TtsStop,
-    Unknown,
     display_text,
-    parse_device_message,
 )
 
 

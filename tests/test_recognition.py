@@ -11,7 +11,7 @@ import pytest
 
 from xiaozhi_hub.core.flow import PcmChunk, Transcript
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
-from xiaozhi_hub.dialog.recognition import Recognition, first_and_along
+from xiaozhi_hub.dialog.hearing.recognition import Recognition, first_and_along
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.errors import StageError

@@ -13,7 +13,7 @@ import pytest
 from house import ENGLISH, House
 
 from xiaozhi_hub.core.shared import Shared
-from xiaozhi_hub.dialog.sentence_files import SHARED, read_sentences
+from xiaozhi_hub.dialog.intents.sentence_files import SHARED, read_sentences
 
 
 class Built:

@@ -14,7 +14,7 @@ from xiaozhi_hub.errors import ConfigErrors
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, running_hub
 from xiaozhi_hub.testing.check_in import NoLink
-from xiaozhi_hub.web.sharing import choose
+from xiaozhi_hub.web.devices.sharing import choose
 
 MAC = "24:6f:28:aa:bb:cc"
 CONFIGURATION = """

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
-from xiaozhi_hub.dialog.sentences import Splitter
+from xiaozhi_hub.dialog.speaking.splitter import Splitter
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.failover import AsrTargets, Attempt, LlmTargets, one_model, one_open_recogniser, speak

@@ -10,11 +10,12 @@ import pytest
 
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.errors import EntryError
-from xiaozhi_hub.protocol.messages import Alert, DeviceMessage, HubMessage, Ping
+from xiaozhi_hub.protocol.device_messages import DeviceMessage, Ping
+from xiaozhi_hub.protocol.hub_messages import Alert, HubMessage
 from xiaozhi_hub.protocol.ota import CheckIn, DeviceIdentity
 from xiaozhi_hub.protocol.transport import Transport, Transports
-from xiaozhi_hub.web.hosts import Address
-from xiaozhi_hub.web.transports import transport_offer
+from xiaozhi_hub.web.devices.transports import transport_offer
+from xiaozhi_hub.web.requests.hosts import Address
 
 DEVICE = "02:00:00:00:00:01"
 

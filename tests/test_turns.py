@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tone_words import read_back, spoken, tones
 
 from xiaozhi_hub.audio.ogg import read_ogg
 from xiaozhi_hub.audio.opus import decode_all
-from xiaozhi_hub.core.flow import Outcome, PcmChunk, TurnRecord
-from xiaozhi_hub.core.places import builtin
+from xiaozhi_hub.core.flow import Outcome, TurnRecord
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
-from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, TurnResult, running_hub
+from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
 
 ECHO = """
 voice: {vad: echo, asr: echo, tts: echo, llm: %s}
@@ -48,23 +46,6 @@ async def hub(hub_with: HubMaker) -> AsyncIterator[Hub]:
 
 def device(hub: Hub, device_id: str = "02:00:00:00:00:01", **more: Any) -> FakeDevice:
     return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=device_id, **more)
-
-
-def tones() -> Any:
-    import_integration(builtin("integrations") / "echo")
-    return importlib.import_module("xiaozhi_hub_integrations.echo.tones")
-
-
-def spoken(text: str) -> PcmChunk:
-    """The sound of *text* in the scripted engines' code, after some quiet."""
-    sound: PcmChunk = tones().write_text(text)
-    return PcmChunk(np.concatenate([np.zeros(4800, np.int16), sound.samples]), 16000)
-
-
-def read_back(result: TurnResult) -> str:
-    """The text in the sound that came out of the speaker."""
-    text: str | None = tones().read_text(decode_all([p.data for p in result.packets], result.rate))
-    return text or ""
 
 
 async def last_turn(hub: Hub, count: int = 1) -> TurnRecord:

@@ -26,8 +26,8 @@ from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.testing import FirmwareProfile
 from xiaozhi_hub.testing.device import FakeDevice
 from xiaozhi_hub.testing.house import running_hub
-from xiaozhi_hub.web import photo as photo_room
-from xiaozhi_hub.web import vision as vision_room
+from xiaozhi_hub.web.devices import photo as photo_room
+from xiaozhi_hub.web.devices import vision as vision_room
 
 QUIET = "integrations:\n  phrases: false\n  silero_vad: false\n  espeak: false\n  echo: {llm: {delay: 1.5}}\n"
 DEVICE = DeviceIdentity("24:6f:28:aa:bb:cc", address="127.0.0.1")

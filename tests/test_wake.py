@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tone_words import spoken as said
 
 from xiaozhi_hub.core.flow import Packet, PcmChunk
-from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.devices.wake_arbiter import WINDOW_SECONDS, Wake, WakeArbiter, loudness
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import FakeDevice, Utterance, running_hub
 
 CONFIGURATION = """
@@ -41,9 +39,7 @@ def device(hub: Hub, number: int = 1, **more: Any) -> FakeDevice:
 
 
 def spoken(text: str) -> PcmChunk:
-    import_integration(builtin("integrations") / "echo")
-    sound: PcmChunk = importlib.import_module("xiaozhi_hub_integrations.echo.tones").write_text(text)
-    return sound
+    return said(text, before_ms=0)
 
 
 def murmur(loud: float) -> tuple[bytes, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import io
 import json
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +15,8 @@ import numpy as np
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, web
 from aiohttp.test_utils import make_mocked_request
+from tone_words import spoken as said
+from tone_words import tones
 
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.ogg import read_ogg, write_ogg
@@ -23,13 +24,11 @@ from xiaozhi_hub.audio.opus import decode_all, encode_all
 from xiaozhi_hub.audio.pcm import read_wav, resample, write_wav
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Packet, PcmChunk
-from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.dialog.recording import Span, utterances_of, widen
+from xiaozhi_hub.dialog.transcribe import Span, utterances_of, widen
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import running_hub
-from xiaozhi_hub.web.local import local_only
-from xiaozhi_hub.web.voices import VoiceChoice, choose_voice
+from xiaozhi_hub.web.programs.local import local_only
+from xiaozhi_hub.web.programs.voice_names import VoiceChoice, choose_voice
 
 ECHO = """
 voice: {vad: echo, asr: echo, tts: %s, llm: %s}
@@ -82,15 +81,8 @@ async def client(client_with: HubMaker) -> AsyncIterator[Client]:
         yield client
 
 
-def tones() -> Any:
-    import_integration(builtin("integrations") / "echo")
-    return importlib.import_module("xiaozhi_hub_integrations.echo.tones")
-
-
 def spoken(text: str, before_ms: int = 600, after_ms: int = 900) -> PcmChunk:
-    """The sound of *text* in the scripted engines' code, with quiet on both sides."""
-    quiet = [np.zeros(16 * ms, np.int16) for ms in (before_ms, after_ms)]
-    return PcmChunk(np.concatenate([quiet[0], tones().write_text(text).samples, quiet[1]]), 16000)
+    return said(text, before_ms, after_ms)
 
 
 def joined(*sounds: PcmChunk) -> PcmChunk:

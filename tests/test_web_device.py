@@ -17,8 +17,9 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 from served import DEVICE_HELLO, DEVICE_ID, Served, frame, read_frame, served, upgrade
 
 from xiaozhi_hub.core.flow import Packet
-from xiaozhi_hub.protocol.messages import DeviceMessage, ListenStart, Stt, Unknown
-from xiaozhi_hub.web.device import DeviceLimits, WebSocketLink
+from xiaozhi_hub.protocol.device_messages import DeviceMessage, ListenStart, Unknown
+from xiaozhi_hub.protocol.hub_messages import Stt
+from xiaozhi_hub.web.devices.websocket import DeviceLimits, WebSocketLink
 
 LISTEN = {"type": "listen", "state": "start", "mode": "auto"}
 OPUS_60 = b"\x58" + bytes(40)  # first byte: 60 ms, mono

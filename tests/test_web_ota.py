@@ -12,9 +12,9 @@ from aiohttp import ClientResponse
 from served import DEVICE_ID, Served, served
 
 from xiaozhi_hub.discovery.service import OTA_PATH
-from xiaozhi_hub.web import ota as ota_room
-from xiaozhi_hub.web.hosts import Address, parse_host
-from xiaozhi_hub.web.ota import clock
+from xiaozhi_hub.web.devices import ota as ota_room
+from xiaozhi_hub.web.devices.ota import clock
+from xiaozhi_hub.web.requests.hosts import Address, parse_host
 
 HEADERS = {"Device-Id": DEVICE_ID, "Client-Id": "3b0f7c1e", "User-Agent": "bread-compact-wifi/2.4.2"}
 BODY = b'{"version":2,"application":{"version":"2.4.2"},"board":{"name":"bread-compact-wifi"}}'

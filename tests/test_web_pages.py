@@ -17,10 +17,10 @@ from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.errors import HubError, StageError, ToolError
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.web.app import WebParts, build_app, serve
-from xiaozhi_hub.web.hosts import is_safe_for_pages
-from xiaozhi_hub.web.pages import ROLES, preferred_language
-from xiaozhi_hub.web.status import DeviceStatus, EngineStatus, EntryStatus, TurnStatus
-from xiaozhi_hub.web.waterfall import Bar, bars
+from xiaozhi_hub.web.pages.pages import ROLES, preferred_language
+from xiaozhi_hub.web.pages.status import DeviceStatus, EngineStatus, EntryStatus, TurnStatus
+from xiaozhi_hub.web.pages.waterfall import Bar, bars
+from xiaozhi_hub.web.requests.hosts import is_safe_for_pages
 
 TURN = TurnStatus(
     id="t1",

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import voluptuous as vol
 from house import integration
+from tone_words import read_back, spoken, tones
 from wyoming.info import Info
-from wyoming_remote import Remote, everything, serving, tones
+from wyoming_remote import Remote, everything, serving
 
-from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.engines.asr import Asr, AsrRequest
@@ -28,7 +28,7 @@ from xiaozhi_hub.errors import StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.manager import Patience
-from xiaozhi_hub.testing import FakeDevice, TurnResult, running_hub
+from xiaozhi_hub.testing import FakeDevice, running_hub
 
 CONFIG = """
 voice: {vad: echo, asr: [%(asr)s], tts: [%(tts)s], llm: [%(llm)s], lead_ms: 1000}
@@ -102,15 +102,6 @@ def entry_of(hub: Hub) -> Entry:
 
 def device(hub: Hub) -> FakeDevice:
     return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id="02:00:00:00:00:01")
-
-
-def spoken(text: str, before: int = 4800) -> PcmChunk:
-    sound: PcmChunk = tones().write_text(text)
-    return PcmChunk(np.concatenate([np.zeros(before, np.int16), sound.samples]), 16000)
-
-
-def read_back(result: TurnResult) -> str:
-    return tones().read_text(decode_all([p.data for p in result.packets], result.rate)) or ""
 
 
 def asr(hub: Hub, name: str = "wyoming/far") -> Asr:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import voluptuous as vol
 from house import integration
+from tone_words import read_back, spoken, tones
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
@@ -24,12 +25,10 @@ from wyoming.pipeline import PipelineStage, RunPipeline
 from wyoming.satellite import PauseSatellite, RunSatellite
 from wyoming.timer import TimerFinished, TimerStarted
 from wyoming.tts import Synthesize
-from wyoming_remote import tones
 
-from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.testing import FakeDevice, TurnResult, running_hub
+from xiaozhi_hub.testing import FakeDevice, running_hub
 
 DEVICE = "02:00:00:00:00:01"
 CONFIG = """
@@ -139,14 +138,6 @@ async def home_assistant(hub: Hub, **how: Any) -> AsyncIterator[HomeAssistant]:
 
 def device(hub: Hub, device_id: str = DEVICE) -> FakeDevice:
     return FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=device_id)
-
-
-def spoken(text: str) -> PcmChunk:
-    return PcmChunk(np.concatenate([np.zeros(4800, np.int16), tones().write_text(text).samples]), 16000)
-
-
-def read_back(result: TurnResult) -> str:
-    return tones().read_text(decode_all([p.data for p in result.packets], result.rate)) or ""
 
 
 def bed_light(hub: Hub) -> str:

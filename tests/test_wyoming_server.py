@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import voluptuous as vol
 from house import integration
+from tone_words import spoken as said
+from tone_words import tones
 from wyoming.asr import Transcribe, Transcript
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
@@ -31,7 +33,7 @@ from wyoming.tts import (
     SynthesizeVoice,
 )
 from wyoming.wake import Detect, Detection, NotDetected
-from wyoming_remote import Remote, serving, tones
+from wyoming_remote import Remote, serving
 
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import resample
@@ -132,10 +134,9 @@ def pieces(sound: PcmChunk, *, channels: int = 1) -> list[Eventable]:
     return [*events, AudioStop()]
 
 
-def spoken(text: str, quiet: int = 16000) -> PcmChunk:
-    """*text* with seconds of silence around it."""
-    silence = np.zeros(quiet, np.int16)
-    return PcmChunk(np.concatenate([silence, tones().write_text(text).samples, silence]), 16000)
+def spoken(text: str, quiet_ms: int = 1000) -> PcmChunk:
+    """*text* with silence around it."""
+    return said(text, quiet_ms, quiet_ms)
 
 
 def sound_of(events: list[Event]) -> str:
@@ -415,7 +416,7 @@ async def test_a_device_of_one_hub_is_heard_answered_and_spoken_to_by_another(
         async with running_hub(tmp_path / "weak", CONFIG % parts) as weak:
             ota = f"{weak.local_url}/xiaozhi/ota/"
             async with FakeDevice(ota_url=ota, device_id="02:00:00:00:00:01") as speaker:
-                result = await speaker.ask(spoken("turn on the bed light", 4800))
+                result = await speaker.ask(spoken("turn on the bed light", 300))
         assert (result.heard, result.said) == ("turn on the bed light", "Turned on the Bed Light.")
         sound = decode_all([packet.data for packet in result.packets], result.rate)
         assert tones().read_text(sound) == "Turned on the Bed Light."

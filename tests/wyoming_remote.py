@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tone_words import tones
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.error import Error
@@ -35,16 +35,9 @@ from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, Synthesize
 from wyoming.wake import Detect, Detection
 
 from xiaozhi_hub.core.flow import PcmChunk
-from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.plugins.loader import import_integration
 
 RATE = 16000
 LOUD = 3000
-
-
-def tones() -> Any:
-    import_integration(builtin("integrations") / "echo")
-    return importlib.import_module("xiaozhi_hub_integrations.echo.tones")
 
 
 def named(name: str, *, installed: bool = True) -> dict[str, Any]:

@@ -11,21 +11,22 @@ from pathlib import Path
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.flow import Channel, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import Texts, language_of
+from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.dialog.agent import Agent
+from xiaozhi_hub.dialog.agent.agent import Agent
 from xiaozhi_hub.dialog.agent.briefing import Briefing
 from xiaozhi_hub.dialog.ask import ask
-from xiaozhi_hub.dialog.assistants import Assistants
-from xiaozhi_hub.dialog.intents import Intents
-from xiaozhi_hub.dialog.learning import Learning
-from xiaozhi_hub.dialog.look import Eyes
-from xiaozhi_hub.dialog.memories import Memories
+from xiaozhi_hub.dialog.assistants.assistants import Assistants
+from xiaozhi_hub.dialog.assistants.switching import Switching
+from xiaozhi_hub.dialog.intents.intents import Intents
+from xiaozhi_hub.dialog.intents.learning import Learning
+from xiaozhi_hub.dialog.memory.memories import Memories
 from xiaozhi_hub.dialog.respond import Responder
-from xiaozhi_hub.dialog.speak import Speaker
-from xiaozhi_hub.dialog.switching import Switching
-from xiaozhi_hub.dialog.turn import TurnParts, new_id
+from xiaozhi_hub.dialog.speaking.speaker import Speaker
+from xiaozhi_hub.dialog.turn_parts import TurnParts
+from xiaozhi_hub.dialog.vision import Eyes
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
@@ -34,8 +35,8 @@ from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.problems import Problems
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.tools.registry import ToolRegistry
-from xiaozhi_hub.web.openai_talks import Talk
-from xiaozhi_hub.web.ota import clock
+from xiaozhi_hub.web.devices.ota import clock
+from xiaozhi_hub.web.openai.talks import Talk
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,24 +33,24 @@ from xiaozhi_hub.reloading import Reloading
 from xiaozhi_hub.services import DeviceServices
 from xiaozhi_hub.store.chats import ChatHistory
 from xiaozhi_hub.store.memory import Facts
-from xiaozhi_hub.web.announcements import AnnouncementsApi
-from xiaozhi_hub.web.api import Api, ApiParts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
-from xiaozhi_hub.web.assistants import AssistantsApi
-from xiaozhi_hub.web.client_link import ClientParts
-from xiaozhi_hub.web.clients import ClientRules, Clients
-from xiaozhi_hub.web.configuration import ConfigurationApi
-from xiaozhi_hub.web.device import DeviceDoor, DeviceLimits
-from xiaozhi_hub.web.devices_api import DevicesApi
-from xiaozhi_hub.web.health import Health
-from xiaozhi_hub.web.integrations_api import IntegrationsApi
-from xiaozhi_hub.web.memory import MemoryApi
-from xiaozhi_hub.web.openai_api import OpenAiApi, OpenAiParts
-from xiaozhi_hub.web.ota import Contribution, clock, framing
-from xiaozhi_hub.web.pairing import PairingDesk
-from xiaozhi_hub.web.sharing import Sharing
-from xiaozhi_hub.web.status import HubStatus, PartStatus
-from xiaozhi_hub.web.transports import transport_offer
+from xiaozhi_hub.web.devices.client_link import ClientParts
+from xiaozhi_hub.web.devices.clients import ClientRules, Clients
+from xiaozhi_hub.web.devices.ota import Contribution, clock, framing
+from xiaozhi_hub.web.devices.pairing import PairingDesk
+from xiaozhi_hub.web.devices.sharing import Sharing
+from xiaozhi_hub.web.devices.transports import transport_offer
+from xiaozhi_hub.web.devices.websocket import DeviceDoor, DeviceLimits
+from xiaozhi_hub.web.openai.api import OpenAiApi, OpenAiParts
+from xiaozhi_hub.web.pages.status import HubStatus, PartStatus
+from xiaozhi_hub.web.programs.announcements import AnnouncementsApi
+from xiaozhi_hub.web.programs.assistants import AssistantsApi
+from xiaozhi_hub.web.programs.configuration import ConfigurationApi
+from xiaozhi_hub.web.programs.devices import DevicesApi
+from xiaozhi_hub.web.programs.health import Health
+from xiaozhi_hub.web.programs.integrations import IntegrationsApi
+from xiaozhi_hub.web.programs.memory import MemoryApi
+from xiaozhi_hub.web.programs.talk import Api, ApiParts
 
 if TYPE_CHECKING:
     from xiaozhi_hub.discovery import Discovery

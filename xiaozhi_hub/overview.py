@@ -9,7 +9,7 @@ from xiaozhi_hub import __version__
 from xiaozhi_hub.engines.base import EngineInfo
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.plugins.entries import EntryState
-from xiaozhi_hub.web.status import (
+from xiaozhi_hub.web.pages.status import (
     DeviceStatus,
     DoorStatus,
     EngineStatus,

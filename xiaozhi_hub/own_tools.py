@@ -17,10 +17,9 @@ from xiaozhi_hub.devices.announce_tools import announce_tools
 from xiaozhi_hub.devices.device_commands import DeviceCommands, device_tools
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.messenger import Messenger
-from xiaozhi_hub.dialog.assistant_tools import assistant_tools
-from xiaozhi_hub.dialog.commands import conversation_tools
-from xiaozhi_hub.dialog.intents import SENTENCES
-from xiaozhi_hub.dialog.memory_tools import memory_tools
+from xiaozhi_hub.dialog.assistants.tools import assistant_tools
+from xiaozhi_hub.dialog.intents.conversation_tools import conversation_tools
+from xiaozhi_hub.dialog.memory.tools import memory_tools
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import home_tools
@@ -61,7 +60,7 @@ class OwnTools:
         self._add(CORE, own, PACKAGE / "devices" / "sentences")
         tools.add_for_turns(parts.device_tools.for_turn, CORE)
         if parts.config.memory.enabled:
-            self._add(CORE_MEMORY, self._of_memory(), SENTENCES / "memory")
+            self._add(CORE_MEMORY, self._of_memory(), PACKAGE / "dialog" / "memory" / "sentences")
         self._has_assistants = False
         self.configure(parts.config)
 
@@ -74,7 +73,7 @@ class OwnTools:
         if self._has_assistants:
             switch = answering.switching.switch
             own = assistant_tools(answering.assistants, self._parts.texts, switch, self._parts.language_of)
-            self._add(CORE_ASSISTANTS, own, SENTENCES / "assistants")
+            self._add(CORE_ASSISTANTS, own, PACKAGE / "dialog" / "assistants" / "sentences")
         else:
             self._tools.remove_source(CORE_ASSISTANTS)
             answering.intents.remove_source(CORE_ASSISTANTS)

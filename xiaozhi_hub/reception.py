@@ -15,7 +15,7 @@ from xiaozhi_hub.devices.acquaintance import Acquaintance
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.dialog.assistants import Assistants
+from xiaozhi_hub.dialog.assistants.assistants import Assistants
 from xiaozhi_hub.display.lettering import Lettering
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.problems import Problems
@@ -24,7 +24,7 @@ from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.grants import Grants
-from xiaozhi_hub.web.device import DeviceDoor
+from xiaozhi_hub.web.devices.websocket import DeviceDoor
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from xiaozhi_hub.errors import ConfigError, ConfigErrors, HubError, Place
 from xiaozhi_hub.plugins.checking import Prepared, prepare
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.problems import Problems
-from xiaozhi_hub.web.configuration import Reloaded
+from xiaozhi_hub.web.programs.configuration import Reloaded
 
 log = logging.getLogger(__name__)
 

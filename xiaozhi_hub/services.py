@@ -18,7 +18,7 @@ from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.dialog.look import Eyes
+from xiaozhi_hub.dialog.vision import Eyes
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.firmware.rollout import Rollout
@@ -30,10 +30,10 @@ from xiaozhi_hub.store.moves import Moves
 from xiaozhi_hub.store.photos import Photos
 from xiaozhi_hub.store.rollouts import Release, Rollouts
 from xiaozhi_hub.tools.device_mcp import VisionOffer
-from xiaozhi_hub.web.firmware import FirmwareDoor
-from xiaozhi_hub.web.moved import Forwarding
-from xiaozhi_hub.web.ota import Contribution
-from xiaozhi_hub.web.vision import Asked, VisionDoor, VisionParts
+from xiaozhi_hub.web.devices.firmware import FirmwareDoor
+from xiaozhi_hub.web.devices.moved import Forwarding
+from xiaozhi_hub.web.devices.ota import Contribution
+from xiaozhi_hub.web.devices.vision import Asked, VisionDoor, VisionParts
 
 
 @dataclass(frozen=True, slots=True)

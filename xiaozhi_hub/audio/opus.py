@@ -12,6 +12,7 @@ import importlib.util
 import os
 import threading
 import warnings
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -45,6 +46,30 @@ _FRAME_MS = tuple(
 _LOADING = threading.Lock()
 
 
+class _Codec:
+    """What libopus has made, and frees."""
+
+    def __init__(self, state: Any, destroy: Callable[[Any], None]) -> None:
+        self._state = state
+        self._destroy = destroy
+
+    def close(self) -> None:
+        """Free it. Safe to call more than once."""
+        state, self._state = self._state, None
+        if state is not None:
+            self._destroy(state)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_state", None) is not None:
+            self.close()
+
+
 class OpusMissing(HubError):
     """There is no usable libopus on this machine: nothing can be heard or said."""
 
@@ -71,7 +96,7 @@ def packet_ms(data: bytes) -> float:
     return _FRAME_MS[toc >> 3] * (data[1] & 63) if len(data) > 1 else 0.0
 
 
-class OpusDecoder:
+class OpusDecoder(_Codec):
     """Turns one device's packets into mono PCM of *rate*; keep one for each stream, packets depend on earlier ones.
 
     Not for two threads at a time. `close` it when done; afterwards it must not be used.
@@ -80,7 +105,7 @@ class OpusDecoder:
     def __init__(self, rate: int = 16000) -> None:
         self._api = _api()
         self._rate = rate
-        self._state = _create(self._api.decoder.libopus_create, rate, 1)
+        super().__init__(_create(self._api.decoder.libopus_create, rate, 1), self._api.decoder.destroy)
         self._decode = self._api.decoder.libopus_decode
         self._room = rate * PACKET_MS // 1000
         self._buffer = (ctypes.c_int16 * self._room)()
@@ -109,24 +134,8 @@ class OpusDecoder:
         """Forget the stream: the next packet begins a new one."""
         _control(self._api.decoder.libopus_ctl, self._state, self._api.reset_request)
 
-    def close(self) -> None:
-        """Free the decoder. Safe to call more than once."""
-        state, self._state = self._state, None
-        if state is not None:
-            self._api.decoder.destroy(state)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_state", None) is not None:
-            self.close()
-
-
-class OpusEncoder:
+class OpusEncoder(_Codec):
     """Turns mono PCM of *rate* into packets of *frame_ms*; keep one for each stream.
 
     *bitrate* None leaves it to the codec. With *dtx*, silence becomes packets of one to three bytes. Not for two
@@ -145,7 +154,8 @@ class OpusEncoder:
         self._api = _api()
         self.frame = rate * frame_ms // 1000
         """Samples of one packet."""
-        self._state = _create(self._api.encoder.libopus_create, rate, 1, self._api.application)
+        state = _create(self._api.encoder.libopus_create, rate, 1, self._api.application)
+        super().__init__(state, self._api.encoder.destroy)
         control = self._api.encoder.libopus_ctl
         _control(control, self._state, self._api.complexity_request, complexity)
         _control(control, self._state, self._api.dtx_request, int(dtx))
@@ -166,22 +176,6 @@ class OpusEncoder:
         if count < 0:
             raise HubError(f"libopus could not encode ({_error(count)})", code="opus-failed")
         return bytes(self._bytes[:count])
-
-    def close(self) -> None:
-        """Free the encoder. Safe to call more than once."""
-        state, self._state = self._state, None
-        if state is not None:
-            self._api.encoder.destroy(state)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_state", None) is not None:
-            self.close()
 
 
 def encode_all(chunk: PcmChunk) -> tuple[Packet, ...]:

@@ -6,7 +6,7 @@ from xiaozhi_hub import __version__
 from xiaozhi_hub.cli.devices import door_line
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.web.devices_api import told_opening
+from xiaozhi_hub.web.programs.devices import told_opening
 
 
 def banner(hub: Hub, self_test: str) -> str:

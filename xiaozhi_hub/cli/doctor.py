@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     texts, language = Texts(), args.language or language_of(config.hub.language)
 
     if args.hub:
-        from xiaozhi_hub.web.hosts import parse_host
+        from xiaozhi_hub.web.requests.hosts import parse_host
 
         address = parse_host(args.hub)
         if address is None:

@@ -10,12 +10,12 @@ import asyncio
 import importlib.util
 import json
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.cli.local_hub import ask_hub, url_of
 from xiaozhi_hub.cli.progress import TerminalProgress
+from xiaozhi_hub.cli.table import print_table
 from xiaozhi_hub.errors import HubError
 
 if TYPE_CHECKING:
@@ -130,13 +130,6 @@ def _list(shelf: ModelShelf, known: Catalogue, *, as_json: bool) -> int:
     print(f"✓ is here, in {shelf.folder}; … has come in part.  * asks you to agree to its licence.")
     print("Which of them fit this board: xiaozhi-hub models recommend")
     return 0
-
-
-def print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Print columns as wide as what is in them."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _verify(shelf: ModelShelf, known: Catalogue, names: list[str]) -> int:

@@ -6,7 +6,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from xiaozhi_hub.cli.models import print_table
+from xiaozhi_hub.cli.table import print_table
 
 if TYPE_CHECKING:
     from xiaozhi_hub.core.config import Config

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 OTHER_FILES = 4096
-"""Open at once beside the connections of devices: those that wait for a request (`xiaozhi_hub.web.entrance.MOST_WAITING`),
+"""Open at once beside the connections of devices: those that wait for a request (`xiaozhi_hub.web.requests.entrance.MOST_WAITING`),
 databases, models, pipes to children."""
 
 

@@ -11,7 +11,7 @@ from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.dialog.reading import spoken
+from xiaozhi_hub.dialog.speaking.normalisation.normalise import spoken
 from xiaozhi_hub.engines.base import Engine
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError

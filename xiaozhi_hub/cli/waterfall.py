@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from xiaozhi_hub.web.waterfall import bars
+from xiaozhi_hub.web.pages.waterfall import bars
 
 WIDTH = 48
 _PARTS = " ▏▎▍▌▋▊▉█"

@@ -16,8 +16,9 @@ from xiaozhi_hub.conformance import (
     vision,
 )
 from xiaozhi_hub.conformance.bench import Bench, Known, Server, Times
-from xiaozhi_hub.conformance.check import Broken, Check, NotApplicable, NotForFirmware, Verdict
+from xiaozhi_hub.conformance.check import Check
 from xiaozhi_hub.conformance.run import Result, run_check, run_checks
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable, NotForFirmware, Verdict
 from xiaozhi_hub.conformance.voice import Voice
 
 _TOPICS = (ota, names, handshake, conversation, sound, liveness, mcp, vision, mqtt, legacy)

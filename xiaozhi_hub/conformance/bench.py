@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from xiaozhi_hub.conformance.check import Broken, NotApplicable
 from xiaozhi_hub.conformance.timeline import Timeline
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable
 from xiaozhi_hub.conformance.voice import Voice
 from xiaozhi_hub.conformance.wire import Socket, open_socket
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.protocol.messages import ListenMode
+from xiaozhi_hub.protocol.device_messages import ListenMode
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile
 from xiaozhi_hub.testing.check_in import Address, open_http, ota_headers, system_report
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self, cast
 
-from xiaozhi_hub.conformance.check import Broken, NotApplicable
 from xiaozhi_hub.conformance.timeline import Timeline
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable
 from xiaozhi_hub.core.tasks import TaskScope
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PINGREQ = 1, 2, 3, 4, 12

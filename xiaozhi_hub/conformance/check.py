@@ -1,33 +1,15 @@
-"""What a check is, and what can come of one."""
+"""What a check is."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.conformance.verdict import Broken
 
 if TYPE_CHECKING:
     from xiaozhi_hub.conformance.bench import Bench
-
-Verdict = Literal["pass", "fail", "n/a"]
-
-
-class Broken(HubError):
-    """The server does not do what the claim says."""
-
-    code = "conformance-broken"
-
-
-class NotApplicable(HubError):
-    """The claim says nothing about this server or this firmware, or it cannot be seen from where we stand."""
-
-    code = "conformance-not-applicable"
-
-
-class NotForFirmware(NotApplicable):
-    """Devices of this firmware profile never do what the claim is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +45,4 @@ def expect(so: bool, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
-__all__ = ["Broken", "Check", "NotApplicable", "NotForFirmware", "Verdict", "check", "expect"]
+__all__ = ["Check", "check", "expect"]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 from xiaozhi_hub.conformance.bench import Bench, Watched
-from xiaozhi_hub.conformance.check import Broken, check, expect
+from xiaozhi_hub.conformance.check import check, expect
 from xiaozhi_hub.conformance.talk import answers_since, listen, microphone, no_traffic, still_answers
 from xiaozhi_hub.conformance.timeline import Answer
-from xiaozhi_hub.protocol.messages import ListenMode
+from xiaozhi_hub.conformance.verdict import Broken
+from xiaozhi_hub.protocol.device_messages import ListenMode
 from xiaozhi_hub.testing import TurnResult
 
 ABORT_SOUND_MS = 100.0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from xiaozhi_hub.conformance.bench import Bench
-from xiaozhi_hub.conformance.check import Broken, NotApplicable, check, expect
+from xiaozhi_hub.conformance.check import check, expect
 from xiaozhi_hub.conformance.talk import answers_since, ask, mcp_requests, no_traffic
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable
 from xiaozhi_hub.conformance.wire import NoUpgrade
 
 HELLO_SECONDS = 1.0

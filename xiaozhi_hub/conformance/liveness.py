@@ -7,10 +7,11 @@ from dataclasses import replace
 from functools import partial
 
 from xiaozhi_hub.conformance.bench import Bench
-from xiaozhi_hub.conformance.check import Broken, check, expect
+from xiaozhi_hub.conformance.check import check, expect
 from xiaozhi_hub.conformance.conversation import asked
 from xiaozhi_hub.conformance.talk import still_answers
 from xiaozhi_hub.conformance.timeline import Timeline
+from xiaozhi_hub.conformance.verdict import Broken
 from xiaozhi_hub.conformance.wire import PING, Socket
 
 ASK_EVERY_SECONDS = 15.0

@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from xiaozhi_hub.conformance.bench import Bench
-from xiaozhi_hub.conformance.check import Broken, NotApplicable, NotForFirmware, check, expect
+from xiaozhi_hub.conformance.check import check, expect
 from xiaozhi_hub.conformance.talk import answers_since, ask, listen, mcp_requests, microphone
 from xiaozhi_hub.conformance.timeline import Seen
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable, NotForFirmware
 from xiaozhi_hub.conformance.wire import Socket
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.tasks import TaskScope

@@ -12,7 +12,8 @@ from typing import Any
 from xiaozhi_hub.audio.opus import packet_ms
 from xiaozhi_hub.conformance.bench import Bench
 from xiaozhi_hub.conformance.broker import HEADER, Broker, Datagrams
-from xiaozhi_hub.conformance.check import Broken, NotApplicable, check, expect
+from xiaozhi_hub.conformance.check import check, expect
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.testing import quiet
 

@@ -9,7 +9,8 @@ import struct
 from urllib.parse import urlsplit
 
 from xiaozhi_hub.conformance.bench import Bench
-from xiaozhi_hub.conformance.check import Broken, NotApplicable, check, expect
+from xiaozhi_hub.conformance.check import check, expect
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable
 
 GROUP = ("224.0.0.251", 5353)
 ASK_AT = (0.0, 1.0, 2.0)

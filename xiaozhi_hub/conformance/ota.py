@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from xiaozhi_hub.conformance.bench import Bench, Reply
-from xiaozhi_hub.conformance.check import Broken, NotApplicable, check, expect
+from xiaozhi_hub.conformance.check import check, expect
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable
 
 MOST_BYTES = 6144
 LONGEST_KEY = 15

@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 
 from xiaozhi_hub.conformance.bench import Bench, Server
-from xiaozhi_hub.conformance.check import Broken, Check, NotApplicable, NotForFirmware, Verdict
+from xiaozhi_hub.conformance.check import Check
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable, NotForFirmware, Verdict
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.testing import FirmwareProfile
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.conformance.bench import Bench, Watched
-from xiaozhi_hub.conformance.check import Broken, NotApplicable, check, expect
+from xiaozhi_hub.conformance.check import check, expect
 from xiaozhi_hub.conformance.conversation import asked
 from xiaozhi_hub.conformance.talk import still_answers
 from xiaozhi_hub.conformance.timeline import Answer
+from xiaozhi_hub.conformance.verdict import Broken, NotApplicable
 from xiaozhi_hub.core.flow import EMOTIONS
 from xiaozhi_hub.errors import ProtocolError
 

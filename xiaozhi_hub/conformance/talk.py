@@ -9,8 +9,9 @@ from itertools import chain, cycle
 from typing import Any
 
 from xiaozhi_hub.conformance.bench import Bench
-from xiaozhi_hub.conformance.check import Broken, expect
+from xiaozhi_hub.conformance.check import expect
 from xiaozhi_hub.conformance.timeline import Answer, Seen, Timeline
+from xiaozhi_hub.conformance.verdict import Broken
 from xiaozhi_hub.conformance.wire import Socket
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.protocol.binary import pack

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from xiaozhi_hub.audio.opus import packet_ms
-from xiaozhi_hub.conformance.check import Broken
+from xiaozhi_hub.conformance.verdict import Broken
 from xiaozhi_hub.errors import ProtocolError
 from xiaozhi_hub.protocol.binary import unpack
 

@@ -7,9 +7,10 @@ import base64
 from collections.abc import AsyncIterator
 
 from xiaozhi_hub.conformance.bench import Bench, Reply
-from xiaozhi_hub.conformance.check import Broken, check, expect
+from xiaozhi_hub.conformance.check import check, expect
 from xiaozhi_hub.conformance.mcp import vision_address
 from xiaozhi_hub.conformance.ota import MOST_BYTES
+from xiaozhi_hub.conformance.verdict import Broken
 
 BOUNDARY = "----ESP32_CAMERA_BOUNDARY"
 CHUNK = 512

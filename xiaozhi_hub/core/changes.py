@@ -11,8 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.documents import KeyPath, key_path, shown
 from xiaozhi_hub.core.secret import MASK, Secret
-from xiaozhi_hub.core.yaml_files import KeyPath, key_path, shown
 from xiaozhi_hub.errors import Place
 
 NEEDS_RESTART: tuple[KeyPath, ...] = (

@@ -8,9 +8,9 @@ from typing import Any
 
 import voluptuous as vol
 
+from xiaozhi_hub.core.documents import UNREADABLE, KeyPath, shown
 from xiaozhi_hub.core.fields import Wrong
 from xiaozhi_hub.core.secret import MASK
-from xiaozhi_hub.core.yaml_files import UNREADABLE, KeyPath, shown
 from xiaozhi_hub.errors import ConfigError, ConfigErrors, Place
 
 

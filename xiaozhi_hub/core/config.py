@@ -15,19 +15,11 @@ from types import MappingProxyType
 from typing import Any
 
 from xiaozhi_hub.core.checking import check
+from xiaozhi_hub.core.documents import Document, KeyPath, place_of
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.core.schema import CONFIGURATION
 from xiaozhi_hub.core.secret import Secret
-from xiaozhi_hub.core.yaml_files import (
-    SECRETS_FILE,
-    Document,
-    KeyPath,
-    Reader,
-    Stamp,
-    is_there,
-    place_of,
-    stamp_of,
-)
+from xiaozhi_hub.core.yaml_files import SECRETS_FILE, Reader, Stamp, is_there, stamp_of
 from xiaozhi_hub.errors import ConfigError, ConfigErrors, Place
 
 MAIN_FILE = "configuration.yaml"

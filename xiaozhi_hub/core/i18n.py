@@ -26,6 +26,16 @@ def language_of(tag: str, default: str = "en") -> str:
     return "en" if head.startswith("en") else default
 
 
+def is_chinese(text: str) -> bool:
+    """Is any of *text* written in Chinese characters?"""
+    return any("一" <= character <= "鿿" for character in text)
+
+
+def written_in(text: str, otherwise: str = "en") -> str:
+    """The language that *text* is written in, by its characters: Chinese, or *otherwise*."""
+    return "zh-Hans" if is_chinese(text) else otherwise
+
+
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, item in value.items():

@@ -18,7 +18,7 @@ import sys
 
 READY_AT_ONCE = 8
 """Sockets in one pass of the loop: each is half a millisecond of work at the most, several on a small board, and the first
-word of an answer leaves 20 ms before it is needed (`xiaozhi_hub.dialog.mouth.LEAD_IN_SPARE_MS`)."""
+word of an answer leaves 20 ms before it is needed (`xiaozhi_hub.dialog.speaking.mouth.LEAD_IN_SPARE_MS`)."""
 ACCEPTED_AT_ONCE = 2
 """New connections in one pass. Each becomes ready some five times until its device is at home: more would come in than are
 served, and stand before those who are here already."""

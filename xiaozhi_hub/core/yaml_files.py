@@ -12,24 +12,18 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.composer import Composer
-from yaml.parser import Parser
-from yaml.reader import Reader as CharacterReader
 from yaml.reader import ReaderError
-from yaml.resolver import BaseResolver
-from yaml.scanner import Scanner
 
+from xiaozhi_hub.core.documents import UNREADABLE, Document, KeyPath, Unreadable, key_path, shown
 from xiaozhi_hub.core.secret import MASK
+from xiaozhi_hub.core.yaml_syntax import TYPE_PREFIX, Loader, in_plain_words, typed
 from xiaozhi_hub.errors import ConfigError, Place
 
-TYPE_PREFIX = "tag:yaml.org,2002:"
-KeyPath = tuple[str | int, ...]
 Stamp = tuple[int, int, int]
 """When a file was changed, its size, and which file of that name it is: another content has another one."""
 SECRETS_FILE = "secrets.yaml"
@@ -38,43 +32,7 @@ MOST_VALUES = 50_000
 
 _VARIABLE = re.compile(r"(\$?)\$\{([^}]*)\}")
 _VARIABLE_INSIDE = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-_SECRET_NAME = re.compile(r"(?:^|[_-])(?:key|token|passw(?:or)?d|passphrase|secret|credentials?|pin)s?$", re.IGNORECASE)
-_LOGIN_IN_ADDRESS = re.compile(r"//[^/@\s]+@")
 _TAGS = ("!secret", "!include")
-
-
-class Unreadable:
-    """Stands where a value could not be read, so that nobody complains about it a second time."""
-
-    def __repr__(self) -> str:
-        return "<unreadable>"
-
-
-UNREADABLE = Unreadable()
-
-
-class _Resolver(BaseResolver):
-    """Which plain words are not text."""
-
-
-for _tag, _pattern, _first in (
-    ("null", r"(?:~|null|Null|NULL|)", ["~", "n", "N", ""]),
-    ("bool", r"(?:true|True|TRUE|false|False|FALSE)", list("tTfF")),
-    ("int", r"-?(?:0|[1-9][0-9]*)", list("-0123456789")),
-    ("float", r"-?(?:0|[1-9][0-9]*)?(?:\.[0-9]+|\.?[0-9]*[eE][-+]?[0-9]+)", list("-.0123456789")),
-):
-    _Resolver.add_implicit_resolver(TYPE_PREFIX + _tag, re.compile(rf"^{_pattern}$"), _first)
-
-
-class _Loader(CharacterReader, Scanner, Parser, Composer, _Resolver):
-    """Text to nodes; the rest is ours."""
-
-    def __init__(self, text: str) -> None:
-        CharacterReader.__init__(self, text)
-        Scanner.__init__(self)
-        Parser.__init__(self)
-        Composer.__init__(self)
-        _Resolver.__init__(self)
 
 
 def is_there(path: Path) -> bool:
@@ -92,80 +50,6 @@ def stamp_of(path: Path) -> Stamp | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def key_path(path: KeyPath) -> str:
-    """Write *path* for a person: ``voice → asr → item 2``."""
-    return " → ".join(f"item {part + 1}" if isinstance(part, int) else part for part in path)
-
-
-def place_of(places: Mapping[KeyPath, Place], path: KeyPath, file: str) -> Place:
-    """Return the place of *path*, or of the nearest thing around it under the name of *path*; *file* when all fails."""
-    if path in places:
-        return places[path]
-    for length in range(len(path) - 1, -1, -1):
-        if (around := places.get(path[:length])) is not None:
-            return Place(around.file, around.line, key_path(path))
-    return Place(file, None, key_path(path))
-
-
-def shown(value: object, key: str = "") -> str:
-    """Write *value* as it may be shown to anybody who reads a log: dots for what stands under a secret-looking key."""
-    if isinstance(value, Mapping):
-        return "a group of keys"
-    if isinstance(value, (list, tuple)):
-        return "a list"
-    if value is None:
-        return "nothing"
-    if _SECRET_NAME.search(key):
-        return MASK
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        text = _LOGIN_IN_ADDRESS.sub(f"//{MASK}@", value)
-        return f'"{text}"' if len(text) <= 60 else f'"{text[:57]}…"'
-    return str(value)
-
-
-@dataclass
-class Document:
-    """The content of a file, and where each part of it stands."""
-
-    value: Any
-    places: dict[KeyPath, Place] = field(default_factory=dict)
-
-    def place(self, path: KeyPath) -> Place:
-        """Return where *path* is written, or where it would belong."""
-        return place_of(self.places, path, "")
-
-    def merged(self, other: Document) -> Document:
-        """Return this document with *other* laid over it: groups of keys are merged, all else is replaced."""
-        places = dict(self.places)
-        return Document(_merge(self.value, other.value, (), places, other.places), places)
-
-
-def _merge(
-    low: Any, high: Any, path: KeyPath, places: dict[KeyPath, Place], high_places: Mapping[KeyPath, Place]
-) -> Any:
-    if isinstance(low, dict) and high is None and not path:
-        return low  # an empty file says nothing
-    if isinstance(low, dict) and isinstance(high, dict):
-        both = dict(low)
-        for key, value in high.items():
-            both[key] = _merge(low[key], value, (*path, key), places, high_places) if key in low else value
-            if key not in low:
-                _take(places, high_places, (*path, key))
-        return both
-    _take(places, high_places, path)
-    return high
-
-
-def _take(places: dict[KeyPath, Place], high_places: Mapping[KeyPath, Place], path: KeyPath) -> None:
-    """Let *high_places* tell where *path* and everything below it stands."""
-    depth = len(path)
-    for old in [each for each in places if each[:depth] == path]:
-        del places[old]
-    places.update({each: place for each, place in high_places.items() if each[:depth] == path})
 
 
 class Reader:
@@ -231,9 +115,9 @@ class Reader:
             line = raw.count(b"\n", 0, error.start) + 1
             return self._wrong("a letter here is not UTF-8", Place(name, line), "Save the file as UTF-8.")
         try:
-            return _Loader(text).get_single_node()
+            return Loader(text).get_single_node()
         except yaml.MarkedYAMLError as error:
-            return self._wrong(*_in_plain_words(error, text, name))
+            return self._wrong(*in_plain_words(error, text, name))
         except ReaderError as error:
             line = text.count("\n", 0, error.position) + 1
             return self._wrong("there is an invisible character that YAML does not allow", Place(name, line))
@@ -322,8 +206,8 @@ class Reader:
             return UNREADABLE
         tag = node.tag
         if text != node.value and node.style is None:
-            tag = str(_Loader("").resolve(yaml.ScalarNode, text, (True, False)))  # type: ignore[no-untyped-call]
-        value = _typed(tag, text)
+            tag = str(Loader("").resolve(yaml.ScalarNode, text, (True, False)))  # type: ignore[no-untyped-call]
+        value = typed(tag, text)
         if value is UNREADABLE:
             return self._wrong(f"this is no {tag.removeprefix(TYPE_PREFIX)}", place)
         written = shown(value, key)
@@ -415,51 +299,3 @@ class Reader:
 
 class _AllUnreadable(dict[str, Any]):
     """The secrets of a file that is no YAML: told once, not once for each secret."""
-
-
-def _typed(tag: str, text: str) -> Any:
-    match tag.removeprefix(TYPE_PREFIX):
-        case "str":
-            return text
-        case "null":
-            return None
-        case "bool":
-            return {"true": True, "false": False}.get(text.lower(), UNREADABLE)
-        case "int" | "float" as kind:
-            try:
-                return int(text) if kind == "int" else float(text)
-            except ValueError:
-                return UNREADABLE
-        case _:
-            return UNREADABLE
-
-
-def _in_plain_words(error: yaml.MarkedYAMLError, text: str, file: str) -> tuple[str, Place, str]:
-    """Say what PyYAML means, and where a person should look."""
-    mark = error.problem_mark or error.context_mark
-    line = mark.line + 1 if mark else None
-    problem = error.problem or "it cannot be read"
-    at = Place(file, line)
-    lines = text.splitlines()
-    here = lines[mark.line] if mark and mark.line < len(lines) else ""
-    if "\t" in here[: len(here) - len(here.lstrip())] or "character '\\t'" in problem:
-        return "there is a tab", at, "YAML wants spaces for indentation."
-    opened = Place(file, error.context_mark.line + 1) if error.context_mark else at
-    if "end of stream" in problem and error.context and "quoted" in error.context:
-        return "a quotation mark is opened and never closed", opened, ""
-    if error.context and "flow" in error.context:
-        return "a bracket is opened and not closed", opened, "Write texts that contain [ ] { } in quotes."
-    if "mapping values are not allowed" in problem:
-        return "there is one colon too many", at, "Indent like the line above, or put the value in quotes."
-    if "could not find expected ':'" in problem:
-        return "a colon is missing after the key", opened, 'Write "key: value".'
-    if "<block end>" in problem:
-        return "the line is indented unlike those above it", at, "Keys of the same group begin in the same column."
-    if "undefined alias" in problem:
-        return f"there is nothing that {problem.split()[-1].strip(chr(39))} is the name of", at, ""
-    if "but found another document" in problem:
-        return 'a second document begins (the line "---")', at, "Keep everything in one document."
-    if "cannot start any token" in problem:
-        found = here[mark.column] if mark and mark.column < len(here) else ""
-        return f"a value must not begin with {found}", at, "Put it in quotes."
-    return f"this is no valid YAML: {problem}", at, ""

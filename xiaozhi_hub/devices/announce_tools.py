@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 from xiaozhi_hub.core.flow import SOUND, Packet, TurnInfo
-from xiaozhi_hub.core.i18n import Texts
+from xiaozhi_hub.core.i18n import Texts, written_in
 from xiaozhi_hub.devices.audience import Listener
 from xiaozhi_hub.devices.messenger import LONGEST_TEXT, Messenger, Said, Sent, TooMuch
-from xiaozhi_hub.dialog.names import is_chinese
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.errors import MissingSlot, ToolError
 from xiaozhi_hub.store.announcements import Kind
@@ -88,7 +87,7 @@ class AnnounceTools:
             text=text[:1].upper() + text[1:],
             sound=sound,
             kind=kind,
-            language="zh-Hans" if is_chinese(text) else turn.language,
+            language=written_in(text, turn.language),
             from_device=turn.device_id,
             from_session=turn.session_id,
         )

@@ -7,7 +7,7 @@ import time
 
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.protocol.messages import Alert
+from xiaozhi_hub.protocol.hub_messages import Alert
 from xiaozhi_hub.protocol.transport import Transports
 
 ALERT_SECONDS = 4.0

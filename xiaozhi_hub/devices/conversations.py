@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xiaozhi_hub.dialog.agent import Dialogue
+from xiaozhi_hub.dialog.agent.dialogue import Dialogue
 from xiaozhi_hub.dialog.respond import Conversation
 
 FORGET_SECONDS = 600.0

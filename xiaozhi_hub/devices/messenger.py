@@ -19,13 +19,13 @@ from xiaozhi_hub.core.events import TurnFinished
 from xiaozhi_hub.core.flow import Channel, Outcome, Packet
 from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import Texts
+from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.audience import Audience, Listener
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.devices.session import Session
-from xiaozhi_hub.dialog.turn import new_id
 from xiaozhi_hub.errors import HubError, StoreError
-from xiaozhi_hub.protocol.messages import Alert
+from xiaozhi_hub.protocol.hub_messages import Alert
 from xiaozhi_hub.protocol.transport import Transports
 from xiaozhi_hub.store.announcements import Announcement, Announcements, Delivery, Kind, Receipt
 

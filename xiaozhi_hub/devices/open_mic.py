@@ -11,7 +11,7 @@ from xiaozhi_hub.devices.session import BEFORE_MS, Session
 from xiaozhi_hub.devices.wake_arbiter import Wake
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.client import ClientError, WakeHeard, WakeWaiting
-from xiaozhi_hub.protocol.messages import DeviceMessage, ListenStart
+from xiaozhi_hub.protocol.device_messages import DeviceMessage, ListenStart
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from xiaozhi_hub.devices.wake_arbiter import WakeArbiter
 from xiaozhi_hub.devices.wake_check import WakeCheck
 from xiaozhi_hub.dialog.agent.keeping import Kept
 from xiaozhi_hub.dialog.respond import Conversation
-from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.protocol.arrivals import SoundFigures
 from xiaozhi_hub.protocol.link import Link
 

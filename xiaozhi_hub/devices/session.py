@@ -11,29 +11,31 @@ from dataclasses import dataclass
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Channel, Outcome, Packet, TurnInfo
+from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.devices.echo_path import EchoPath
 from xiaozhi_hub.devices.wake_arbiter import Wake
 from xiaozhi_hub.devices.wake_check import WakeCheck
 from xiaozhi_hub.devices.wake_words import is_wake_word
-from xiaozhi_hub.dialog.hear import RATE, Ears
+from xiaozhi_hub.dialog.hearing.hearing import RATE, Ears
 from xiaozhi_hub.dialog.respond import Conversation
-from xiaozhi_hub.dialog.turn import Turn, TurnParts, new_id
+from xiaozhi_hub.dialog.turn import Turn
+from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.registry import no_engine
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import (
+from xiaozhi_hub.protocol.device_messages import (
     Abort,
     DeviceMessage,
     Goodbye,
     Iot,
-    Keepalive,
     ListenDetect,
     ListenStart,
     ListenStop,
     Mcp,
 )
+from xiaozhi_hub.protocol.hub_messages import Keepalive
+from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.tools.device import DeviceToolset
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from contextlib import aclosing
 from xiaozhi_hub.core.flow import Emotion, Outcome, ToolCall, TurnInfo, TurnRecord
 from xiaozhi_hub.dialog.agent.tokens import cost, cost_of_tools, counter_of
 from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
-from xiaozhi_hub.dialog.sentences import put_together
-from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.dialog.speaking.splitter import put_together
+from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.errors import HubError
 

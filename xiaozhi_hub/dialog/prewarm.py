@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Collection
 from functools import partial
 
-from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError
 

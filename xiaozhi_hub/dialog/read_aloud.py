@@ -10,9 +10,9 @@ from dataclasses import replace
 from xiaozhi_hub.audio.ogg import OggWriter
 from xiaozhi_hub.audio.pcm import Resampler, amplify, wav_header
 from xiaozhi_hub.core.flow import PcmChunk, Sentence
-from xiaozhi_hub.dialog.sentences import Splitter
-from xiaozhi_hub.dialog.speak import RATE
-from xiaozhi_hub.dialog.turn import TurnParts
+from xiaozhi_hub.dialog.speaking.speaker import RATE
+from xiaozhi_hub.dialog.speaking.splitter import Splitter
+from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.tts import SpeechRequest
 
 PAGE_MS = 240
@@ -64,7 +64,7 @@ async def _sound_of(parts: TurnParts, request: SpeechRequest, rate: int = 0) -> 
         resampler: Resampler | None = None
         said_at = rate
         async with aclosing(
-            parts.speaker.voicing.say(parts.voices(request.language), sentence, parts.voices)
+            parts.speaker.synthesis.say(parts.voices(request.language), sentence, parts.voices)
         ) as chunks:
             async for _, chunk in chunks:
                 rate = rate or chunk.rate

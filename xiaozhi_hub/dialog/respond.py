@@ -13,13 +13,14 @@ from typing import Any, Protocol
 from xiaozhi_hub.core.flow import Emotion, Sentence, TextDelta, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.dialog.agent import Agent, Dialogue
+from xiaozhi_hub.dialog.agent.agent import Agent
+from xiaozhi_hub.dialog.agent.dialogue import Dialogue
 from xiaozhi_hub.dialog.agent.waiting import with_a_word
-from xiaozhi_hub.dialog.assistants import Assistants
-from xiaozhi_hub.dialog.commands import ENDS
-from xiaozhi_hub.dialog.intents import Intents, Pending
-from xiaozhi_hub.dialog.look import Eyes
-from xiaozhi_hub.dialog.sentences import sentences
+from xiaozhi_hub.dialog.assistants.assistants import Assistants
+from xiaozhi_hub.dialog.intents.conversation_tools import ENDS
+from xiaozhi_hub.dialog.intents.intents import Intents, Pending
+from xiaozhi_hub.dialog.speaking.splitter import sentences
+from xiaozhi_hub.dialog.vision import Eyes
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.failover import one_model
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message

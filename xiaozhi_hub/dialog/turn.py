@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import silence
-from xiaozhi_hub.core.config import VoiceConfig
 from xiaozhi_hub.core.flow import (
     SOUND,
     Channel,
-    Completeness,
     Emotion,
     Outcome,
     Packet,
@@ -32,75 +29,27 @@ from xiaozhi_hub.core.flow import (
     TurnInfo,
     TurnRecord,
 )
-from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.turn_context import turn_id
 from xiaozhi_hub.dialog.ahead import Ahead
-from xiaozhi_hub.dialog.assistants import Assistant, Assistants
-from xiaozhi_hub.dialog.hear import Ears, Heard, HeardSoFar, Hearing
-from xiaozhi_hub.dialog.mouth import Mouth
-from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood, Responder
-from xiaozhi_hub.dialog.speak import Rendering, Speaker
-from xiaozhi_hub.engines.asr import Asr, AsrRequest
+from xiaozhi_hub.dialog.hearing.hearing import Ears, Heard, HeardSoFar, Hearing
+from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
+from xiaozhi_hub.dialog.speaking.mouth import Mouth
+from xiaozhi_hub.dialog.speaking.speaker import Rendering
+from xiaozhi_hub.dialog.turn_parts import TurnParts
+from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.base import Role
-from xiaozhi_hub.engines.brains import Brains
-from xiaozhi_hub.engines.failover import one_open_recogniser
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
-from xiaozhi_hub.engines.registry import EngineRegistry, no_engine
-from xiaozhi_hub.engines.tts import SpeechRequest, Tts
+from xiaozhi_hub.engines.registry import no_engine
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, StageError
+from xiaozhi_hub.protocol.hub_messages import Alert, Stt, SttSoFar
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import Alert, Stt, SttSoFar
 
 log = logging.getLogger(__name__)
 
 RING_GAP_MS = 1500
 DICTATION = Patience(1500, 1500, 1500, 1500)
 """While somebody's own words are recorded for others: people think in between, and no command is waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class TurnParts:
-    """What every turn needs from the hub."""
-
-    texts: Texts
-    engines: EngineRegistry
-    responder: Responder
-    speaker: Speaker
-    current_voice: Callable[[], VoiceConfig]
-    assistants: Assistants
-    judge: Callable[[str, str], Completeness]
-    """What may a text in a language still become?"""
-    remember: Callable[[TurnRecord], None]
-    """Takes the record of a finished turn; must not block."""
-    ready: Callable[[], Awaitable[None]]
-    """Returns when the engines have started."""
-    brains: Brains = field(default_factory=Brains)
-    """Devices that others answer for."""
-
-    @property
-    def voice(self) -> VoiceConfig:
-        """How the owner wants it now."""
-        return self.current_voice()
-
-    def as_of_now(self) -> TurnParts:
-        """The same for one turn, which ends as it has begun whatever the owner sets meanwhile."""
-        voice, assistants = self.voice, self.assistants.as_of_now()
-        responder = replace(self.responder, assistants=assistants)
-        return replace(self, current_voice=lambda: voice, assistants=assistants, responder=responder)
-
-    @property
-    def patience(self) -> Patience:
-        wait = self.voice.silence
-        return Patience(wait.complete_ms, wait.extendable_ms, wait.unfinished_ms, wait.unknown_ms)
-
-    def recognisers(self, language: str, assistant: Assistant | None = None) -> tuple[tuple[Asr, ...], bool]:
-        """The recognisers to use, and whether they speak *language*; others are better than none."""
-        names = (assistant or self.assistants.usual).asr
-        fitting = one_open_recogniser(self.engines.asrs(names, language))
-        return (fitting, True) if fitting else (self.engines.asrs(names), False)
-
-    def voices(self, language: str, assistant: Assistant | None = None) -> tuple[Tts, ...]:
-        return self.engines.ttss((assistant or self.assistants.usual).tts, language)
 
 
 class Turn:
@@ -386,8 +335,3 @@ class Turn:
 
 async def _one(sentence: Sentence) -> AsyncGenerator[Sentence | Emotion, None]:
     yield sentence
-
-
-def new_id() -> str:
-    """An id for a turn or session: sorts by time, and cannot be guessed."""
-    return f"{int(time.time() * 1000):011x}{secrets.token_hex(5)}"

@@ -16,9 +16,10 @@ from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.core.workers import Worker, WorkerBusy
 from xiaozhi_hub.display.fonts import find_face
 from xiaozhi_hub.display.raster import Raster
+from xiaozhi_hub.protocol.device_messages import DeviceMessage
 from xiaozhi_hub.protocol.glyphs import MOST_GLYPHS, Glyph, GlyphPush, TextFont, lacking
+from xiaozhi_hub.protocol.hub_messages import HubMessage, SentenceStart, Stt, display_text
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import DeviceMessage, HubMessage, SentenceStart, Stt, display_text
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the hub understands at present, for recognisers to lean on. `xiaozhi_hub.dialog.grammar` writes it."""
+"""What the hub understands at present, for recognisers to lean on. `xiaozhi_hub.dialog.grammar.grammar` writes it."""
 
 from __future__ import annotations
 

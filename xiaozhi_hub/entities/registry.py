@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.events import NamesChanged, StateChanged
+from xiaozhi_hub.core.i18n import is_chinese
 from xiaozhi_hub.entities.base import Entity, State
 from xiaozhi_hub.errors import HubError
 
@@ -145,11 +146,7 @@ def name_in(language: str, names: Iterable[str]) -> str:
     """Choose the name to say in *language*: the first in its script, otherwise the first of all."""
     known = tuple(names)
     chinese = language.startswith("zh")
-    return next((name for name in known if _is_chinese(name) == chinese), known[0])
-
-
-def _is_chinese(text: str) -> bool:
-    return any("一" <= character <= "鿿" for character in text)
+    return next((name for name in known if is_chinese(name) == chinese), known[0])
 
 
 __all__ = ["EntityRegistry", "fold", "name_in"]

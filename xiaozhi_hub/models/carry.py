@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.models.catalogue import EARS, Catalogue, CatalogueModel
-from xiaozhi_hub.models.checks import PIECE_BYTES, Digests
+from xiaozhi_hub.models.checks import Digests, read_through
 from xiaozhi_hub.models.form import is_gguf, is_onnx, is_whisper, voice_settings
 from xiaozhi_hub.models.progress import Progress
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
@@ -213,28 +212,15 @@ def _plain(name: str) -> str:
 
 
 def _copy(source: Path, target: Path, progress: Progress) -> Digests:
-    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    size = 0
     try:
-        with source.open("rb") as given:
-            progress.begin(source.name, os.fstat(given.fileno()).st_size)
-            try:
-                with target.open("wb") as taken:
-                    while piece := given.read(PIECE_BYTES):
-                        taken.write(piece)
-                        sha256.update(piece)
-                        md5.update(piece)
-                        size += len(piece)
-                        progress.advance(size)
-            finally:
-                progress.end()
+        with source.open("rb") as given, target.open("wb") as taken:
+            return read_through(given, source.name, progress, taken)
     except OSError as error:
         if error.filename == str(source) or not source.exists():
             raise HubError(
                 f"{source} cannot be read: {error.strerror}.", code="path-unreadable", hint="Is the stick still there?"
             ) from error
         raise disk_trouble(target, error) from error
-    return Digests(size, sha256.hexdigest(), md5.hexdigest())
 
 
 __all__ = ["Found", "bring", "recognise", "renamed"]

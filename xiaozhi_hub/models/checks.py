@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from xiaozhi_hub.models.catalogue import ModelFile
 from xiaozhi_hub.models.progress import Progress
@@ -34,19 +36,26 @@ class Digests:
 
 def digests_of(path: Path, progress: Progress) -> Digests:
     """Read the whole of *path*; blocks, for about a second per 100 MB and more on slow disks. OSError as it comes."""
+    with path.open("rb") as file:
+        return read_through(file, f"checking {path.name}", progress)
+
+
+def read_through(file: BinaryIO, doing: str, progress: Progress, copy: BinaryIO | None = None) -> Digests:
+    """Read *file* to its end, and write what is read to *copy*. Blocks; OSError as it comes."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     size = 0
-    progress.begin(f"checking {path.name}", path.stat().st_size)
+    progress.begin(doing, os.fstat(file.fileno()).st_size)
     try:
-        with path.open("rb") as file:
-            while piece := file.read(PIECE_BYTES):
-                sha256.update(piece)
-                md5.update(piece)
-                size += len(piece)
-                progress.advance(size)
+        while piece := file.read(PIECE_BYTES):
+            if copy is not None:
+                copy.write(piece)
+            sha256.update(piece)
+            md5.update(piece)
+            size += len(piece)
+            progress.advance(size)
     finally:
         progress.end()
     return Digests(size, sha256.hexdigest(), md5.hexdigest())
 
 
-__all__ = ["PIECE_BYTES", "Digests", "digests_of"]
+__all__ = ["PIECE_BYTES", "Digests", "digests_of", "read_through"]

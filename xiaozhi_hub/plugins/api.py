@@ -68,18 +68,10 @@ from xiaozhi_hub.errors import (
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.hookspecs import hookimpl
+from xiaozhi_hub.protocol.device_messages import DeviceHello, DeviceMessage, Goodbye, parse_device_message
+from xiaozhi_hub.protocol.hub_messages import HubGoodbye, HubHello, HubMessage, TtsStart
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import (
-    DeviceHello,
-    DeviceMessage,
-    Goodbye,
-    HubGoodbye,
-    HubHello,
-    HubMessage,
-    TtsStart,
-    parse_device_message,
-)
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import Transport, Transports
 from xiaozhi_hub.store.schedule import Due, Schedule

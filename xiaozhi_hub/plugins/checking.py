@@ -13,9 +13,9 @@ from typing import Any
 
 from xiaozhi_hub.core.checking import check_options
 from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.documents import KeyPath
 from xiaozhi_hub.core.secret import Secret
 from xiaozhi_hub.core.workers import Worker
-from xiaozhi_hub.core.yaml_files import KeyPath
 from xiaozhi_hub.errors import ConfigError, ConfigErrors, EntryError
 from xiaozhi_hub.plugins.containing import THREAD_SECONDS, contained
 from xiaozhi_hub.plugins.loader import NAMESPACE, find_integrations, import_integration

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from xiaozhi_hub.errors import ProtocolError
+from xiaozhi_hub.protocol.device_messages import DeviceMessage, Unknown, parse_device_message
+from xiaozhi_hub.protocol.hub_messages import HubMessage
 from xiaozhi_hub.protocol.identity import plain
-from xiaozhi_hub.protocol.messages import DeviceMessage, HubMessage, Unknown, parse_device_message
 
 SoundFormat = Literal["none", "opus", "pcm"]
 PCM_RATES = (8000, 12000, 16000, 22050, 24000, 32000, 44100, 48000)

@@ -6,8 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 
 from xiaozhi_hub.core.flow import Packet
+from xiaozhi_hub.protocol.device_messages import DeviceHello, DeviceMessage
+from xiaozhi_hub.protocol.hub_messages import HubMessage
 from xiaozhi_hub.protocol.identity import DeviceIdentity
-from xiaozhi_hub.protocol.messages import DeviceHello, DeviceMessage, HubMessage
 
 
 class Link(ABC):

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from xiaozhi_hub.errors import EntryError
-from xiaozhi_hub.protocol.messages import DeviceMessage, HubMessage
+from xiaozhi_hub.protocol.device_messages import DeviceMessage
+from xiaozhi_hub.protocol.hub_messages import HubMessage
 from xiaozhi_hub.protocol.ota import CheckIn
 
 log = logging.getLogger(__name__)

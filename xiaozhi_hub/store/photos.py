@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xiaozhi_hub.store.files import write_whole
+
 if TYPE_CHECKING:
     import sqlite_utils
 
@@ -106,13 +108,7 @@ class Photos:
 
 def _save(path: Path, jpeg: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}")
-    try:
-        unfinished.write_bytes(jpeg)
-        unfinished.replace(path)
-    except OSError:
-        unfinished.unlink(missing_ok=True)
-        raise
+    write_whole(path, jpeg)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xiaozhi_hub.core.flow import Packet
+from xiaozhi_hub.store.files import write_whole
 
 Container = Callable[[Sequence[Packet], int], bytes]
 """Puts Opus packets as they are into an Ogg file; the second argument is the sample rate before encoding."""
@@ -47,13 +48,7 @@ class Recordings:
                 return recording
         except FileNotFoundError:
             path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".{path.name}")
-        try:
-            unfinished.write_bytes(content)
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
+        write_whole(path, content)
         return recording
 
     def path(self, id: str) -> Path:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.protocol.messages import ListenMode
+from xiaozhi_hub.protocol.device_messages import ListenMode
 from xiaozhi_hub.testing.activation import Activation
 from xiaozhi_hub.testing.camera import Camera
 from xiaozhi_hub.testing.check_in import Address, NoLink

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xiaozhi_hub.core.flow import Packet
-from xiaozhi_hub.dialog.sentences import put_together
+from xiaozhi_hub.dialog.speaking.splitter import put_together
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.testing.playback import Playback
 

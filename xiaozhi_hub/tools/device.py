@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.protocol.messages import Iot, Mcp
+from xiaozhi_hub.protocol.device_messages import Iot, Mcp
 
 GET_STATUS = "self.get_device_status"
 SET_VOLUME = "self.audio_speaker.set_volume"

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from xiaozhi_hub.protocol.device_messages import Iot, Mcp
+from xiaozhi_hub.protocol.hub_messages import IotCommand
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import Iot, IotCommand, Mcp
 from xiaozhi_hub.tools.arguments import check_arguments
 from xiaozhi_hub.tools.device import (
     GET_STATUS,

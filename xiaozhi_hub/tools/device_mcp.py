@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.protocol.device_messages import Iot, Mcp
+from xiaozhi_hub.protocol.hub_messages import McpRequest
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.messages import Iot, Mcp, McpRequest
 from xiaozhi_hub.tools.arguments import check_arguments
 from xiaozhi_hub.tools.device import (
     GET_STATUS,

@@ -18,16 +18,24 @@ from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.loop import ACCEPTED_AT_ONCE
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.ota import CheckIn
-from xiaozhi_hub.web.body import UNFINISHED, UNFINISHED_BYTES
-from xiaozhi_hub.web.device import Admit, DeviceDoor, DeviceLimits, Guests, ServeLink, admit_everybody, only_devices
-from xiaozhi_hub.web.entrance import Answered, Entrance, at_work
-from xiaozhi_hub.web.failures import failure_middleware
-from xiaozhi_hub.web.held import Held
-from xiaozhi_hub.web.hosts import is_safe_for_pages
-from xiaozhi_hub.web.ota import Contribution, Ota, clock
-from xiaozhi_hub.web.pages import Pages
-from xiaozhi_hub.web.peer_faults import PeerFaults, ignore_odd_forms
-from xiaozhi_hub.web.status import HubStatus
+from xiaozhi_hub.web.devices.ota import Contribution, Ota, clock
+from xiaozhi_hub.web.devices.websocket import (
+    Admit,
+    DeviceDoor,
+    DeviceLimits,
+    Guests,
+    ServeLink,
+    admit_everybody,
+    only_devices,
+)
+from xiaozhi_hub.web.pages.pages import Pages
+from xiaozhi_hub.web.pages.status import HubStatus
+from xiaozhi_hub.web.requests.body import UNFINISHED, UNFINISHED_BYTES
+from xiaozhi_hub.web.requests.entrance import Answered, Entrance, at_work
+from xiaozhi_hub.web.requests.failures import failure_middleware
+from xiaozhi_hub.web.requests.held import Held
+from xiaozhi_hub.web.requests.hosts import is_safe_for_pages
+from xiaozhi_hub.web.requests.peer_faults import PeerFaults, ignore_odd_forms
 
 log = logging.getLogger(__name__)
 DEVICE_DOOR = web.AppKey("device_door", DeviceDoor)

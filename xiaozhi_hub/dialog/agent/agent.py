@@ -14,14 +14,14 @@ from xiaozhi_hub.core.flow import Emotion, Sentence, ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.agent.briefing import Briefing
 from xiaozhi_hub.dialog.agent.calls import AT_ONCE, USE_SPEC, Calls, CallTool, bounded
+from xiaozhi_hub.dialog.agent.claims import Claim, Truth
 from xiaozhi_hub.dialog.agent.dialogue import Dialogue, Exchange
 from xiaozhi_hub.dialog.agent.prompt import question, system_text
 from xiaozhi_hub.dialog.agent.shortlist import USE, USUALLY, Index, offer
 from xiaozhi_hub.dialog.agent.tokens import CONTEXT, cost, counter_of, cut
-from xiaozhi_hub.dialog.assistants import Assistant
-from xiaozhi_hub.dialog.claims import Claim, Truth
-from xiaozhi_hub.dialog.intents import Intents, Pending
-from xiaozhi_hub.dialog.sentences import Splitter, language_of_words
+from xiaozhi_hub.dialog.assistants.assistants import Assistant
+from xiaozhi_hub.dialog.intents.intents import Intents, Pending
+from xiaozhi_hub.dialog.speaking.splitter import Splitter, language_of_words
 from xiaozhi_hub.engines.conversations import conversation_of
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
 from xiaozhi_hub.errors import HubError, StageError

@@ -9,12 +9,12 @@ from datetime import datetime
 from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.dialog.agent import house
+from xiaozhi_hub.dialog.agent.claims import ClaimWords, claim_words
 from xiaozhi_hub.dialog.agent.dialogue import Dialogue
 from xiaozhi_hub.dialog.agent.prompt import Known, line, moment, said_as
 from xiaozhi_hub.dialog.agent.shortlist import Index, signature
-from xiaozhi_hub.dialog.claims import ClaimWords, claim_words
-from xiaozhi_hub.dialog.intents import Intents
-from xiaozhi_hub.dialog.memories import Memories
+from xiaozhi_hub.dialog.intents.intents import Intents
+from xiaozhi_hub.dialog.memory.memories import Memories
 from xiaozhi_hub.entities.base import Entity
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.tools.base import Tool

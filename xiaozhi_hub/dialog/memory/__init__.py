@@ -1,0 +1,1 @@
+"""What people ask the hub to remember, and who may."""

@@ -1,0 +1,1 @@
+"""From what is written to Opus packets at a device's pace."""

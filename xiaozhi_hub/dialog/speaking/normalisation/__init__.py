@@ -1,0 +1,1 @@
+"""What is written, the way it is said."""

@@ -1,0 +1,1 @@
+"""What devices and plain clients ask over HTTP and the WebSocket."""

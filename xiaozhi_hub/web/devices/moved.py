@@ -1,0 +1,95 @@
+"""The hub has moved to another machine: devices that still ask here are sent there.
+
+Only the new hub can say how it wants to be entered, so it is asked on the device's behalf and its answer is passed on. When it
+does not answer in time the device still learns its address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from xiaozhi_hub.protocol.ota import BadAnswer, CheckIn, encode_answer, websocket_url
+from xiaozhi_hub.web.requests.hosts import Address
+
+log = logging.getLogger(__name__)
+ASK_S = 0.7
+"""For the new hub's answer; the device's own is due soon after."""
+_PATH = "/xiaozhi/ota/"
+_RELAYED = " (relayed)"
+"""Behind the name of a device's program when another hub asks for it: two hubs that send to each other must not go round."""
+_MOST_BYTES = 16 * 1024
+
+
+class Forwarding:
+    """Answers check-ins with the address of the hub at *moved_to* (``http://host:port``)."""
+
+    def __init__(self, moved_to: str, told: Callable[[str, float], None]) -> None:
+        parts = urlsplit(moved_to)
+        self._url = f"{moved_to}{_PATH}"
+        self._host, self._port = parts.hostname or "", parts.port or 80
+        self._told = told
+        self._http: aiohttp.ClientSession | None = None
+
+    async def contribute(self, check_in: CheckIn, address: Address, answer: dict[str, Any]) -> None:
+        """Put the new hub's answer in place of ours (a `Contribution`; should be the only one)."""
+        if check_in.device.user_agent.endswith(_RELAYED):
+            return
+        theirs = await self._ask(check_in)
+        if theirs is not None:
+            answer.clear()
+            answer.update(theirs)
+        else:
+            answer["websocket"] = {"url": websocket_url(self._host, self._port), "token": "", "version": 1}
+        log.info("device %s was told that the hub has moved to %s", check_in.device.id, self._url)
+        self._told(check_in.device.id, time.time())
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def _ask(self, check_in: CheckIn) -> dict[str, Any] | None:
+        if self._http is None:
+            self._http = aiohttp.ClientSession(trust_env=False, cookie_jar=aiohttp.DummyCookieJar())
+        device = check_in.device
+        headers = {
+            "Device-Id": device.id,
+            "Client-Id": device.client_id,
+            "Activation-Version": "1",
+            "User-Agent": f"{device.user_agent}{_RELAYED}".strip(),
+            "Accept-Language": check_in.language,
+        }
+        body = {
+            "language": check_in.language,
+            "mac_address": check_in.mac,
+            "chip_model_name": check_in.chip,
+            "application": {"name": check_in.project, "version": check_in.firmware},
+            "board": {"name": check_in.board, "ip": check_in.ip, "ssid": check_in.ssid, "mac": check_in.mac},
+        }
+        try:
+            async with (
+                asyncio.timeout(ASK_S),
+                self._http.post(self._url, json=body, headers=headers, allow_redirects=False) as reply,
+            ):
+                theirs = await reply.json(content_type=None) if (reply.content_length or 0) < _MOST_BYTES else None
+                if reply.status == 200 and isinstance(theirs, dict) and _leads_somewhere(theirs):
+                    encode_answer(theirs)
+                    return theirs
+                log.warning("the hub at %s gives no usable answer (status %d)", self._url, reply.status)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, BadAnswer) as error:
+            log.warning("the hub at %s does not answer: %s", self._url, error or type(error).__name__)
+        return None
+
+
+def _leads_somewhere(answer: dict[str, Any]) -> bool:
+    websocket = answer.get("websocket")
+    return isinstance(websocket, dict) and isinstance(websocket.get("url"), str)
+
+
+__all__ = ["Forwarding"]

@@ -1,0 +1,41 @@
+"""Integrations for programs on this machine: have one look again at its packages, models and files."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from xiaozhi_hub.plugins.entries import Entry
+from xiaozhi_hub.web.programs.local import answer, local_only
+from xiaozhi_hub.web.requests.failures import Rejected
+
+
+class IntegrationsApi:
+    """``POST /api/integrations/{domain}/reload``. *reload* gives the entry as it is then, None when there is no such one."""
+
+    def __init__(self, reload: Callable[[str], Awaitable[Entry | None]]) -> None:
+        self._reload = reload
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/api/integrations/{domain}/reload", local_only(self._post))]
+
+    async def _post(self, request: web.Request) -> web.Response:
+        domain = request.match_info["domain"]
+        entry = await self._reload(domain)
+        if entry is None:
+            raise Rejected(
+                404,
+                f"There is no integration {domain[:64]}.",
+                code="integration-unknown",
+                hint="Run: xiaozhi-hub integrations",
+            )
+        return answer(
+            {
+                "success": True,
+                "entry": {"domain": domain, "state": entry.state.value, "reason": entry.reason, "hint": entry.hint},
+            }
+        )
+
+
+__all__ = ["IntegrationsApi"]

@@ -1,0 +1,1 @@
+"""What comes in over HTTP, until it is understood: limits, bodies, hosts, and what is said when something is wrong."""
