@@ -10,8 +10,8 @@ most of them an "on" that became "off".
 
 An utterance can be *followed* while it is spoken. Its sounds are then judged against the mean of their beginning, where the
 mean of the whole utterance is what tells "eight" from "eighteen"; so what was found is searched for once more at the end, with
-that mean, but only among the sentences near to it, which takes a third of the time. Where following was not certain, everything
-is searched, as without it. Results are the same as of the whole search (67 recordings, four times each: see the tests' bench).
+that mean, but only among the sentences near to it, which takes half of the time. Where following was not certain, everything
+is searched, as without it. In 402 sounds five results were others, and none of them worse.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SETTINGS: Mapping[str, Any] = {
     "wbeam": 1e-28,
     "loglevel": "FATAL",
 }
-SURE = 0.75
+SURE = 0.6
 """How certain a followed utterance must be for only its neighbours to be searched."""
 MEAN = "mean"
 """The search that is active while the mean of a beginning is taken: of one word, since none is wanted."""
