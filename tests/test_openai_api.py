@@ -19,10 +19,12 @@ from tone_words import tones
 from xiaozhi_hub.audio.ogg import read_ogg, write_ogg
 from xiaozhi_hub.audio.opus import decode_all, encode_all
 from xiaozhi_hub.audio.pcm import read_wav, write_wav
-from xiaozhi_hub.core.flow import PcmChunk, TextDelta
+from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
 from xiaozhi_hub.dialog.agent.tokens import cost, cost_of_tools, estimate
+from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
+from xiaozhi_hub.errors import StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import running_hub
 from xiaozhi_hub.web.openai import api as openai_api
@@ -250,6 +252,106 @@ async def test_a_recording_is_transcribed(hub: Hub) -> None:
             model="any", file=("a.wav", wav), response_format="verbose_json", language="en"
         )
         assert told.duration and float(told.duration) > 0.5 and told.language == "en"
+
+
+def two_sentences() -> PcmChunk:
+    """A recording with a pause that ends an utterance."""
+    pause = np.zeros(2 * 16000, np.int16)
+    return PcmChunk(np.concatenate([spoken("open the window").samples, pause, spoken("it is warm").samples]), 16000)
+
+
+async def test_the_times_of_what_was_said_are_told(hub: Hub) -> None:
+    async with client(hub) as program:
+        heard = await program.audio.transcriptions.create(
+            model="any", file=("a.wav", write_wav(two_sentences())), response_format="verbose_json"
+        )
+    first, second = heard.segments or ()
+    assert (first.text, second.text, heard.text) == ("open the window", "it is warm", "open the window it is warm")
+    assert 0 <= first.start < first.end < second.start - 1.5 < second.end <= float(heard.duration)
+
+
+class PatientEar(Asr):
+    """Understands a first utterance at once, and the next when it may."""
+
+    info = EngineInfo("patient", Role.ASR, "Patient", languages=("en",), rank=100)
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.fails = fails
+        self.heard = 0
+        self.go_on = asyncio.Event()
+
+    def open(self, request: AsrRequest) -> AsrStream:
+        return PatientStream(self)
+
+
+class PatientStream(AsrStream):
+    def __init__(self, ear: PatientEar) -> None:
+        self._ear = ear
+
+    async def feed(self, chunk: PcmChunk) -> None:
+        pass
+
+    async def guess(self) -> Transcript:
+        return await self.finish()
+
+    async def finish(self) -> Transcript:
+        self._ear.heard += 1
+        if self._ear.heard == 1:
+            return Transcript("the first", "en")
+        await self._ear.go_on.wait()
+        if self._ear.fails:
+            raise StageError("asr", "the ear fell off", code="ear-gone")
+        return Transcript("the second", "en")
+
+
+async def test_a_transcript_is_streamed_utterance_by_utterance_while_the_rest_is_recognised(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, CONFIGURATION.replace("asr: echo", "asr: patient")) as hub, client(hub) as program:
+        hub.engines.add(ear := PatientEar(), "test")
+        wav = write_wav(two_sentences())
+        stream = await program.audio.transcriptions.create(model="any", file=("a.wav", wav), stream=True)
+        first = await anext(stream)
+        assert (first.type, first.delta) == ("transcript.text.delta", "the first")
+        ear.go_on.set()
+        more, done = [event async for event in stream]
+        assert (more.type, more.delta) == ("transcript.text.delta", " the second")
+        assert (done.type, done.text) == ("transcript.text.done", "the first the second")
+
+
+async def test_a_streamed_transcript_that_fails_has_no_end(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, CONFIGURATION.replace("asr: echo", "asr: patient")) as hub, client(hub) as program:
+        hub.engines.add(ear := PatientEar(fails=True), "test")
+        ear.go_on.set()
+        wav = write_wav(two_sentences())
+        told: list[str] = []
+        stream = await program.audio.transcriptions.create(model="any", file=("a.wav", wav), stream=True)
+        with pytest.raises(openai.APIError, match="fell off"):
+            async for event in stream:
+                told.append(event.type)
+        assert told == ["transcript.text.delta"]
+        with pytest.raises(openai.InternalServerError, match="fell off"):  # nothing was said before: a status can tell
+            await program.audio.transcriptions.create(
+                model="any", file=("a.wav", write_wav(spoken("open the window"))), stream=True
+            )
+
+
+async def test_a_silent_recording_is_a_stream_with_an_end_alone(hub: Hub) -> None:
+    silence = write_wav(PcmChunk(np.zeros(16000, np.int16), 16000))
+    async with client(hub) as program:
+        stream = await program.audio.transcriptions.create(model="any", file=("a.wav", silence), stream=True)
+        (done,) = [event async for event in stream]
+        assert (done.type, done.text) == ("transcript.text.done", "")
+
+
+@pytest.mark.parametrize("more", [{"stream": "perhaps"}, {"stream": "true", "response_format": "verbose_json"}])
+async def test_a_stream_that_cannot_be_had_is_refused(hub: Hub, more: dict[str, str]) -> None:
+    token = (await hub.device_management.invite("Program")).token
+    form = FormData(more)
+    form.add_field("file", write_wav(spoken("open the window")), filename="a.wav")
+    async with (
+        ClientSession(headers={"Authorization": f"Bearer {token}"}) as http,
+        http.post(f"{hub.local_url}/v1/audio/transcriptions", data=form) as answer,
+    ):
+        assert (answer.status, (await answer.json())["error"]["code"]) == (400, "field_invalid")
 
 
 async def test_what_is_no_recording_is_refused(hub: Hub) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -42,11 +43,20 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
+class Utterance:
+    """One of the utterances of a recording, and what was understood of it; never nothing."""
+
+    span: Span
+    transcript: Transcript
+
+
+@dataclass(frozen=True, slots=True)
 class Recognised:
     """What is said in a recording."""
 
     text: str
     """All utterances; empty when there are none."""
+    utterances: tuple[Utterance, ...]
     language: str
     confidence: float | None
     """That of the least certain utterance; None when the recogniser does not say or nobody spoke."""
@@ -85,16 +95,13 @@ def utterances_of(probabilities: Sequence[float], patience: Patience, length_ms:
     return tuple(spans)
 
 
-async def transcribe(parts: TurnParts, sound: PcmChunk, language: str, device_id: str = "") -> Recognised:
-    """Recognise what is said in *sound* (16 kHz). `StageError` when no recogniser can."""
-    clock = asyncio.get_running_loop().time
-    began = clock()
-    activity = await find_speech(parts, sound)
-    found = clock()
+async def utterances_in(
+    parts: TurnParts, sound: PcmChunk, activity: Activity, language: str, device_id: str = ""
+) -> AsyncGenerator[Utterance, None]:
+    """Give each utterance of *sound* (16 kHz) as soon as it is recognised, in their order. `StageError` when no recogniser can."""
     recognisers, _ = parts.recognisers(language)
     if not recognisers:
         raise no_engine(Role.ASR, language)
-    transcripts: list[Transcript] = []
     free_from = 0.0
     for span in activity.utterances:
         with_margins = widen(span, activity.probabilities, free_from)
@@ -103,11 +110,23 @@ async def transcribe(parts: TurnParts, sound: PcmChunk, language: str, device_id
         request = AsrRequest((language,), device_id, lead_ms=min(MARGIN_MS, span.start_ms - with_margins.start_ms))
         transcript = await _recognise(recognisers, request, _frames(sound.samples[at:end]))
         if transcript.text:
-            transcripts.append(transcript)
+            yield Utterance(span, transcript)
+
+
+async def transcribe(parts: TurnParts, sound: PcmChunk, language: str, device_id: str = "") -> Recognised:
+    """Recognise what is said in *sound* (16 kHz). `StageError` when no recogniser can."""
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    activity = await find_speech(parts, sound)
+    found = clock()
+    async with aclosing(utterances_in(parts, sound, activity, language, device_id)) as heard:
+        utterances = tuple([utterance async for utterance in heard])
     done = clock()
+    transcripts = [utterance.transcript for utterance in utterances]
     sure = [t.confidence for t in transcripts if t.confidence is not None]
     return Recognised(
         text=" ".join(transcript.text for transcript in transcripts),
+        utterances=utterances,
         language=transcripts[0].language if transcripts else language,
         confidence=min(sure, default=None),
         timings={
@@ -151,4 +170,15 @@ async def _recognise(recognisers: Sequence[Asr], request: AsrRequest, frames: Se
             await recognition.aclose()
 
 
-__all__ = ["FRAME_MS", "Activity", "Recognised", "Span", "find_speech", "transcribe", "utterances_of", "widen"]
+__all__ = [
+    "FRAME_MS",
+    "Activity",
+    "Recognised",
+    "Span",
+    "Utterance",
+    "find_speech",
+    "transcribe",
+    "utterances_in",
+    "utterances_of",
+    "widen",
+]

@@ -49,31 +49,31 @@ async def chunks(
     ``[DONE]``, so that no half is taken for the whole."""
     head = _head(answer_id, "chat.completion.chunk", model)
 
-    def event(delta: dict[str, str], finish: str | None = None) -> bytes:
+    def piece_of(delta: dict[str, str], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**head, "choices": [choice], **({"usage": None} if with_usage else {})})
+        return event({**head, "choices": [choice], **({"usage": None} if with_usage else {})})
 
     said: list[str] = []
     tokens: tuple[int, int] | None = None
     async with aclosing(pieces):
-        yield event({"role": "assistant", "content": ""})
+        yield piece_of({"role": "assistant", "content": ""})
         try:
             async for piece in pieces:
                 if isinstance(piece, str):
                     before = len(joined(said))
                     said.append(piece)
-                    yield event({"content": joined(said)[before:]})
+                    yield piece_of({"content": joined(said)[before:]})
                     continue
                 tokens = piece.tokens
                 if piece.outcome is Outcome.FAILED:
-                    yield _event(failure_body(502, failure_of_turn(piece)))
+                    yield event(failure_body(502, failure_of_turn(piece)))
                     return
         except HubError as error:
-            yield _event(failure_body(502, error))
+            yield event(failure_body(502, error))
             return
-    yield event({}, "stop")
+    yield piece_of({}, "stop")
     if with_usage:
-        yield _event({**head, "choices": [], "usage": None if tokens is None else usage(tokens)})
+        yield event({**head, "choices": [], "usage": None if tokens is None else usage(tokens)})
     yield b"data: [DONE]\n\n"
 
 
@@ -98,13 +98,15 @@ def _head(answer_id: str, kind: str, model: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{answer_id}", "object": kind, "created": int(time.time()), "model": model}
 
 
-def _event(values: dict[str, Any]) -> bytes:
+def event(values: dict[str, Any]) -> bytes:
+    """One server-sent event."""
     return b"data: " + json.dumps(values, ensure_ascii=False).encode() + b"\n\n"
 
 
 __all__ = [
     "chunks",
     "completion",
+    "event",
     "failure_answer",
     "failure_body",
     "failure_of_turn",

@@ -21,7 +21,7 @@ from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.read_aloud import ogg_of, pcm_of, wav_of
-from xiaozhi_hub.dialog.transcribe import Recognised, transcribe
+from xiaozhi_hub.dialog.transcribe import find_speech, transcribe, utterances_in
 from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import HubError, ProtocolError
@@ -29,6 +29,7 @@ from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.web.devices.pairing import shown_token
 from xiaozhi_hub.web.openai.answers import chunks, completion, failure_answer, failure_of_turn, joined, model_json
 from xiaozhi_hub.web.openai.talks import Said, Talk, Talks, read_messages
+from xiaozhi_hub.web.openai.transcripts import events, read_form, verbose
 from xiaozhi_hub.web.programs.local import HEADERS, answer
 from xiaozhi_hub.web.programs.voice_names import choose_voice
 from xiaozhi_hub.web.requests.body import read_json, text_field
@@ -214,21 +215,20 @@ class OpenAiApi:
 
     # -- sound ----------------------------------------------------------------------------------------------------
 
-    async def _transcribe(self, request: web.Request, client_id: str) -> web.Response:
+    async def _transcribe(self, request: web.Request, client_id: str) -> web.StreamResponse:
         fields, file, name = await _read_form(request)
-        form = fields.get("response_format", "json")
-        if form not in ("json", "text", "verbose_json"):
-            raise ProtocolError("'response_format' must be json, text or verbose_json.", code="field-invalid")
-        if fields.get("stream", "false").lower() == "true":
-            raise ProtocolError("Transcription comes in one piece here; leave 'stream' out.", code="field-invalid")
+        form, stream = read_form(fields)
         kind = "audio/pcm" if name.lower().endswith(_SAMPLES) else "audio/unknown"
         sound = await asyncio.to_thread(decode, file, kind)
         parts = await self._parts.turn_parts()
         language = language_of(fields.get("language", ""), self._parts.language_of(client_id))
+        if stream:
+            utterances = utterances_in(parts, sound, await find_speech(parts, sound), language, client_id)
+            return await send_pieces(request, events(utterances), {**HEADERS, "Content-Type": "text/event-stream"})
         heard = await transcribe(parts, sound, language, client_id)
         if form == "text":
             return web.Response(text=heard.text + "\n", headers=HEADERS)
-        return answer({"text": heard.text, **(_verbose(heard, sound.ms) if form == "verbose_json" else {})})
+        return answer(verbose(heard, sound.ms) if form == "verbose_json" else {"text": heard.text})
 
     async def _speak(self, request: web.Request, client_id: str) -> web.StreamResponse:
         values = await read_json(request, JSON_BYTES, JSON_SECONDS)
@@ -255,10 +255,6 @@ def _wants_usage(options: Any, *, stream: bool) -> bool:
     if not stream or not isinstance(wanted, bool):
         raise ProtocolError("'stream_options' goes with 'stream' and may hold 'include_usage'.", code="field-invalid")
     return wanted
-
-
-def _verbose(heard: Recognised, ms: float) -> dict[str, Any]:
-    return {"task": "transcribe", "language": heard.language, "duration": round(ms / 1000, 2), "segments": []}
 
 
 async def _read_form(request: web.Request) -> tuple[dict[str, str], bytes, str]:
@@ -294,7 +290,7 @@ async def _read_part(part: BodyPartReader, most: int) -> bytes:
     while piece := await part.read_chunk():
         data += piece
         if len(data) > most:
-            raise Rejected(413, "This is too long.", code="too-long")
+            raise Rejected(413, "This is too long.", code="too-long", hint=f"A file may have {BYTES // 2**20} MB.")
     return bytes(data)
 
 
