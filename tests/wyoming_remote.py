@@ -24,12 +24,15 @@ from wyoming.info import (
     HandleModel,
     HandleProgram,
     Info,
+    IntentModel,
+    IntentProgram,
     SelectProgram,
     TtsProgram,
     TtsVoice,
     WakeModel,
     WakeProgram,
 )
+from wyoming.intent import Entity, Intent, IntentsStart, IntentsStop, NotRecognized, Recognize
 from wyoming.server import AsyncEventHandler, AsyncServer, AsyncTcpServer, AsyncUnixServer
 from wyoming.tts import Synthesize, SynthesizeChunk, SynthesizeStart, SynthesizeStop, SynthesizeStopped
 from wyoming.wake import Detect, Detection
@@ -80,6 +83,16 @@ def everything() -> Info:
     )
 
 
+def understanding() -> Info:
+    """A service that recognises intents and does nothing about them."""
+    return Info(intent=[IntentProgram(models=[IntentModel(languages=["en"], **named("sentences"))], **named("mind"))])
+
+
+def meaning(name: str, said: str = "", /, **entities: Any) -> Intent:
+    """An intent, and what the service would have said about it."""
+    return Intent(name, [Entity(key, value) for key, value in entities.items()], said or None)
+
+
 @dataclass
 class Remote:
     """The service and what it has been asked. The switches may be changed while it runs."""
@@ -95,6 +108,8 @@ class Remote:
     hangs: bool = False
     """Take everything and answer nothing but what it can do."""
     refuses: str = ""
+    means: dict[str, list[Intent]] = field(default_factory=dict)
+    """What it recognises in which words."""
     asked: list[Event] = field(default_factory=list)
     connections: int = 0
     open: int = 0
@@ -166,6 +181,8 @@ class Handler(AsyncEventHandler):
             return alive
         elif Transcript.is_type(event.type):
             await self._answer(Transcript.from_event(event).text)
+        elif Recognize.is_type(event.type):
+            await self._recognise(Recognize.from_event(event).text)
         return True
 
     async def _hear(self, chunk: AudioChunk) -> bool:
@@ -214,6 +231,16 @@ class Handler(AsyncEventHandler):
             await self.write_event(HandledStop().event())
         else:
             await self.write_event(Handled(f"You said {text}.").event())
+
+    async def _recognise(self, text: str) -> None:
+        intents = self._remote.means.get(text, [])
+        if not intents:
+            await self.write_event(NotRecognized("I do not know that.").event())
+        elif len(intents) == 1:
+            await self.write_event(intents[0].event())
+        else:
+            for event in (IntentsStart(), *intents, IntentsStop()):
+                await self.write_event(event.event())
 
 
 @asynccontextmanager

@@ -29,10 +29,14 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
         scope = await stack.enter_async_context(TaskScope(entry.domain))
         following = Following(hub, entry, scope, options["look_s"])
         serving = options.get("server")
+
+        def has_tool(name: str) -> bool:
+            return hub.tools.get(name) is not None
+
         listed = [
             (
                 Service(each["name"], each["uri"], options["timeout_s"]),
-                Offering(each["voices"], LISTED_RANK, scope, each["guess"]),
+                Offering(each["voices"], LISTED_RANK, scope, each["guess"], each["intents"], has_tool),
             )
             for each in options["services"]
         ]
@@ -58,6 +62,6 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
             if discovery is not None and announced:
                 scope.start(discovery.announce(server.port), name="announce")  # takes seconds: is the name free?
             if discovery is not None and options["discover"]:
-                how = Offering({}, FOUND_RANK, scope)
+                how = Offering({}, FOUND_RANK, scope, has_tool=has_tool)
                 await stack.enter_async_context(discovery.browsing(following, how, options["timeout_s"]))
         yield

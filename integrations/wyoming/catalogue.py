@@ -22,13 +22,14 @@ from xiaozhi_hub.plugins.api import LANGUAGES, Asr, Engine, HubApi, Role, Tts, W
 
 from .answering import WyomingAgent
 from .hearing import WyomingAsr
+from .intents import WyomingIntents
 from .languages import tags_of
 from .speaking import WyomingTts
 from .waking import WyomingWake
 
 PROGRAM = "xiaozhi-hub"
 _FROM = Attribution(name="XiaoZhi Hub", url="")
-_BORROWED = (WyomingAgent, WyomingAsr, WyomingTts, WyomingWake)
+_BORROWED = (WyomingAgent, WyomingAsr, WyomingIntents, WyomingTts, WyomingWake)
 """Engines of other services: two hubs that use each other must not send a question round and round."""
 
 

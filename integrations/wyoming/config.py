@@ -97,6 +97,7 @@ _SERVICE = vol.Schema(
         vol.Optional("voices", default=dict, description="The voice for each language: name or name#speaker"): {
             vol.In(LANGUAGES): str
         },
+        vol.Optional("intents", default=dict, description="Tools of the hub for intents of other names"): {str: str},
     }
 )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from wyoming.info import Artifact, AsrModel, HandleModel, Info, TtsVoice, WakeModel
+from wyoming.info import Artifact, AsrModel, HandleModel, Info, IntentModel, TtsVoice, WakeModel
 
 from xiaozhi_hub.plugins.api import Engine, EngineInfo, Role, TaskScope
 
 from .answering import WyomingAgent
 from .hearing import WyomingAsr
+from .intents import WyomingIntents
 from .languages import hub_languages
 from .service import Service
 from .speaking import WyomingTts
@@ -36,6 +37,10 @@ class Offering:
     scope: TaskScope
     guesses: bool = True
     """Recognisers are asked for what was said while it is not sure yet that the person has finished."""
+    intents: Mapping[str, str] = field(default_factory=dict)
+    """Tools of the hub for the names of intents, where the owner has chosen some."""
+    has_tool: Callable[[str], bool] = lambda _: False
+    """Has the hub a tool of this name now?"""
 
 
 def engines_of(service: Service, info: Info, how: Offering) -> list[Engine]:
@@ -46,6 +51,7 @@ def engines_of(service: Service, info: Info, how: Offering) -> list[Engine]:
         *_voices(service, info, how),
         *_detectors(service, info, how),
         *_agents(service, info, how),
+        *_minds(service, info, how),
     ]
     return list({(engine.info.role, engine.info.id): engine for engine in reversed(engines)}.values())[::-1]
 
@@ -87,6 +93,18 @@ def _detectors(service: Service, info: Info, how: Offering) -> list[Engine]:
         own = program.name if made else ""
         told = _info(Role.WAKE, service, how, program, words, (), own=own, hears=True)
         made.append(WyomingWake(told, service, _chosen(program, info.wake), [w.name for w in words], how.scope))
+    return made
+
+
+def _minds(service: Service, info: Info, how: Offering) -> list[Engine]:
+    made: list[Engine] = []
+    for program in _installed(info.intent)[:MOST_PROGRAMS]:
+        models: list[IntentModel] = _installed(program.models)
+        own = program.name if made else ""
+        told = _info(Role.LLM, service, how, program, models, _tags(models), own=own)
+        # It only understands: unlike what acts, it may be asked beside another one.
+        told = replace(told, id=f"{told.id}/intent"[:_LONGEST_NAME], remote=not service.uri.startswith("unix:"))
+        made.append(WyomingIntents(told, service, _chosen(program, info.intent), how.intents, how.has_tool))
     return made
 
 
@@ -138,6 +156,6 @@ def _chosen(program: Artifact, programs: Sequence[Artifact]) -> str | None:
     return None if program is programs[0] else program.name
 
 
-def _tags(artifacts: Sequence[AsrModel | TtsVoice | HandleModel]) -> tuple[str, ...]:
+def _tags(artifacts: Sequence[AsrModel | TtsVoice | HandleModel | IntentModel]) -> tuple[str, ...]:
     listed = [each.languages for each in artifacts if isinstance(each.languages, list)]
     return tuple(tag for tags in listed for tag in tags if isinstance(tag, str))

@@ -23,9 +23,9 @@ from xiaozhi_hub.dialog.speaking.splitter import sentences
 from xiaozhi_hub.dialog.vision import Eyes
 from xiaozhi_hub.engines.brains import Brains
 from xiaozhi_hub.engines.failover import one_model
-from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
+from xiaozhi_hub.engines.llm import NOT_RECOGNISED, ChatRequest, Llm, Message
 from xiaozhi_hub.engines.registry import EngineRegistry
-from xiaozhi_hub.errors import MissingSlot, NotForMe, ToolError
+from xiaozhi_hub.errors import MissingSlot, NotForMe, StageError, ToolError
 from xiaozhi_hub.tools.base import ToolResult
 from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry
 
@@ -136,11 +136,16 @@ class Responder:
             clause_first=late,
         )
         async with aclosing(with_a_word(answer, wait, self.scope)) as reply:
-            async for said in reply:
-                if isinstance(said, Pending):
-                    conversation.pending = said
-                else:
-                    yield said
+            try:
+                async for said in reply:
+                    if isinstance(said, Pending):
+                        conversation.pending = said
+                    else:
+                        yield said
+            except StageError as error:
+                if error.code == NOT_RECOGNISED:
+                    raise NotUnderstood from error
+                raise
 
     async def prepare(
         self, turn: TurnInfo, text: str, conversation: Conversation

@@ -19,6 +19,9 @@ class ToolRequest:
     arguments: Mapping[str, Any]
 
 
+NOT_RECOGNISED = "not-recognised"
+"""Code of the `StageError` of an engine that understands some sentences only, and not this one: the next one is asked, and where
+there is none the hub says that it has not understood."""
 ASIDE = "\n\n(hub: "
 """So begins what the hub adds at the end of a message for the model alone: the time, the room, what it remembers."""
 
@@ -100,4 +103,4 @@ class Llm(Engine):
         return None
 
 
-__all__ = ["ASIDE", "ChatRequest", "Llm", "Message", "ToolRequest", "ToolSpec"]
+__all__ = ["ASIDE", "NOT_RECOGNISED", "ChatRequest", "Llm", "Message", "ToolRequest", "ToolSpec"]

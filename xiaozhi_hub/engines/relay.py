@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.engines.base import Engine
+from xiaozhi_hub.engines.llm import NOT_RECOGNISED
 from xiaozhi_hub.errors import HubError, StageError
 
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 AHEAD = 16
 """Results that an engine may be ahead of who takes them."""
-BLAMELESS = ("voice-unknown",)
+BLAMELESS = ("voice-unknown", NOT_RECOGNISED)
 """Codes of failures that say nothing against an engine: it has not what was asked for."""
 
 

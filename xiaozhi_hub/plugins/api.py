@@ -45,7 +45,7 @@ from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import Engine, EngineInfo, Role
 from xiaozhi_hub.engines.brains import Brain, Brains
 from xiaozhi_hub.engines.conversations import owner_of
-from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest, ToolSpec
+from xiaozhi_hub.engines.llm import NOT_RECOGNISED, ChatRequest, Llm, Message, ToolRequest, ToolSpec
 from xiaozhi_hub.engines.memory import Fact, Memory
 from xiaozhi_hub.engines.phrasebook import Phrasebook, SentenceGraph
 from xiaozhi_hub.engines.registry import EngineRegistry
@@ -142,6 +142,7 @@ class HubApi:
 
 __all__ = [
     "LANGUAGES",
+    "NOT_RECOGNISED",
     "Announcer",
     "Asr",
     "AsrRequest",

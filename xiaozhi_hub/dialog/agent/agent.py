@@ -23,7 +23,7 @@ from xiaozhi_hub.dialog.assistants.assistants import Assistant
 from xiaozhi_hub.dialog.intents.intents import Intents, Pending
 from xiaozhi_hub.dialog.speaking.splitter import Splitter, language_of_words
 from xiaozhi_hub.engines.conversations import conversation_of
-from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
+from xiaozhi_hub.engines.llm import NOT_RECOGNISED, ChatRequest, Llm, Message, ToolRequest
 from xiaozhi_hub.errors import HubError, StageError
 from xiaozhi_hub.tools.base import Tool
 from xiaozhi_hub.tools.device import USUAL_TOOLS
@@ -121,7 +121,8 @@ class Agent:
                         async for piece in pieces:
                             yield piece
                 except HubError as error:
-                    log.warning("model %s failed: %s", model.info.id, error)
+                    if error.code != NOT_RECOGNISED:
+                        log.warning("model %s failed: %s", model.info.id, error)
                     problem = error
                     if reply.spoken:
                         break
@@ -129,7 +130,9 @@ class Agent:
                 else:
                     finished = True
                     return
-            raise StageError("llm", f"no model could answer: {problem}", code="llm-failed") from problem
+            known = problem is not None and problem.code == NOT_RECOGNISED
+            code = NOT_RECOGNISED if known else "llm-failed"
+            raise StageError("llm", f"no model could answer: {problem}", code=code) from problem
         finally:
             self._end(reply, dialogue, finished)
 
