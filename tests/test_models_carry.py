@@ -58,7 +58,7 @@ def taken(shelf: ModelShelf, path: Path) -> InstalledModel:
 
 def test_a_whole_stick_is_searched_and_everything_on_it_recognised(shelf: ModelShelf, stick: Path) -> None:
     a_whisper(stick / "my whisper")
-    put(stick / "llm", tiny__gguf=GGUF, readme__txt=b"hello", other__gguf=b"GGUF\x03\0\0\0 mine")
+    put(stick / "llm", tiny__gguf=GGUF, readme__txt=b"hello", other__gguf=b"GGUF\x03\0\0\0" + bytes(16) + b" mine")
     put(stick / "voices" / "de", anna__onnx=ONNX, anna__onnx__json=VOICE, MODEL_CARD=b"free")
     put(stick / "words", melspectrogram__onnx=ONNX, embedding_model__onnx=ONNX, hello__onnx=ONNX)
     put(stick / ".Trash", old__gguf=GGUF)

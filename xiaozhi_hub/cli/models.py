@@ -254,7 +254,13 @@ def _import(shelf: ModelShelf, known: Catalogue, args: argparse.Namespace) -> in
         print(f"{each.name}: {each.engine}, {shown_bytes(each.size)}, {standing}")
         if each.listed is not None:
             print(f"  Licence: {each.listed.licence}")
-        installed = bring(each, shelf, _progress())
+        try:
+            installed = bring(each, shelf, _progress())
+        except HubError as error:
+            if error.code != "model-damaged":
+                raise
+            print(f"{each.name} is left out: {error}", file=sys.stderr)
+            continue
         print(f"{each.name} is in {installed.folder}")
         brought.append(each.engine)
     for engine in dict.fromkeys(brought):

@@ -15,6 +15,7 @@ from xiaozhi_hub.models.form import is_gguf, is_onnx, is_whisper, voice_settings
 from xiaozhi_hub.models.progress import Progress
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
 from xiaozhi_hub.models.stock import Origin, disk_trouble, ensure_room, growing, settle
+from xiaozhi_hub.models.whole import check_whole
 
 DEEPEST = 6
 MOST_FILES = 20_000
@@ -36,7 +37,7 @@ class Found:
     sure: bool = False
     """It also bears that name. Otherwise its bytes decide: models made from one another are often equally large."""
     lacks: str = ""
-    """What it cannot be used without and is not there, for people."""
+    """Why it cannot be used, for people: what is not there, or not whole."""
 
     @property
     def size(self) -> int:
@@ -68,7 +69,16 @@ def recognise(path: Path, known: Catalogue, shelf: ModelShelf) -> tuple[Found, .
     unique: dict[tuple[str, str], Found] = {}
     for each in found:
         unique.setdefault((each.engine, each.name), each)
-    return tuple(unique.values())
+    return tuple(map(_looked_at, unique.values()))
+
+
+def _looked_at(found: Found) -> Found:
+    """The same, with what is wrong with its files, where nobody knows what they should add up to."""
+    if found.listed is None and not found.lacks:
+        for path in found.files:
+            if wrong := check_whole(path):
+                return replace(found, lacks=f"{path.name} is damaged, {wrong}; bring it once more")
+    return found
 
 
 def bring(found: Found, shelf: ModelShelf, progress: Progress) -> InstalledModel:

@@ -81,4 +81,4 @@ def _head(path: Path, count: int) -> bytes:
         return b""
 
 
-__all__ = ["check_form", "is_gguf", "is_onnx", "is_whisper", "read_json", "voice_settings"]
+__all__ = ["check_form", "is_ctranslate2", "is_gguf", "is_onnx", "is_whisper", "read_json", "voice_settings"]

@@ -23,11 +23,13 @@ from xiaozhi_hub.models.catalogue import Catalogue, ModelFile
 from xiaozhi_hub.models.checks import Digests, digests_of
 from xiaozhi_hub.models.progress import Progress
 from xiaozhi_hub.models.shelf import UNFINISHED, InstalledModel, ModelShelf
+from xiaozhi_hub.models.whole import check_whole
 
 ORIGIN = "origin.yaml"
 LOCK = "lock"
 RESUME = ".resume"
 """How the name of the note beside an unfinished file ends, which says how to go on with it."""
+_LOOKED_AT = (".gguf", ".onnx", ".bin", ".json")
 SPARE_BYTES = 200 * 2**20
 """Left free for the hub's own database and for the system."""
 
@@ -165,7 +167,8 @@ class Verdict:
 
 
 def verify(model: InstalledModel, known: Catalogue, progress: Progress) -> tuple[Verdict, ...]:
-    """Read every file of *model* and compare it with the catalogue, and with what it was when it came."""
+    """Read every file of *model* and compare it with the catalogue, and with what it was when it came; where neither says anything,
+    look whether it is all there."""
     listed = known.get(model.name)
     origin = origin_of(model)
     wanted: dict[str, ModelFile] = {}
@@ -179,12 +182,15 @@ def verify(model: InstalledModel, known: Catalogue, progress: Progress) -> tuple
     for name, file in sorted(wanted.items()):
         path = model.folder / name
         try:
-            wrong = digests_of(path, progress).differs(file)
+            wrong = digests_of(path, progress).differs(file) or ("" if listed is not None else check_whole(path))
         except FileNotFoundError:
             wrong = "it is missing"
         except OSError as error:
             wrong = f"it cannot be read: {error.strerror}"
         verdicts.append(Verdict(name, wrong, file.known_by))
+    if not wanted:  # put there by hand
+        models = sorted(path for path in model.folder.iterdir() if path.suffix in _LOOKED_AT)
+        verdicts = [Verdict(path.name, check_whole(path), "its form only") for path in models]
     return tuple(verdicts)
 
 
