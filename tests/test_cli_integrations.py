@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
 from xiaozhi_hub.cli import main
+from xiaozhi_hub.testing import running_hub
 
 
 def integration(folder: Path, domain: str, **more: object) -> None:
@@ -66,3 +69,32 @@ def test_a_broken_manifest_is_told_with_its_file(tmp_path: Path, capsys: pytest.
     assert main(["integrations", "-c", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "manifest.json" in error and "version" in error
+
+
+async def test_of_a_hub_that_runs_it_tells_how_they_are_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configuration = """
+integrations:
+  silero_vad: false
+  phrases: false
+  espeak: false
+  wyoming: {services: ["tcp://127.0.0.1:9"], timeout_s: 1}
+"""
+    async with running_hub(tmp_path, configuration) as hub:
+        command = ["integrations", "-c", str(tmp_path), "--port", str(hub.port)]
+        await asyncio.to_thread(main, command)
+    shown = capsys.readouterr().out
+    after = shown.partition("\nwyoming ")[2].splitlines()
+    assert after[1].strip().startswith("retrying: 127.0.0.1:9 ") and "is not there" in after[1]
+    assert "models recommend" in shown.partition("\nfaster_whisper ")[2].partition("\nllama_cpp")[0]
+    assert row(shown, "clock") and "ready" not in shown, "of those that are well nothing is said"
+
+
+async def test_only_programs_on_this_machine_are_told(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, "integrations: {espeak: false, phrases: false}") as hub, ClientSession() as http:
+        url = f"{hub.local_url}/api/integrations"
+        async with http.get(url) as answer:
+            assert "clock" in [entry["domain"] for entry in (await answer.json())["entries"]]
+        async with http.get(url, headers={"Host": "evil.example"}) as answer:
+            assert answer.status == 421

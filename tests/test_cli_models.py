@@ -20,6 +20,8 @@ from model_mirror import GGUF, PATH, Deed, Mirror, mirror, sha256
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.progress import TerminalProgress
+from xiaozhi_hub.models import board
+from xiaozhi_hub.models.board import Board
 from xiaozhi_hub.testing import running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,6 +147,20 @@ async def test_nothing_is_asked_of_anybody_without_download(house: House, tmp_pa
         told = await house.command(*arguments)
         assert told.code == 0, told.err
     assert house.mirror.asked == []
+
+
+async def test_a_board_that_is_too_slow_is_told_what_there_is_without_models(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Board(cores=4, memory_mib=3790, free_mib=3300, gflops=10.0, gbps=4.0)
+    monkeypatch.setattr(board, "measure", lambda: slow)
+    (house.folder / "models.yaml").unlink()
+    told = (await house.command("recommend", "--no-run")).out
+    hearing, thinking, speaking, _ = told.split("\n\n")[1:5]
+    assert "Commands in English are understood without" in hearing and "second-machine" in hearing
+    assert "Commands work without" in thinking
+    assert "→" in speaking and "eSpeak" not in speaking
+    assert "download" in told and "faster-whisper" not in told.partition("To fetch")[2]
 
 
 async def test_a_licence_that_asks_is_agreed_to_before_anything_is_fetched(house: House) -> None:

@@ -79,6 +79,8 @@ class FrontParts:
     devices: Callable[[], DeviceRegistry]
     serve_link: Callable[[Link], Awaitable[None]]
     check_in: Callable[[CheckIn], None]
+    integrations: Callable[[], Sequence[Entry]]
+    """As far as they are known."""
     reload_integration: Callable[[str], Awaitable[Entry | None]]
     reloading: Reloading
     status: Callable[[], Awaitable[HubStatus]]
@@ -223,7 +225,7 @@ class Front:
                 self._once_built(answering.memories), lambda ids: Facts(parts.archive.database).words_behind(ids)
             ).routes(),
             *Health(parts.health, __version__).routes(),
-            *IntegrationsApi(parts.reload_integration).routes(),
+            *IntegrationsApi(parts.integrations, parts.reload_integration).routes(),
             *ConfigurationApi(parts.reloading.now, parts.reloading.outstanding).routes(),
             *parts.services.routes(),
         )

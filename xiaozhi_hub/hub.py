@@ -210,6 +210,7 @@ class Hub:
                 devices=lambda: self.devices,
                 serve_link=self.serve_link,
                 check_in=self.reception.check_in,
+                integrations=lambda: self.plugins.entries if hasattr(self, "plugins") else (),
                 reload_integration=self.reload_integration,
                 reloading=self.reloading,
                 status=lambda: gather_status(self),

@@ -1,4 +1,4 @@
-"""``xiaozhi-hub integrations``: what there is, what is on, and what is missing. It needs no running hub."""
+"""``xiaozhi-hub integrations``: what there is, what is on, what is missing, and how it is in the hub that runs. It needs none."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from xiaozhi_hub.cli.local_hub import ask_hub, url_of
 from xiaozhi_hub.core.config import Config, load_config
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.errors import ConfigErrors, NeedsAttention
+from xiaozhi_hub.errors import ConfigErrors, HubError, NeedsAttention
 from xiaozhi_hub.plugins.loader import check_requirements, find_integrations
 from xiaozhi_hub.plugins.manifest import Manifest
 
@@ -19,7 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "integrations",
         help="list the integrations and what they need",
         description="List the integrations: which are on, where they come from, and what is missing for them. "
-        "Exit code 1 when one that is on cannot work.",
+        "Of a hub that runs, also how each of them is. Exit code 1 when one that is on cannot work.",
     )
     parser.add_argument(
         "-c",
@@ -29,6 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="DIR",
         help="the configuration folder (default: config)",
     )
+    parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
         return 1
     own = config.config_dir / "integrations"
+    running = _running(args)
     found, errors = find_integrations(own)
     usable = True
     rows = []
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         missing = missing_for(manifest)
         usable = usable and not (on and missing)
         state = (f"on{_why(config, domain)}" if on else f"off{_why(config, domain)}", _source(manifest, own))
-        rows.append((domain, manifest.version, *state, manifest.name, missing))
+        rows.append((domain, manifest.version, *state, manifest.name, missing or _now(running.get(domain))))
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
     for row in rows:
         columns = "  ".join(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True))
@@ -63,6 +66,22 @@ def run(args: argparse.Namespace) -> int:
             place = config.place(("integrations", domain))
             print(f'{place}: there is no integration "{domain}".', file=sys.stderr)
     return 0 if usable and not errors else 1
+
+
+def _running(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+    """The entries of the hub that runs, by domain; none where no hub runs."""
+    try:
+        entries = ask_hub(url_of(args), "/api/integrations", None, "")["entries"]
+        return {entry["domain"]: entry for entry in entries}
+    except (HubError, KeyError, TypeError):
+        return {}
+
+
+def _now(entry: dict[str, str] | None) -> list[str]:
+    """How an integration is in the hub that runs; nothing where all is well."""
+    if entry is None or (entry["state"] == "ready" and not entry["reason"]):
+        return []
+    return [f"{entry['state']}: {entry['reason']}", *([entry["hint"]] if entry["hint"] else [])]
 
 
 def is_on(config: Config, manifest: Manifest) -> bool:

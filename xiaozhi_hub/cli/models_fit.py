@@ -16,6 +16,14 @@ if TYPE_CHECKING:
     from xiaozhi_hub.models.shelf import ModelShelf
 
 STAGES = {"asr": "Hearing", "llm": "Thinking", "tts": "Speaking", "wake": "Wake word"}
+_ELSEWHERE = "another machine can do it for this one: see xiaozhi_hub/docs/second-machine.md."
+_WITHOUT = {
+    "asr": f"Commands in English are understood without; {_ELSEWHERE}",
+    "llm": f"Commands work without; {_ELSEWHERE}",
+    "tts": f"The hub speaks with eSpeak; {_ELSEWHERE}",
+    "wake": "Devices have wake words of their own and need none.",
+}
+"""What there is in each stage without a model."""
 _MARKS = {"best": "→", "fits": " ", "slow": " ", "memory": " "}
 
 
@@ -65,6 +73,8 @@ def _print(board: Board, judged: tuple[Fit, ...], shelf: ModelShelf) -> None:
             rows.append((_MARKS[fit.verdict], fit.model.name, languages, size, memory, delay, why))
         print(f"\n{title}")
         print_table(rows)
+        if all(fit.verdict != "best" for fit in judged if fit.model.role == role):
+            print(f"None of these is for this machine as it is now. {_WITHOUT[role]}")
     print(
         "\n~ is reckoned from this machine's speed and may be wrong by a factor of two; without it, the model ran here."
     )

@@ -336,7 +336,7 @@ def _build(folder: Path, values: Mapping[str, Any], document: Document) -> Confi
     """Make the frozen values; what is not in *values* is left to the defaults above."""
     hub = dict(values.get("hub", {}))
     if "data_dir" in hub:
-        hub["data_dir"] = folder / hub["data_dir"]
+        hub["data_dir"] = (folder / hub["data_dir"]).resolve()  # without "..", as people read it
     log = dict(values.get("log", {}))
     if "folder" in log:
         log["folder"] = folder / log["folder"]

@@ -1,8 +1,9 @@
-"""Integrations for programs on this machine: have one look again at its packages, models and files."""
+"""Integrations for programs on this machine: how they are, and to have one look again at its packages, models and files."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -12,13 +13,23 @@ from xiaozhi_hub.web.requests.failures import Rejected
 
 
 class IntegrationsApi:
-    """``POST /api/integrations/{domain}/reload``. *reload* gives the entry as it is then, None when there is no such one."""
+    """``GET /api/integrations`` and ``POST /api/integrations/{domain}/reload``."""
 
-    def __init__(self, reload: Callable[[str], Awaitable[Entry | None]]) -> None:
+    def __init__(
+        self, entries: Callable[[], Sequence[Entry]], reload: Callable[[str], Awaitable[Entry | None]]
+    ) -> None:
+        """*reload* gives the entry as it is then, None when there is no such one."""
+        self._entries = entries
         self._reload = reload
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.post("/api/integrations/{domain}/reload", local_only(self._post))]
+        return [
+            web.get("/api/integrations", local_only(self._get)),
+            web.post("/api/integrations/{domain}/reload", local_only(self._post)),
+        ]
+
+    async def _get(self, request: web.Request) -> web.Response:
+        return answer({"success": True, "entries": [_told(entry) for entry in self._entries()]})
 
     async def _post(self, request: web.Request) -> web.Response:
         domain = request.match_info["domain"]
@@ -30,12 +41,11 @@ class IntegrationsApi:
                 code="integration-unknown",
                 hint="Run: xiaozhi-hub integrations",
             )
-        return answer(
-            {
-                "success": True,
-                "entry": {"domain": domain, "state": entry.state.value, "reason": entry.reason, "hint": entry.hint},
-            }
-        )
+        return answer({"success": True, "entry": _told(entry)})
+
+
+def _told(entry: Entry) -> dict[str, Any]:
+    return {"domain": entry.domain, "state": entry.state.value, "reason": entry.reason, "hint": entry.hint}
 
 
 __all__ = ["IntegrationsApi"]
