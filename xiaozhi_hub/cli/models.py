@@ -107,6 +107,8 @@ def _list(shelf: ModelShelf, known: Catalogue, *, as_json: bool) -> int:
                 "licence": model.licence,
                 "ask": model.ask,
                 "repository": model.source.repository,
+                "folder": model.source.folder,
+                "revision": model.source.revision,
                 "files": {file.name: {"bytes": file.size, "checked_by": file.known_by} for file in model.files},
                 "state": "here" if installed else "partly" if unfinished(shelf, model.engine, model.name) else "",
             }

@@ -25,8 +25,8 @@ def address_of(settings: ModelsConfig, model: CatalogueModel, file: ModelFile) -
         raise HubError(
             "Where to download from is not set, and the hub asks nobody by itself.",
             code="no-mirror",
-            hint=f"Write the address of a model hub, or of a copy of one, into configuration.yaml as {key}. Without a "
-            "network: copy the files to a stick elsewhere and run: xiaozhi-hub models import PATH",
+            hint=f"Write the address of a model hub, or of a copy of one, into configuration.yaml as {key} (docs/models.md "
+            "names one). Without a network: copy the files to a stick elsewhere and run: xiaozhi-hub models import PATH",
         )
     template = base if "{path}" in base else base + _LAYOUTS[source.kind]
     return (
