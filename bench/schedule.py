@@ -338,6 +338,26 @@ def row(board: str, kind: str, turns: Sequence[Measured]) -> str:
     )
 
 
+async def tell(
+    names: Sequence[str], kinds: Sequence[str], turns: int, *, shared: bool = True, ahead: bool = True
+) -> list[Any]:
+    """Measure these boards and print the table; return every turn."""
+    with contextlib.suppress(OSError):  # where it is allowed: what else runs here is not what is measured
+        os.setpriority(os.PRIO_PROCESS, 0, -12)
+    table, rows = [HEAD], []
+    for name in names:
+        board = Board.named(name)
+        print(f"{board.about}: {', '.join(board.models.values())} (derived, not measured on the board)", flush=True)
+        measured = await run(board, kinds, turns, shared=shared, ahead=ahead)
+        rows += [{"board": name, **asdict(turn)} for turn in measured]
+        table += [
+            row(name, kind, [turn for turn in measured if turn.kind == kind])
+            for kind in dict.fromkeys(turn.kind for turn in measured)
+        ]
+    print("\n".join(table))
+    return rows
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--board", choices=boards(), action="append")
@@ -347,19 +367,8 @@ async def main() -> None:
     parser.add_argument("--not-ahead", action="store_true", help="the model reads only what it is asked")
     parser.add_argument("--json", type=Path, help="write every turn there")
     args = parser.parse_args()
-    with contextlib.suppress(OSError):  # where it is allowed: what else runs here is not what is measured
-        os.setpriority(os.PRIO_PROCESS, 0, -12)
-    table, rows = [HEAD], []
-    for name in args.board or boards():
-        board = Board.named(name)
-        print(f"{board.about}: {', '.join(board.models.values())} (derived, not measured on the board)", flush=True)
-        turns = await run(board, args.kind or KINDS, args.turns, shared=not args.alone, ahead=not args.not_ahead)
-        rows += [{"board": name, **asdict(turn)} for turn in turns]
-        table += [
-            row(name, kind, [turn for turn in turns if turn.kind == kind])
-            for kind in dict.fromkeys(turn.kind for turn in turns)
-        ]
-    print("\n".join(table))
+    names, kinds = args.board or boards(), args.kind or KINDS
+    rows = await tell(names, kinds, args.turns, shared=not args.alone, ahead=not args.not_ahead)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 

@@ -3,6 +3,7 @@
     python bench/turns.py                                  speech that the bench synthesises itself
     python bench/turns.py --speech FOLDER                  recordings: FOLDER/commands/*.wav, FOLDER/neural/*.wav, others
     python bench/turns.py --speech FOLDER --json out.json
+    python bench/turns.py --engines pi5 n100               engines as slow as named models on these boards: see schedule.py
 
 Each file is named after what is said in it; `expected.yaml` says what that means. Files whose names begin with ``oov``, and
 everything outside the two folders, hold no command: whatever is done about them is wrong. A device asks one question after
@@ -32,7 +33,9 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import schedule
 from hub_process import FLEET_CORE, HubProcess, percentile, pin, running_hub
+from replay import boards
 
 from xiaozhi_hub.cli.voice import say
 from xiaozhi_hub.core.flow import PcmChunk, TurnInfo
@@ -183,8 +186,20 @@ async def main() -> None:
     parser.add_argument("--speech", type=Path, help="a folder with recordings; without it the bench speaks itself")
     parser.add_argument("--only", default="", help="only files whose names contain this")
     parser.add_argument("--json", type=Path, help="write every outcome there")
+    parser.add_argument(
+        "--engines",
+        nargs="+",
+        metavar="BOARD",
+        choices=boards(),
+        help=f"engines that take the time of named models there, as schedule.py measures: {', '.join(boards())}",
+    )
     parser.add_argument("--no-pin", action="store_true", help="leave the processes on any core")
     args = parser.parse_args()
+    if args.engines:
+        rows = await schedule.tell(args.engines, schedule.KINDS, turns=1)
+        if args.json:
+            args.json.write_text(json.dumps(rows, indent=1) + "\n")
+        return
     clips = list(recordings(args.speech)) if args.speech else await asyncio.to_thread(lambda: list(synthesised()))
     clips = [clip for clip in clips if args.only in clip.name]
     if not args.no_pin:
