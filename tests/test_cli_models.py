@@ -225,6 +225,14 @@ async def test_a_stick_is_imported_and_what_cannot_be_used_is_told(house: House,
     assert "alone is left out: melspectrogram.onnx" in told.err
 
 
+async def test_what_takes_the_place_of_another_model_says_so(house: House, tmp_path: Path) -> None:
+    (tmp_path / "mine.gguf").write_bytes(GGUF[:1000])
+    assert "replaced" not in (await house.command("import", str(tmp_path / "mine.gguf"))).out
+    (tmp_path / "mine.gguf").write_bytes(GGUF[:2000])
+    told = await house.command("import", str(tmp_path / "mine.gguf"))
+    assert told.code == 0 and "mine is here already: it is replaced" in told.out and "--name" in told.out
+
+
 async def test_a_name_for_two_models_is_refused(house: House, tmp_path: Path) -> None:
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(GGUF[:100])

@@ -159,6 +159,17 @@ def test_importing_again_replaces_the_model_in_one_step(shelf: ModelShelf, stick
     assert [path.name for path in second.folder.parent.iterdir()] == ["my"]
 
 
+def test_different_models_of_one_name_are_both_taken_and_a_copy_is_not(shelf: ModelShelf, stick: Path) -> None:
+    put(stick / "a", model__gguf=GGUF[:500])
+    put(stick / "b", model__gguf=GGUF[:600])
+    put(stick / "c", model__gguf=GGUF[:500])
+    assert names(shelf, stick) == [("llama_cpp", "b-model", ""), ("llama_cpp", "model", "")]
+    put(stick / "z" / "b", model__gguf=GGUF[:700])
+    third = recognise(stick, KNOWN, shelf)[-1]
+    assert third.files[0].stat().st_size == 700 and "--name" in third.lacks
+    assert bring(renamed(recognise(stick / "z", KNOWN, shelf)[0], "mine"), shelf, Silence()).name == "mine"
+
+
 def test_no_room_is_told_before_the_copying(shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import shutil
 

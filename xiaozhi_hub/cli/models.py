@@ -256,6 +256,8 @@ def _import(shelf: ModelShelf, known: Catalogue, args: argparse.Namespace) -> in
         print(f"{each.name}: {each.engine}, {shown_bytes(each.size)}, {standing}")
         if each.listed is not None:
             print(f"  Licence: {each.listed.licence}")
+        if any(model.name == each.name for model in shelf.installed(each.engine)):
+            print(f"  {each.name} is here already: it is replaced when all has come. With --name NAME both are kept.")
         try:
             installed = bring(each, shelf, _progress())
         except HubError as error:

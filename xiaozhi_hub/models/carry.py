@@ -66,10 +66,27 @@ def recognise(path: Path, known: Catalogue, shelf: ModelShelf) -> tuple[Found, .
             hint="It takes GGUF files, folders with the model.bin of a Whisper model (CTranslate2), piper voices (.onnx with "
             ".onnx.json), and wake words of openWakeWord (.onnx).",
         )
-    unique: dict[tuple[str, str], Found] = {}
+    return tuple(map(_looked_at, _under_names_of_their_own(found)))
+
+
+def _under_names_of_their_own(found: list[Found]) -> list[Found]:
+    """Each model once. Different ones of the same name, such as two files ``model.gguf``, take that of their folder to it."""
+    taken: dict[tuple[str, str], Found] = {}
+    lost: list[Found] = []
     for each in found:
-        unique.setdefault((each.engine, each.name), each)
-    return tuple(map(_looked_at, unique.values()))
+        other = taken.setdefault((each.engine, each.name), each)
+        if other is each or _sizes(other) == _sizes(each):  # a copy is left out
+            continue
+        name = _plain(f"{each.files[0].resolve().parent.name}-{each.name}")
+        own = replace(each, name=name, listed=None, sure=False)
+        other = taken.setdefault((own.engine, own.name), own)
+        if other is not own and _sizes(other) != _sizes(own):
+            lost.append(replace(own, lacks="another model has the same name: import it alone, with --name"))
+    return [*taken.values(), *lost]
+
+
+def _sizes(found: Found) -> list[int]:
+    return sorted(path.stat().st_size for path in found.files)
 
 
 def _looked_at(found: Found) -> Found:
