@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,22 @@ async def test_alone_it_leaves_the_hub_without_an_answer_and_not_with_a_failure(
     async with hub_with() as hub:
         record = await asked(hub, "how high is the moon")
         assert record.outcome.value == "not_understood" and not record.error
+
+
+async def test_without_a_list_it_is_asked_before_models_and_after_the_hub_s_own_sentences(
+    tmp_path: Path, remote: Remote
+) -> None:
+    remote.means["turn on the bed light"] = [meaning("HassTurnOff", name="Bed Light")]
+    remote.means["bed time"] = [meaning("HassTurnOn", "Good night.", name="Bed Light")]
+    services = json.dumps({"services": [{"uri": remote.uri, "name": "far"}]})
+    async with running_hub(tmp_path / "config", CONFIG % {"llm": "[]", "wyoming": services}) as hub:
+        model = ScriptedModel([["A model has answered."]], "second")
+        model.info = replace(model.info, rank=20)  # as servers have that the owner has listed
+        hub.engines.add(model, "test")
+        assert (await asked(hub, "turn on the bed light")).said == "Turned on the Bed Light."
+        assert remote.of("recognize") == []
+        assert (await asked(hub, "bed time")).said == "Good night."
+        assert (await asked(hub, "how high is the moon")).said == "A model has answered."
 
 
 async def test_a_service_that_is_gone_leaves_the_question_to_the_next(hub_with: HubMaker, remote: Remote) -> None:

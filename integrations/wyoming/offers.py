@@ -102,8 +102,9 @@ def _minds(service: Service, info: Info, how: Offering) -> list[Engine]:
         models: list[IntentModel] = _installed(program.models)
         own = program.name if made else ""
         told = _info(Role.LLM, service, how, program, models, _tags(models), own=own)
-        # It only understands: unlike what acts, it may be asked beside another one.
-        told = replace(told, id=f"{told.id}/intent"[:_LONGEST_NAME], remote=not service.uri.startswith("unix:"))
+        # It only understands: unlike what acts, it may be asked beside another one. It is quick, and so asked before models.
+        remote = not service.uri.startswith("unix:")
+        told = replace(told, id=f"{told.id}/intent"[:_LONGEST_NAME], rank=how.rank + 1, remote=remote)
         made.append(WyomingIntents(told, service, _chosen(program, info.intent), how.intents, how.has_tool))
     return made
 
