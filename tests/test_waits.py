@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
@@ -11,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tone_words import spoken
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.core.events import TurnFinished
 from xiaozhi_hub.core.flow import Completeness, PcmChunk, TurnRecord, Wait, WaitReason
 from xiaozhi_hub.core.forgetting import Forget
-from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import FakeDevice, running_hub
 from xiaozhi_hub.testing.house import write_configuration
 
@@ -32,17 +30,6 @@ voice: {{vad: echo, asr: echo, tts: echo, silence: {{extendable_ms: 1800, unknow
 integrations: {{echo: , demo: , silero_vad: false, phrases: false, espeak: false, llama_cpp: false}}
 devices: {{{", ".join(f"'{id}': {{area: Kitchen}}" for id in (HERE, *PEOPLE))}}}
 """
-
-
-def spoken(*texts: str, pause_ms: int = 0) -> PcmChunk:
-    """Texts in the scripted engines' code, after some quiet, with a pause between them."""
-    import_integration(builtin("integrations") / "echo")
-    tones = importlib.import_module("xiaozhi_hub_integrations.echo.tones")
-    pieces = [np.zeros(4800, np.int16)]
-    for index, text in enumerate(texts):
-        pieces += [np.zeros(16 * pause_ms, np.int16)] if index else []
-        pieces.append(tones.write_text(text).samples)
-    return PcmChunk(np.concatenate(pieces), 16000)
 
 
 def device(hub: Hub, device_id: str = HERE) -> FakeDevice:
@@ -148,7 +135,9 @@ async def test_who_was_cut_off_and_says_the_rest_is_waited_for_the_next_time(hou
 
 async def test_a_pause_in_mid_sentence_is_learned_and_no_end(tmp_path: Path) -> None:
     async with running_hub(tmp_path, CONFIG) as hub, device(hub) as speaker:
-        record = await ask(hub, speaker, spoken(LIGHTS, "in the office", pause_ms=600))
+        pieces = spoken(LIGHTS, after_ms=600), spoken("in the office", before_ms=0)
+        sound = PcmChunk(np.concatenate([piece.samples for piece in pieces]), 16000)
+        record = await ask(hub, speaker, sound)
         assert record.heard == f"{LIGHTS} in the office"
         pause, end = record.pauses
         assert (pause.text, pause.completeness, pause.went_on) == (LIGHTS, Completeness.EXTENDABLE, True)
