@@ -148,6 +148,22 @@ async def test_a_pause_in_mid_sentence_is_learned_and_no_end(tmp_path: Path) -> 
         assert (known.ended, known.went_on) == (0, 1)
 
 
+async def test_a_device_that_falls_silent_in_mid_sentence_teaches_nothing(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, CONFIG) as hub, device(hub) as speaker:
+        records: list[TurnRecord] = []
+        hub.bus.watch(TurnFinished, lambda event: records.append(event.record))
+        await speaker.say(spoken(LIGHTS))
+        speaker.microphone.stop()
+        await speaker.answer()
+
+        async def over() -> bool:
+            return bool(records)
+
+        await until(over)
+        assert (records[0].heard, records[0].wait, records[0].pauses) == (LIGHTS, None, ())
+        assert hub.answering.waits.habits.habit(HERE, SHAPE) is None
+
+
 async def test_forgetting_a_device_forgets_how_it_was_spoken_to(house: Path) -> None:
     async with running_hub(house, CONFIG) as hub:
         arguments = ["devices", "-c", str(house), "--port", str(hub.port), "forget", PEOPLE[0]]

@@ -136,6 +136,8 @@ class Hearing:
         """Everything that was heard, as it came."""
         self.pauses: list[Pause] = []
         """The silences in what was said; the last one is the end, where the turn ended by silence."""
+        self._stalled = False
+        """The device has fallen silent, whatever the person does."""
         self.wait: Wait | None = None
         """How much silence has ended it."""
 
@@ -201,7 +203,7 @@ class Hearing:
                 self._told = so_far
                 yield HeardSoFar(so_far)
         self._stamp("endpoint")
-        if endpoint.ended and endpoint.is_silent:
+        if endpoint.ended and endpoint.is_silent and not self._stalled:
             self._note_pause(endpoint.fading_ms, went_on=False)
             self.wait = self._wait_for or Wait(endpoint.wait_ms, self._judged[1] if self._judged else None)
         transcript = await self._finish() if endpoint.speech_start_ms is not None else None
@@ -217,6 +219,7 @@ class Hearing:
             async with asyncio.timeout(STALL_SECONDS):
                 await self._mic.news()
         except TimeoutError:
+            self._stalled = True
             self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
 
     def _remember(self, chunk: PcmChunk, probability: float) -> None:
