@@ -2,11 +2,16 @@
 
     python bench/endpointing.py --speech FOLDER            recordings: FOLDER/commands/*.wav, FOLDER/neural/*.wav
     python bench/endpointing.py --speech FOLDER --clips 20 --json out.json
+    python bench/endpointing.py --speech FOLDER --household 20     in a house where each was said 20 times before
 
 Into each recording a pause of 100 to 800 ms of a quiet room is put, at the quietest place in its middle third. The shipped detector,
 recogniser and sentences hear it through the hub's own listening (`dialog/hearing/hearing.py`), in virtual time: sound arrives in frames of
-60 ms, and a recognition takes as long as the processor worked for it. The same is done with a fixed silence that ends every turn.
-A turn that ends before the last word was said is *cut*; the wait is counted from the end of the last sound.
+60 ms, and a recognition takes as long as the processor worked for it, or as ``--recognition`` says. The same is done with a fixed
+silence that ends every turn. A turn that ends before the last word was said is *cut*; the wait is counted from the end of the last sound.
+
+With ``--household N`` the hub first hears each recording N times and learns from these turns as from any others. Two
+houses are rehearsed: one that pauses as it is measured then, each time for one of the lengths by chance, and one that never pauses. Who
+was cut off says the whole sentence again. *asked* is the silence that the hub decided to wait for: no matter of speed.
 """
 
 from __future__ import annotations
@@ -14,9 +19,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,12 +34,25 @@ import psutil
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from hub_process import percentile
-from turns import CONFIGURATION, recordings
+from turns import CONFIGURATION, DEVICE, Clip, recordings
 
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
-from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Samples, Transcript
+from xiaozhi_hub.core.flow import (
+    Channel,
+    Completeness,
+    Outcome,
+    Packet,
+    PcmChunk,
+    Samples,
+    ToolCall,
+    Transcript,
+    TurnRecord,
+    Wait,
+)
+from xiaozhi_hub.core.forgetting import Forget
+from xiaozhi_hub.dialog.hearing import hearing as hearing_module
 from xiaozhi_hub.dialog.hearing.hearing import RATE, Ears, Heard, Hearing
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
@@ -43,6 +64,7 @@ PAUSES_MS = (0, 100, 200, 300, 400, 500, 600, 700, 800)
 FIXED_MS = (200, 300, 400, 500, 600, 700, 800, 900, 1000)
 PATIENCE_TIMES = (0.7, 1.0, 1.4, 1.8)
 ROOM_FRAMES = 40
+RECOGNITION_MS: ContextVar[float | None] = ContextVar("recognition_ms", default=None)
 
 
 @dataclass(slots=True)
@@ -51,6 +73,8 @@ class VirtualTime:
 
     now: float = 0.0
     computing: int = 0
+    recognition_ms: float | None = None
+    """How long each recognition takes; None: as long as the processor works for it."""
     workers: list[psutil.Process] = field(default_factory=list)
     """What recognises."""
     waiting: list[tuple[float, asyncio.Future[None]]] = field(default_factory=list)
@@ -105,7 +129,8 @@ class TimedStream(AsrStream):
             transcript = await guess
         finally:
             self._clock.computing -= 1
-        await self._clock.until(at + processor_ms(self._clock.workers) - began)
+        fixed = self._clock.recognition_ms
+        await self._clock.until(at + (processor_ms(self._clock.workers) - began if fixed is None else fixed))
         return transcript
 
     async def finish(self) -> Transcript:
@@ -168,9 +193,11 @@ async def wait_of(
     asr: Asr | None,
     patience: Patience,
     judge: Callable[[str, str], Completeness],
-) -> float:
-    """The ms from the end of the speech to the end of the turn; negative when it was cut off."""
-    clock, mic = VirtualTime(workers=psutil.Process().children(recursive=True)), WatchedMic()
+    habit: Callable[[Transcript], Wait | None] = lambda _: None,
+) -> tuple[float, Hearing, str]:
+    """The ms from the end of the speech to the end of the turn, negative when it was cut off; and what was heard."""
+    clock = VirtualTime(recognition_ms=RECOGNITION_MS.get(), workers=psutil.Process().children(recursive=True))
+    mic = WatchedMic()
     hearing = Hearing(
         mic,
         vad_ears,
@@ -179,13 +206,16 @@ async def wait_of(
         patience=patience,
         judge=judge,
         stamp=lambda *_: None,
+        habit=habit,
     )
     ended_at: list[float] = []
+    heard: list[str] = []
 
     async def listen() -> None:
         async for event in hearing.run():
             if isinstance(event, Heard):
                 ended_at.append(clock.now)
+                heard.append(event.transcript.text if event.transcript is not None else "")
 
     task = asyncio.create_task(listen())
 
@@ -215,18 +245,59 @@ async def wait_of(
             break
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    return ended_at[0] - utterance.end_ms if ended_at else float("nan")
+    wait = ended_at[0] - utterance.end_ms if ended_at else float("nan")
+    return wait, hearing, heard[0] if heard else ""
 
 
-async def measure(hub: Hub, sounds: list[Utterance], asr: Asr | None, patience: Patience) -> dict[str, float]:
-    vad = hub.parts.engines.vads()[0]
-    waits = []
-    for utterance in sounds:
-        ears = Ears(OpusDecoder(RATE), vad.open())
-        try:
-            waits.append(await wait_of(utterance, ears, asr, patience, hub.intents.completeness))
-        finally:
-            ears.decoder.close()
+async def hear(
+    hub: Hub, utterance: Utterance, asr: Asr | None, patience: Patience, *, habits: bool = False
+) -> tuple[float, Hearing, str]:
+    def habit(guess: Transcript) -> Wait | None:
+        return hub.parts.habit(DEVICE, guess, patience) if habits else None
+
+    ears = Ears(OpusDecoder(RATE), hub.parts.engines.vads()[0].open())
+    try:
+        return await wait_of(utterance, ears, asr, patience, hub.intents.completeness, habit)
+    finally:
+        ears.decoder.close()
+
+
+async def rehearse(hub: Hub, clips: list[Clip], asr: Asr, pauses: Sequence[int], times: int) -> None:
+    """Have people say each of *clips* so often, with one of *pauses* by chance, and let the hub learn from these turns."""
+    await hub.forgetting.forget(Forget())
+    chance = random.Random(1)
+    said = [clip for clip in clips for _ in range(times)]
+    chance.shuffle(said)
+    for number, clip in enumerate(said):
+        utterance = with_pause(clip.sound, chance.choice(pauses))
+        wait, hearing, heard = await hear(hub, utterance, asr, hub.parts.patience, habits=True)
+        found = hub.intents.meaning(heard, "en")
+        calls = (ToolCall(found.tool, found.arguments, ""),) if found is not None else ()
+        at = time.time() + 60.0 * number
+        record = TurnRecord(
+            id=f"rehearsal-{number}",
+            session_id="rehearsal",
+            device_id=DEVICE,
+            started_at=at,
+            channel=Channel.VOICE,
+            mode="auto",
+            language="en",
+            heard=heard,
+            said="",
+            outcome=Outcome.ANSWERED if heard else Outcome.NOT_UNDERSTOOD,
+            tool_calls=calls,
+            wait=hearing.wait,
+            pauses=tuple(hearing.pauses),
+        )
+        hub.archive.remember(record)
+        if wait < 0 and clip.command is not None:
+            again = replace(
+                record, id=f"{record.id}-again", heard=clip.command, started_at=at + 3, wait=None, pauses=()
+            )
+            hub.archive.remember(again)
+
+
+def row_of(waits: Sequence[float]) -> dict[str, float]:
     heard = [wait for wait in waits if wait == wait]
     whole = [wait for wait in heard if wait >= 0]
     return {
@@ -236,6 +307,33 @@ async def measure(hub: Hub, sounds: list[Utterance], asr: Asr | None, patience: 
         "wait_ms_p50": round(percentile(whole, 0.5)) if whole else 0,
         "wait_ms_p95": round(percentile(whole, 0.95)) if whole else 0,
     }
+
+
+async def measure(hub: Hub, sounds: Sequence[Utterance], asr: Asr | None, patience: Patience) -> dict[str, float]:
+    return row_of([(await hear(hub, utterance, asr, patience))[0] for utterance in sounds])
+
+
+async def rehearsed(hub: Hub, clips: list[Clip], asr: Asr, times: int) -> dict[str, dict[str, float]]:
+    """The rows of houses that have spoken before; of all sentences, and of those that may go on, which is what habits are about."""
+    rows: dict[str, dict[str, float]] = {}
+    may_go_on = [hub.intents.completeness(clip.command or "", "en") is Completeness.EXTENDABLE for clip in clips]
+    for house, pauses in (("nothing learned", ()), ("never pauses", (0,)), ("pauses", PAUSES_MS)):
+        await rehearse(hub, clips, asr, pauses, times if pauses else 0)
+        for how, lengths in (("without pauses", (0,)), ("with pauses", PAUSES_MS)):
+            sounds = [with_pause(clip.sound, ms) for clip in clips for ms in lengths]
+            heard = [await hear(hub, sound, asr, hub.parts.patience, habits=True) for sound in sounds]
+            of = [open_ended for open_ended in may_go_on for _ in lengths]
+            for which, chosen in (
+                ("", heard),
+                (", may go on", [each for each, it in zip(heard, of, strict=True) if it]),
+            ):
+                asked = [hearing.wait.ms for _, hearing, _ in chosen if hearing.wait is not None]
+                row = row_of([wait for wait, _, _ in chosen]) | {
+                    "asked_ms_mean": round(sum(asked) / max(1, len(asked)))
+                }
+                rows[f"{house}, {how}{which}"] = row
+                print(f"{house}, {how}{which}: {row}", flush=True)
+    return rows
 
 
 async def ends_in_speech(hub: Hub, sound: PcmChunk) -> bool:
@@ -248,8 +346,14 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--speech", type=Path, required=True, help="a folder with recordings")
     parser.add_argument("--clips", type=int, default=0, help="only so many of the recordings")
+    parser.add_argument("--household", type=int, default=0, help="say each so often before, and measure only that")
+    parser.add_argument(
+        "--recognition", type=float, metavar="MS", help="each recognition takes so long, on any machine"
+    )
     parser.add_argument("--json", type=Path, help="write the figures there")
     args = parser.parse_args()
+    RECOGNITION_MS.set(args.recognition)
+    hearing_module.STALL_SECONDS = 3600.0  # real ones: on a busy machine a device would seem to have fallen silent
     clips = [clip for clip in recordings(args.speech) if clip.command is not None and clip.group != "many-voices"]
     clips = clips[:: max(1, len(clips) // args.clips)] if args.clips else clips
     rows: dict[str, dict[str, float]] = {}
@@ -259,11 +363,11 @@ async def main() -> None:
             clips = [clip for clip in clips if await ends_in_speech(hub, clip.sound)]
             sounds = [with_pause(clip.sound, ms) for clip in clips for ms in PAUSES_MS]
             print(f"{len(clips)} recordings, {len(sounds)} turns each", flush=True)
-            for ms in FIXED_MS:
+            for ms in FIXED_MS if not args.household else ():
                 rows[f"fixed {ms} ms"] = await measure(hub, sounds, None, Patience(ms, ms, ms, ms))
                 print(f"fixed {ms} ms: {rows[f'fixed {ms} ms']}", flush=True)
             usual = hub.parts.patience
-            for times in PATIENCE_TIMES:
+            for times in PATIENCE_TIMES if not args.household else ():
                 patience = Patience(
                     usual.complete_ms,
                     usual.extendable_ms * times,
@@ -272,6 +376,8 @@ async def main() -> None:
                 )
                 rows[f"hub × {times:g}"] = await measure(hub, sounds, asr, patience)
                 print(f"hub × {times:g}: {rows[f'hub × {times:g}']}", flush=True)
+            if args.household:
+                rows |= await rehearsed(hub, clips, asr, args.household)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1) + "\n")
 

@@ -97,6 +97,26 @@ def test_what_may_go_on_is_waited_for_from_the_last_clear_speech() -> None:
     assert frames_until_end(endpoint) == 5
 
 
+def test_a_learned_wait_goes_before_the_set_one_until_somebody_goes_on() -> None:
+    endpoint = Endpoint(Patience(120, 420, 1000, 700))
+    play(endpoint, "####.")
+    assert endpoint.hypothesis(Completeness.EXTENDABLE, 180) is Moment.PAUSING
+    assert endpoint.wait_ms == 180
+    assert play(endpoint, ".#..") == [Moment.PAUSING, Moment.RESUMED, Moment.PAUSING, Moment.PAUSING]
+    assert endpoint.gap_ms == 120
+    endpoint.hypothesis(Completeness.EXTENDABLE)
+    assert endpoint.wait_ms == 420
+    assert 2 + frames_until_end(endpoint) == 7
+    assert endpoint.is_silent
+
+
+def test_a_learned_wait_ends_the_turn_at_its_own_frame() -> None:
+    endpoint = Endpoint(Patience(120, 420, 1000, 700))
+    play(endpoint, "####.")
+    endpoint.hypothesis(Completeness.EXTENDABLE, 180)
+    assert 1 + frames_until_end(endpoint) == 3
+
+
 def test_clear_speech_after_fading_makes_the_words_unknown_again() -> None:
     endpoint = Endpoint(Patience(180, 420, 700))
     play(endpoint, "####+")

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from served import DEVICE_ID, STATUS, served
 
-from xiaozhi_hub.core.flow import STAMPS, Outcome
+from xiaozhi_hub.core.flow import STAMPS, Completeness, Outcome, Wait, WaitReason
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.errors import HubError, StageError, ToolError
@@ -31,6 +31,7 @@ TURN = TurnStatus(
     outcome="answered",
     stamps={"speech_start": 100, "speech_end": 1100, "endpoint": 1300, "transcript": 1400, "reply": 1410,
             "first_voice": 1500, "played": 2600},
+    wait=Wait(120, Completeness.EXTENDABLE, WaitReason.HABIT, 420, ended=22, times=23),
 )  # fmt: skip
 FULL = replace(
     STATUS,
@@ -64,7 +65,8 @@ async def test_the_home_page_shows_what_to_type_into_the_device() -> None:
 @pytest.mark.parametrize(
     "fact",
     ["Phrases · en-US (en)", "connection refused", "Is the server running?", "Kitchen speaker", "bread-compact-wifi",
-     "UDP port 5353 is taken", "It is noon.", "what &lt;b&gt;time&lt;/b&gt; is it", "<rect class=\"silence\""],
+     "UDP port 5353 is taken", "It is noon.", "what &lt;b&gt;time&lt;/b&gt; is it", "<rect class=\"silence\"",
+     "the like has ended here 22 of 23 times"],
 )  # fmt: skip
 async def test_the_home_page_tells_how_the_hub_is(fact: str) -> None:
     assert fact in (await page())[1]
@@ -103,6 +105,7 @@ async def test_the_language_can_be_chosen_by_a_link() -> None:
 def test_every_state_and_stage_has_a_name_for_people(language: str) -> None:
     texts = Texts()
     keys = [f"entry.{state}" for state in EntryState] + [f"outcome.{outcome}" for outcome in Outcome]
+    keys += [f"wait.{reason}" for reason in (WaitReason.HABIT, WaitReason.PAUSES)]
     keys += [f"role.{role}" for role in Role] + [f"stage.{bar.stage}" for bar in bars(TURN.stamps)]
     assert [key for key in keys if not texts.has(f"page.{key}", language)] == []
     assert set(ROLES) == {role.value for role in Role}

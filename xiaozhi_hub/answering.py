@@ -20,6 +20,7 @@ from xiaozhi_hub.dialog.agent.briefing import Briefing
 from xiaozhi_hub.dialog.ask import ask
 from xiaozhi_hub.dialog.assistants.assistants import Assistants
 from xiaozhi_hub.dialog.assistants.switching import Switching
+from xiaozhi_hub.dialog.hearing.waits import Waits
 from xiaozhi_hub.dialog.intents.intents import Intents
 from xiaozhi_hub.dialog.intents.learning import Learning
 from xiaozhi_hub.dialog.memory.memories import Memories
@@ -34,6 +35,7 @@ from xiaozhi_hub.errors import HubError, StoreError
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.problems import Problems
 from xiaozhi_hub.store.devices import Devices
+from xiaozhi_hub.store.habits import HabitRows
 from xiaozhi_hub.tools.registry import ToolRegistry
 from xiaozhi_hub.web.devices.ota import clock
 from xiaozhi_hub.web.openai.talks import Talk
@@ -76,6 +78,9 @@ class Answering:
         self.intents = Intents(texts, parts.entities, parts.tools, self.assistants.spoken_names())
         self.memories = Memories(engines, config.memory, self.assistants)
         self.learning = Learning(self.intents, engines, parts.scope, problems.show, problems.solved)
+        self.waits = Waits(
+            config, self.intents.meaning, self.intents.completeness, parts.scope, problems.show, problems.solved
+        )
         self.speaker = Speaker()
         local_time = clock(config.hub.time_zone)
         briefing = Briefing(texts, parts.entities, self.intents, self.memories, local_time, parts.device_tools.name_of)
@@ -101,10 +106,12 @@ class Answering:
             remember=parts.remember,
             ready=parts.ready,
             brains=self.brains,
+            habit=self.waits.after,
         )
 
-    async def open(self) -> None:
-        """Take in who answers where: the store is there."""
+    async def open(self, habits: HabitRows) -> None:
+        """Take in who answers where, and how people speak: the store is there."""
+        await self.waits.open(habits)
         try:
             await self.switching.load()
         except StoreError as error:
@@ -129,6 +136,7 @@ class Answering:
         self.assistants.configure(config.voice, config.assistants, config.devices)
         self.intents.assistants = self.assistants.spoken_names()
         self.memories.config = config.memory
+        self.waits.configure(config)
 
     def show_lacking(self, entries: Iterable[Entry]) -> None:
         """Show which engines are missing that the owner has written for an assistant; *entries* may know the cure."""

@@ -20,6 +20,7 @@ _DAY = 86400.0
 def holders_of(hub: Hub) -> Iterator[tuple[str, Holder]]:
     """They can be asked in any order."""
     yield "turns", hub.archive.forget
+    yield "habits", hub.answering.waits.forget
     yield "photos", hub.services.forget
     yield "announcements", hub.messenger.forget
     yield "conversations", hub.devices.forget

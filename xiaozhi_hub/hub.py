@@ -60,6 +60,7 @@ from xiaozhi_hub.store.announcements import Announcements
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.grants import Grants
+from xiaozhi_hub.store.habits import HabitRows
 from xiaozhi_hub.store.history import History
 from xiaozhi_hub.store.memory import Facts
 from xiaozhi_hub.store.schedule import Schedule
@@ -259,7 +260,7 @@ class Hub:
         self.history, self.known_devices = self.archive.history, self.archive.known_devices
         enter(self.pairing.close)
         await self.reception.open(self.known_devices, Grants(self.database))
-        await self.answering.open()
+        await self.answering.open(HabitRows(self.database))
         await self.services.open(self.database, data_dir)
 
         models = ModelShelf(data_dir / "models")
@@ -282,6 +283,7 @@ class Hub:
         self._stack.callback(self.bus.watch(NamesChanged, self._names_changed))
         self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
         self._stack.callback(self.bus.watch(TurnFinished, self.stepping.turn_finished))
+        self._stack.callback(self.bus.watch(TurnFinished, self.answering.waits.turn_finished))
         for stop in self.reception.watch(self.bus):
             self._stack.callback(stop)
         enter(self.plugins.stop)
@@ -348,6 +350,7 @@ class Hub:
         """End all conversations while everything they need is still there, and remember them."""
         await self.reception.hang_up(REMEMBER_SECONDS)
         await self.archive.written(REMEMBER_SECONDS)
+        await self.answering.waits.written(REMEMBER_SECONDS)
 
     # -- where it is reached: see `Front` -------------------------------------------------------------------------
 

@@ -69,7 +69,7 @@ async def gather_status(hub: Hub) -> HubStatus:
         waiting=tuple(WaitingStatus(w.device_id, w.code, w.board, w.firmware, w.address) for w in hub.pairing.waiting),
         door=DoorStatus(opening.kind, opening.until) if opening is not None else DoorStatus(),
         turns=tuple(
-            TurnStatus(t.id, name_of(t.device_id), t.started_at, t.heard, t.said, t.outcome.value, t.stamps)
+            TurnStatus(t.id, name_of(t.device_id), t.started_at, t.heard, t.said, t.outcome.value, t.stamps, t.wait)
             for t in turns
         ),
         problems=(

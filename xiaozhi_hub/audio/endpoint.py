@@ -76,12 +76,15 @@ class Endpoint:
         self._run_ms = 0.0
         self._run_start_ms = 0.0
         self._completeness: Completeness | None = None
+        self._wait_ms: float | None = None
         self.now_ms = 0.0
         self.speech_start_ms: float | None = None
         """When the utterance began, None before it did."""
         self.speech_end_ms = 0.0
         """When speech was last heard."""
         self._clear_end_ms = 0.0
+        self.gap_ms = 0.0
+        """How long there was no clear speech before the newest one."""
         self.ended = False
 
     @property
@@ -94,6 +97,17 @@ class Endpoint:
         """Time since the last clear speech; at least `silence_ms`."""
         return self.now_ms - self._clear_end_ms
 
+    @property
+    def wait_ms(self) -> float:
+        """The silence that ends the turn, as far as is known now."""
+        return self._patience.for_(self._completeness) if self._wait_ms is None else self._wait_ms
+
+    @property
+    def is_silent(self) -> bool:
+        """There has been so much silence that the turn is over."""
+        whole = self._completeness in (Completeness.COMPLETE, Completeness.EXTENDABLE)
+        return (self.fading_ms if whole else self.silence_ms) >= self.wait_ms
+
     def feed(self, ms: float, probability: float) -> Moment:
         """Take a piece of *ms* of audio that is speech with *probability*."""
         self.now_ms += ms
@@ -104,17 +118,19 @@ class Endpoint:
             self.speech_end_ms = self.now_ms
             clear = probability >= CLEAR or pausing
             if clear:
+                self.gap_ms = self.now_ms - ms - self._clear_end_ms
                 self._clear_end_ms = self.now_ms
-                self._completeness = None
-            if self.now_ms - self.speech_start_ms >= MAX_SPEECH_MS or self._is_over():
+                self._completeness = self._wait_ms = None
+            if self.now_ms - self.speech_start_ms >= MAX_SPEECH_MS or self.is_silent:
                 self.ended = True
                 return Moment.ENDED
             return Moment.RESUMED if pausing else Moment.SPEAKING if clear else Moment.FADING
         return self._pause()
 
-    def hypothesis(self, completeness: Completeness) -> Moment:
-        """Take into account what the words up to now may become; forgotten when speech resumes."""
-        self._completeness = completeness
+    def hypothesis(self, completeness: Completeness, wait_ms: float | None = None) -> Moment:
+        """Take into account what the words up to now may become, and with *wait_ms* that so much silence is enough, whatever is
+        usual; forgotten when speech resumes."""
+        self._completeness, self._wait_ms = completeness, wait_ms
         return self._pause() if self.speech_start_ms is not None else Moment.WAITING
 
     def _wait(self, ms: float, probability: float) -> Moment:
@@ -131,12 +147,7 @@ class Endpoint:
         return Moment.STARTED
 
     def _pause(self) -> Moment:
-        if self._is_over():
+        if self.is_silent:
             self.ended = True
             return Moment.ENDED
         return Moment.PAUSING
-
-    def _is_over(self) -> bool:
-        whole = self._completeness in (Completeness.COMPLETE, Completeness.EXTENDABLE)
-        waited = self.fading_ms if whole else self.silence_ms
-        return waited >= self._patience.for_(self._completeness)

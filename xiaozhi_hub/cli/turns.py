@@ -7,6 +7,7 @@ import asyncio
 import json
 import shutil
 import sys
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,7 @@ def one_line(record: TurnRecord) -> str:
 
 def in_full(record: TurnRecord) -> str:
     """Everything that is known of one turn, for people."""
+    from xiaozhi_hub.cli.waited import told_wait
     from xiaozhi_hub.cli.waterfall import draw, turn_spans
 
     lines = [
@@ -106,6 +108,8 @@ def in_full(record: TurnRecord) -> str:
         f"  outcome    {record.outcome.value}{f' ({record.error})' if record.error else ''}",
         f"  language   {record.language}",
     ]
+    if record.wait is not None:
+        lines.append(f"  waited     {told_wait(record.wait, record.heard)}")
     if record.confidence is not None:
         lines.append(f"  confidence {record.confidence:.2g}")
     for call in record.tool_calls:
@@ -131,6 +135,7 @@ def facts(record: TurnRecord) -> dict[str, Any]:
         "emotion": record.emotion,
         "confidence": record.confidence,
         "error": record.error,
+        "wait": asdict(record.wait) if record.wait is not None else None,
         "stamps": dict(record.stamps),
         "tool_calls": [
             {"name": c.name, "arguments": dict(c.arguments), "result": c.result, "error": c.error, "ms": c.ms}

@@ -86,6 +86,8 @@ class SilenceConfig:
     """After the beginning of a command."""
     unknown_ms: int = 700
     """After anything else."""
+    learn: bool = True
+    """Wait for less than `extendable_ms` where people here are known not to go on."""
 
 
 @dataclass(frozen=True, slots=True)

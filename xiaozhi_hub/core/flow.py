@@ -171,6 +171,49 @@ the first thing, the first words of the reply were known, ``tts start`` and the 
 voice went out, the last packet went out, the device has played it."""
 
 
+class WaitReason(StrEnum):
+    """Why a turn ended after so much silence."""
+
+    SETTING = "setting"
+    """That is how it is set for words of this kind."""
+    HABIT = "habit"
+    """What people here mean when they say this."""
+    PAUSES = "pauses"
+    """How long people here pause in mid-sentence."""
+    CHECK = "check"
+    """It was shortened so often that it was time to see whether people still never go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How much silence ends a turn, and why so much."""
+
+    ms: float
+    after: Completeness | None
+    """What the words so far may still become; None when nothing was recognised in time."""
+    reason: WaitReason = WaitReason.SETTING
+    usual_ms: float = 0.0
+    """What it would be without habits; 0 where habits play no part."""
+    ended: int = 0
+    """So often what was said has ended here …"""
+    times: int = 0
+    """… of so many times that it came to this point, as far as the hub remembers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A silence after something that was said."""
+
+    text: str
+    """What had been recognised until then; empty when that was nothing, or not known in time."""
+    language: str
+    completeness: Completeness | None
+    ms: float
+    """How long it lasted, from the last clear speech on, in ms of audio; to the end of the turn where nothing followed."""
+    went_on: bool
+    """The person has gone on after it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
     """Everything that is remembered of one turn."""
@@ -200,5 +243,9 @@ class TurnRecord:
     """The packets that were sent; 24 kHz."""
     assistant: str = "default"
     """The id of the assistant that was asked."""
+    wait: Wait | None = None
+    """How much silence ended it; None where something else did."""
+    pauses: tuple[Pause, ...] = ()
+    """The silences in what was said, the last one included. Not remembered."""
     tokens: tuple[int, int] | None = None
     """What language models have read and written for it, where somebody counted. Not remembered."""

@@ -95,6 +95,7 @@ CONFIGURATION = vol.Schema(
                             "extendable_ms": milliseconds(60, 5000),
                             "unfinished_ms": milliseconds(60, 5000),
                             "unknown_ms": milliseconds(60, 5000),
+                            "learn": switch,
                         }
                     ),
                     "speed": amount("a factor", 0.5, 2),

@@ -28,6 +28,7 @@ from xiaozhi_hub.core.flow import (
     Transcript,
     TurnInfo,
     TurnRecord,
+    Wait,
 )
 from xiaozhi_hub.core.turn_context import turn_id
 from xiaozhi_hub.dialog.ahead import Ahead
@@ -173,6 +174,8 @@ class Turn:
             audio_in=tuple(self._hearing.packets) if self._hearing is not None and self._hearing.speaking else (),
             audio_out=tuple(self._mouth.packets),
             assistant=self._assistant.id,
+            wait=self._hearing.wait if self._hearing is not None else None,
+            pauses=tuple(self._hearing.pauses) if self._hearing is not None and not self.info.sound else (),
         )
 
     def _stamp(self, name: str, at: float | None = None) -> None:
@@ -214,6 +217,7 @@ class Turn:
             stamp=self._stamp,
             manual=self._mode == "manual",
             guessed=self._ahead.guessed,
+            habit=self._habit,
         )
         heard: Transcript | None = None
         async with aclosing(self._hearing.run()) as events:
@@ -245,6 +249,11 @@ class Turn:
     async def _prepare(self, guess: Transcript) -> Callable[[], Awaitable[None]] | None:
         turn = replace(self.info, language=guess.language)
         return await self._parts.responder.prepare(turn, guess.text, self._conversation)
+
+    def _habit(self, guess: Transcript) -> Wait | None:
+        if self._takes_dictation:
+            return None
+        return self._parts.habit(self.info.device_id, guess, self._parts.patience)
 
     @property
     def _takes_dictation(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.core.config import VoiceConfig
-from xiaozhi_hub.core.flow import Completeness, TurnRecord
+from xiaozhi_hub.core.flow import Completeness, Transcript, TurnRecord, Wait
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.dialog.assistants.assistants import Assistant, Assistants
 from xiaozhi_hub.dialog.respond import Responder
@@ -37,6 +37,8 @@ class TurnParts:
     """Returns when the engines have started."""
     brains: Brains = field(default_factory=Brains)
     """Devices that others answer for."""
+    habit: Callable[[str, Transcript, Patience], Wait | None] = lambda *_: None
+    """How long to wait on a device after what may go on; None: as it is set."""
 
     @property
     def voice(self) -> VoiceConfig:

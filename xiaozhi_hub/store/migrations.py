@@ -296,6 +296,31 @@ def m005_memory(db: sqlite_utils.Database) -> None:
     )
 
 
+@MIGRATIONS()
+def m006_habits(db: sqlite_utils.Database) -> None:
+    """How people here end their sentences, and how long each turn has waited for that."""
+    db.executescript(
+        """
+        ALTER TABLE turn ADD COLUMN wait TEXT CHECK (wait IS NULL OR json_valid(wait));
+
+        CREATE TABLE habit (
+            device_id TEXT NOT NULL,
+            shape TEXT NOT NULL,
+            ended REAL NOT NULL,
+            went_on REAL NOT NULL,
+            changed_at REAL NOT NULL,
+            PRIMARY KEY (device_id, shape)
+        ) STRICT, WITHOUT ROWID;
+
+        CREATE TABLE pause_habit (
+            device_id TEXT PRIMARY KEY,
+            lengths TEXT NOT NULL CHECK (json_valid(lengths)),
+            changed_at REAL NOT NULL
+        ) STRICT, WITHOUT ROWID;
+        """
+    )
+
+
 def known() -> frozenset[str]:
     """The names of all steps."""
     empty = sqlite_utils.Database(memory=True, execute_plugins=False)

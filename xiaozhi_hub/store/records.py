@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from xiaozhi_hub.core.flow import Channel, Outcome, ToolCall, TurnRecord
+from xiaozhi_hub.core.flow import Channel, Completeness, Outcome, ToolCall, TurnRecord, Wait, WaitReason
 
 if TYPE_CHECKING:
     import sqlite_utils
@@ -98,8 +98,8 @@ def put_turn(
     heard_out = audio_out.id if audio_out else None
     db.execute(
         "INSERT INTO turn (id, session_id, device_id, agent_id, started_at, channel, mode, language, heard, said, outcome,"
-        " emotion, confidence, error, stamps, audio_in, audio_out)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " emotion, confidence, error, stamps, audio_in, audio_out, wait)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.id,
             record.session_id,
@@ -118,6 +118,7 @@ def put_turn(
             json.dumps(dict(record.stamps)),
             heard_in,
             heard_out,
+            json.dumps(asdict(record.wait)) if record.wait is not None else None,
         ),
     )
     db.conn.executemany(
@@ -192,9 +193,18 @@ def read_turns(db: sqlite_utils.Database, where: str, parameters: Sequence[Any])
             stamps=json.loads(row["stamps"]),
             tool_calls=tuple(calls.get(row["id"], ())),
             assistant=row["agent_id"],
+            wait=_wait(row["wait"]),
         )
         for row in rows
     ]
+
+
+def _wait(written: str | None) -> Wait | None:
+    if written is None:
+        return None
+    known = json.loads(written)
+    after, reason = known.pop("after"), WaitReason(known.pop("reason"))
+    return Wait(after=Completeness(after) if after else None, reason=reason, **known)
 
 
 def read_messages(db: sqlite_utils.Database, where: str, parameters: Sequence[Any]) -> list[Message]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from xiaozhi_hub.audio.endpoint import Endpoint, Moment, Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
-from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript
+from xiaozhi_hub.core.flow import Completeness, Packet, Pause, PcmChunk, Transcript, Wait
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
 from xiaozhi_hub.core.turn_context import Stamp
 from xiaozhi_hub.dialog.hearing.recognition import Recognition
@@ -40,6 +40,8 @@ GUESS_MS = 60
 when a whole command has been followed by `Patience.complete_ms` of silence."""
 MOST_MISSED = 1
 """Pieces of fading speech that a guess may lack: detectors lag by about as much. With more it is made anew."""
+MOST_PAUSES = 50
+"""Of one utterance that are noted."""
 STALL_SECONDS = 1.0
 """A device that sends nothing for so long in the middle of an utterance is taken to be silent."""
 
@@ -100,8 +102,10 @@ class Hearing:
         stamp: Stamp,
         manual: bool = False,
         guessed: Callable[[Transcript | None], None] = lambda _: None,
+        habit: Callable[[Transcript], Wait | None] = lambda _: None,
     ) -> None:
-        """*guessed* is told what has probably been said, and None when that was not all."""
+        """*guessed* is told what has probably been said, and None when that was not all. *habit* says how long to wait after what
+        may go on; None: as *patience* says."""
         self._mic = mic
         self._ears = ears
         self._recognisers = recognisers
@@ -111,6 +115,11 @@ class Hearing:
         self._stamp = stamp
         self._manual = manual
         self._tell_guess = guessed
+        self._habit = habit
+        self._judged: tuple[Transcript, Completeness] | None = None
+        """What was guessed after the newest speech, and what it may still become."""
+        self._wait_for: Wait | None = None
+        """What habit says after it."""
         self._before: deque[tuple[PcmChunk, float]] = deque()
         self._held: deque[tuple[PcmChunk, float]] = deque()
         """Sound that no recogniser has yet, and the silence up to its end."""
@@ -125,6 +134,12 @@ class Hearing:
         """What was last said to have been heard."""
         self.packets: list[Packet] = []
         """Everything that was heard, as it came."""
+        self.pauses: list[Pause] = []
+        """The silences in what was said; the last one is the end, where the turn ended by silence."""
+        self._stalled = False
+        """The device has fallen silent, whatever the person does."""
+        self.wait: Wait | None = None
+        """How much silence has ended it."""
 
     @property
     def speaking(self) -> bool:
@@ -188,6 +203,9 @@ class Hearing:
                 self._told = so_far
                 yield HeardSoFar(so_far)
         self._stamp("endpoint")
+        if endpoint.ended and endpoint.is_silent and not self._stalled:
+            self._note_pause(endpoint.fading_ms, went_on=False)
+            self.wait = self._wait_for or Wait(endpoint.wait_ms, self._judged[1] if self._judged else None)
         transcript = await self._finish() if endpoint.speech_start_ms is not None else None
         self._stamp("transcript")
         yield Heard(transcript)
@@ -201,6 +219,7 @@ class Hearing:
             async with asyncio.timeout(STALL_SECONDS):
                 await self._mic.news()
         except TimeoutError:
+            self._stalled = True
             self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
 
     def _remember(self, chunk: PcmChunk, probability: float) -> None:
@@ -233,9 +252,10 @@ class Hearing:
         assert recognition is not None  # speech has begun
         if moment in (Moment.SPEAKING, Moment.RESUMED):
             if self._guess is not None:
+                self._note_pause(self._endpoint.gap_ms, went_on=True)
                 await cancel_and_wait(self._guess)
                 self._tell_guess(None)
-            self._guess = self._guessed = None
+            self._guess = self._guessed = self._judged = self._wait_for = None
             await self._feed_held(recognition)
             await recognition.feed(chunk)
             return
@@ -246,6 +266,11 @@ class Hearing:
             await recognition.feed(chunk)
         if self._guess is None and self._endpoint.fading_ms >= GUESS_MS and not self._manual:
             self._begin_guess(recognition, scope)
+
+    def _note_pause(self, ms: float, *, went_on: bool) -> None:
+        if len(self.pauses) < MOST_PAUSES or not went_on:
+            so_far, completeness = self._judged or (Transcript("", self._request.languages[0]), None)
+            self.pauses.append(Pause(so_far.text, so_far.language, completeness, ms, went_on))
 
     def _begin_guess(self, recognition: Recognition, scope: TaskScope) -> None:
         if not recognition.hears:
@@ -269,8 +294,10 @@ class Hearing:
                 if self._guessed.unfinished
                 else self._judge(self._guessed.text, self._guessed.language)
             )
+            self._judged = self._guessed, completeness
             self._complete = completeness is Completeness.COMPLETE
-            self._endpoint.hypothesis(completeness)
+            self._wait_for = self._habit(self._guessed) if completeness is Completeness.EXTENDABLE else None
+            self._endpoint.hypothesis(completeness, self._wait_for.ms if self._wait_for is not None else None)
         outdated = self._missed > MOST_MISSED or (self._missed and self._endpoint.silence_ms >= GUESS_MS)
         if outdated and not self._complete and not self._endpoint.ended:
             self._tell_guess(None)  # it works now, the others wait

@@ -27,7 +27,7 @@ from xiaozhi_hub.errors import ConfigError
 from xiaozhi_hub.tools.registry import CONFIRMED, ToolRegistry
 
 if TYPE_CHECKING:
-    from xiaozhi_hub.dialog.intents.matcher import Matcher
+    from xiaozhi_hub.dialog.intents.matcher import Found, Matcher
     from xiaozhi_hub.dialog.intents.sentence_files import SentenceFile
 
 log = logging.getLogger(__name__)
@@ -157,6 +157,11 @@ class Intents:
             return Completeness.UNKNOWN
         matcher.recognise(text)
         return matcher.book().completeness(text)
+
+    def meaning(self, text: str, language: str) -> Found | None:
+        """Say what *text* asks for by itself, whoever says it and whatever was asked before; None when that is not known."""
+        matcher = self._matchers.get(language)
+        return (matcher.first(text) or matcher.recognise(text)) if text and matcher is not None else None
 
     def wording(self, language: str) -> dict[str, str]:
         """What people say in *language* for each tool, by its name: templates without their marks."""

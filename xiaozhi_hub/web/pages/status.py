@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from xiaozhi_hub.core.flow import Wait
+
 
 @dataclass(frozen=True, slots=True)
 class EngineStatus:
@@ -79,6 +81,8 @@ class TurnStatus:
     """A value of `Outcome`."""
     stamps: Mapping[str, float] = field(default_factory=dict)
     """See `STAMPS`."""
+    wait: Wait | None = None
+    """How much silence ended it, and why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,375 @@
+"""How long the hub waits after a sentence that might go on, as it learns how people here end theirs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xiaozhi_hub.cli.waited import told_wait
+from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.events import TurnFinished
+from xiaozhi_hub.core.flow import (
+    Channel,
+    Completeness,
+    Outcome,
+    Pause,
+    ToolCall,
+    TurnRecord,
+    Wait,
+    WaitReason,
+)
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.dialog.hearing.habits import BIN_MS, BINS, LOOK_AGAIN, MOST_TIMES, RISK, Habits
+from xiaozhi_hub.dialog.hearing.waits import Waits
+from xiaozhi_hub.dialog.intents.matcher import Found
+from xiaozhi_hub.store.habits import MOST_ROWS
+
+HERE, THERE = "02:00:00:00:00:01", "02:00:00:00:00:02"
+LIGHTS = "turn on the lights"
+SHAPE, OTHER = "en home.turn_on domain", "en clock.start_timer hours"
+SHORT, LONG = 120.0, 420.0
+
+
+def wait(habits: Habits, shape: str = SHAPE, device: str = HERE) -> float:
+    return habits.wait(device, shape, SHORT, LONG).ms
+
+
+def end(habits: Habits, times: int, shape: str = SHAPE, device: str = HERE) -> None:
+    """So many sentences end there, each after the longest wait."""
+    for at in range(times):
+        habits.ended(device, shape, float(at), early=False)
+
+
+# -- the model ----------------------------------------------------------------------------------------------------
+
+EVENTS = st.lists(
+    st.tuples(
+        st.sampled_from(("ended", "went_on", "was_cut", "paused")),
+        st.sampled_from((HERE, THERE)),
+        st.sampled_from((SHAPE, OTHER)),
+        st.floats(SHORT, 3000),
+        st.booleans(),
+    ),
+    max_size=150,
+)
+
+
+Seen = tuple[str, str, str, float, bool]
+
+
+def play(habits: Habits, events: Sequence[Seen | None]) -> None:
+    """Let *habits* see what happened, at the times 0, 1, 2 …"""
+    for at, event in enumerate(events):
+        if event is None:
+            continue
+        what, device, shape, ms, early = event
+        if what == "ended":
+            habits.ended(device, shape, at, early=early)
+        elif what == "paused":
+            habits.paused(device, ms, at)
+        else:
+            getattr(habits, what)(device, shape, at)
+
+
+def test_until_a_sentence_has_been_heard_often_it_is_waited_for_as_before() -> None:
+    habits = Habits()
+    assert habits.wait(HERE, SHAPE, SHORT, LONG) == Wait(LONG, Completeness.EXTENDABLE, usual_ms=LONG)
+    end(habits, 18)
+    assert wait(habits) == LONG
+    end(habits, 1)
+    assert habits.wait(HERE, SHAPE, SHORT, LONG) == Wait(
+        SHORT, Completeness.EXTENDABLE, WaitReason.HABIT, LONG, ended=19, times=19
+    )
+    assert wait(habits, OTHER) == LONG, "what holds for one kind of sentence says nothing of another"
+
+
+@given(EVENTS.filter(lambda events: len(events) < 10))
+def test_a_handful_of_sentences_changes_nothing(events: list[Seen]) -> None:
+    habits = Habits()
+    play(habits, events)
+    assert {wait(habits, shape, device) for shape in (SHAPE, OTHER) for device in (HERE, THERE)} == {LONG}
+
+
+@given(EVENTS, st.floats(60, 600), st.floats(0, 2000))
+def test_the_wait_is_the_shortest_one_with_so_little_risk_and_never_beyond_its_bounds(
+    events: list[Seen], shortest: float, more: float
+) -> None:
+    habits, longest = Habits(), shortest + more
+    end(habits, 30)
+    play(habits, events)
+    known = habits.wait(HERE, SHAPE, shortest, longest)
+    assert shortest <= known.ms <= longest
+    if known.reason is not WaitReason.CHECK:
+        assert known.ms == longest or habits.risk(HERE, SHAPE, known.ms) <= RISK
+        shorter = (float(step) for step in range(0, BINS * BIN_MS, BIN_MS) if shortest < step < known.ms)
+        assert all(habits.risk(HERE, SHAPE, ms) > RISK for ms in shorter)
+        assert known.ms == shortest or habits.risk(HERE, SHAPE, shortest) > RISK
+
+
+@given(EVENTS)
+def test_who_goes_on_is_never_waited_for_less_and_counts_stay_within_bounds(
+    events: list[Seen],
+) -> None:
+    habits = Habits()
+    end(habits, 25)
+    play(habits, events)
+    before, halves = habits.risk(HERE, SHAPE, SHORT), habits.habit(HERE, SHAPE)
+    assert halves is not None and halves.times <= MOST_TIMES
+    full = halves.times + 1 > MOST_TIMES
+    habits.went_on(HERE, SHAPE, 0.0)
+    assert full or habits.risk(HERE, SHAPE, SHORT) >= before
+
+
+def test_one_who_goes_on_is_waited_for_again_for_long_but_not_for_ever() -> None:
+    habits = Habits()
+    end(habits, 40)
+    assert wait(habits) == SHORT
+    habits.went_on(HERE, SHAPE, 0.0)
+    assert wait(habits) == LONG
+    patient = 0
+    while wait(habits) == LONG:
+        end(habits, 1)
+        patient += 1
+    assert 50 <= patient <= 90
+
+
+def test_who_always_goes_on_is_always_waited_for() -> None:
+    habits = Habits()
+    for _ in range(20):
+        end(habits, 19)
+        habits.went_on(HERE, SHAPE, 0.0)
+        assert wait(habits) == LONG
+
+
+def test_in_a_house_of_short_pauses_everything_is_waited_for_less() -> None:
+    habits = Habits()
+    for _ in range(200):
+        habits.paused(HERE, 200, 0.0)
+    known = habits.wait(HERE, SHAPE, SHORT, LONG)
+    assert (known.ms, known.reason) == (240, WaitReason.PAUSES), "the first wait that none of the pauses has reached"
+    for _ in range(5):
+        habits.paused(HERE, 1000, 0.0)
+    assert wait(habits) == LONG
+
+
+def test_one_who_pauses_among_many_who_do_not_is_not_cut_off() -> None:
+    habits = Habits()
+    for number in range(40):
+        end(habits, 20, device=f"{number}")
+    assert wait(habits) == SHORT
+    for _ in range(3):
+        habits.went_on(HERE, SHAPE, 0.0)
+    assert wait(habits) == LONG
+    assert wait(habits, device="7") == SHORT
+
+
+def test_what_is_only_believed_is_looked_at_again_now_and_then() -> None:
+    habits = Habits()
+    end(habits, 30)
+    waits = []
+    for _ in range(2 * LOOK_AGAIN + 2):
+        known = habits.wait(HERE, SHAPE, SHORT, LONG)
+        waits.append(known.ms)
+        assert (known.reason is WaitReason.CHECK) == (known.ms == LONG)
+        habits.ended(HERE, SHAPE, 0.0, early=known.ms < LONG)
+    assert [index for index, ms in enumerate(waits) if ms == LONG] == [LOOK_AGAIN, 2 * LOOK_AGAIN + 1]
+
+
+@given(EVENTS)
+def test_what_was_written_down_is_what_is_known(events: list[Seen]) -> None:
+    habits, again = Habits(), Habits()
+    play(habits, events)
+    again.load(*habits.changed())
+    assert habits.changed() == ([], [])
+    for device in (HERE, THERE):
+        for shape in (SHAPE, OTHER):
+            assert again.risk(device, shape, 180) == pytest.approx(habits.risk(device, shape, 180))
+
+
+@given(EVENTS)
+def test_a_forgotten_device_has_never_been_there(events: list[Seen]) -> None:
+    habits, without = Habits(), Habits()
+    play(habits, events)
+    wait(habits)
+    habits.forget(THERE)
+    play(without, [event if event[1] == HERE else None for event in events])
+    assert habits.wait(HERE, SHAPE, SHORT, LONG) == without.wait(HERE, SHAPE, SHORT, LONG)
+    assert all(row.device_id != THERE for rows in habits.changed() for row in rows)
+
+
+def test_what_is_old_is_forgotten_and_what_is_new_stays() -> None:
+    habits = Habits()
+    habits.ended(HERE, SHAPE, 10.0, early=False)
+    habits.ended(HERE, OTHER, 20.0, early=False)
+    habits.paused(HERE, 200, 20.0)
+    habits.forget(before=15.0)
+    assert habits.habit(HERE, SHAPE) is None
+    assert habits.habit(HERE, OTHER) is not None
+    assert [len(rows) for rows in habits.changed()] == [1, 1]
+
+
+def test_the_table_is_bounded() -> None:
+    habits = Habits()
+    for number in range(MOST_ROWS + 10):
+        habits.ended(HERE, f"shape {number}", 0.0, early=False)
+    assert habits.habit(HERE, "shape 0") is None
+    assert habits.habit(HERE, f"shape {MOST_ROWS}") is not None
+    assert len(habits.changed()[0]) == MOST_ROWS
+
+
+MAY_GO_ON = Completeness.EXTENDABLE
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        (Wait(120, Completeness.COMPLETE), "120 ms: nothing could follow"),
+        (Wait(420, MAY_GO_ON), "420 ms: it might have gone on"),
+        (Wait(1000, Completeness.PARTIAL), "1000 ms: it sounded unfinished"),
+        (Wait(700, None), "700 ms: the words were not known in time"),
+        (
+            Wait(420, MAY_GO_ON, usual_ms=420, ended=8, times=9),
+            "420 ms: it might have gone on; 'lights on' and the like have ended here 8 of 9 times",
+        ),
+        (
+            Wait(180, MAY_GO_ON, WaitReason.HABIT, 420, 23, 23),
+            "180 ms, not 420: 'lights on' and the like have ended here 23 of 23 times",
+        ),
+        (
+            Wait(240, MAY_GO_ON, WaitReason.PAUSES, 420, 1, 1),
+            "240 ms, not 420: people here do not pause for longer in mid-sentence",
+        ),
+        (
+            Wait(420, MAY_GO_ON, WaitReason.CHECK, 420, 40, 40),
+            "420 ms: to see whether anybody still never goes on; 'lights on' and the like have ended here 40 of 40 times",
+        ),
+    ],
+)
+def test_a_person_can_read_why_it_waited(known: Wait, told: str) -> None:
+    assert told_wait(known, "lights on") == told
+
+
+# -- what is learned from a turn ----------------------------------------------------------------------------------
+
+MEANINGS = {
+    LIGHTS: Found("home.turn_on", {"domain": "light"}),
+    f"{LIGHTS} please": Found("home.turn_on", {"domain": "light"}),
+    f"{LIGHTS} in the office": Found("home.turn_on", {"domain": "light", "area": "Office"}),
+    "turn on the fans in the office": Found("home.turn_on", {"domain": "fan", "area": "Office"}),
+    "开灯": Found("home.turn_on", {"domain": "light"}),
+    "开灯在厨房": Found("home.turn_on", {"domain": "light", "area": "Kitchen"}),
+}
+
+
+@pytest.fixture
+async def waits() -> AsyncIterator[Waits]:
+    async with TaskScope("test") as scope:
+        yield Waits(Config(Path("/nowhere")), lambda text, _: MEANINGS.get(text), judge, scope, _unasked, _unasked)
+
+
+def judge(text: str, language: str) -> Completeness:
+    return Completeness.EXTENDABLE if text == LIGHTS else Completeness.COMPLETE
+
+
+def _unasked(*_: object) -> None:
+    raise AssertionError("there is no problem")
+
+
+def turn(heard: str, *pauses: Pause, at: float = 100.0, language: str = "en") -> TurnRecord:
+    """A turn of three seconds, in which somebody began to speak after one."""
+    found = MEANINGS.get(heard)
+    return TurnRecord(
+        "t", "s", HERE, at, Channel.VOICE, "auto", language, heard, "", Outcome.ANSWERED,
+        stamps={"speech_start": 1000.0, "played": 3000.0}, pauses=pauses,
+        tool_calls=(ToolCall(found.tool, found.arguments, ""),) if found is not None else (),
+    )  # fmt: skip
+
+
+def paused(text: str, ms: float = 300.0, *, language: str = "en", went_on: bool = True) -> Pause:
+    return Pause(text, language, Completeness.EXTENDABLE, ms, went_on)
+
+
+def last(text: str, language: str = "en") -> Pause:
+    return paused(text, 420.0, language=language, went_on=False)
+
+
+def counts(waits: Waits, shape: str = SHAPE) -> tuple[float, float] | None:
+    known = waits.habits.habit(HERE, shape)
+    return (known.ended, known.went_on) if known is not None else None
+
+
+@pytest.mark.parametrize(
+    ("record", "expected", "gaps"),
+    [
+        (turn(LIGHTS, last(LIGHTS)), (1, 0), 0),
+        (turn(f"{LIGHTS} in the office", paused(LIGHTS)), (0, 1), 1),
+        (turn(f"{LIGHTS} please", paused(LIGHTS)), None, 0),
+        (turn(f"{LIGHTS} in the office", paused(LIGHTS, 60)), None, 0),
+        (turn("a long story", paused(LIGHTS)), (0, 1), 0),
+        (turn(f"{LIGHTS} in the office", paused("turn on")), None, 1),
+        (turn(LIGHTS, last("turn on")), None, 0),
+        (turn(LIGHTS, Pause("", "en", None, 720, False)), (1, 0), 0),
+        (turn(LIGHTS, Pause("", "en", None, 300, False)), None, 0),
+        (turn("turn on the fans in the office", Pause("", "en", None, 720, False)), None, 0),
+        (replace(turn(LIGHTS, last(LIGHTS)), channel=Channel.TEXT), None, 0),
+    ],
+    ids=[
+        "ended",
+        "went on",
+        "nothing added",
+        "too short to matter",
+        "no command",
+        "half a sentence",
+        "heard otherwise",
+        "known late",
+        "not waited for",
+        "nothing could follow",
+        "typed",
+    ],
+)
+async def test_what_a_turn_teaches(
+    waits: Waits, record: TurnRecord, expected: tuple[float, float] | None, gaps: int
+) -> None:
+    waits.turn_finished(TurnFinished(record))
+    assert counts(waits) == expected
+    shapes, pauses = waits.habits.changed()
+    assert len(shapes) == (expected is not None)
+    assert [row.lengths[300 // BIN_MS] for row in pauses] == [1] * gaps
+
+
+@pytest.mark.parametrize(
+    ("rest", "seconds", "cut"),
+    [
+        ("in the office", 4.0, True),
+        (f"{LIGHTS} in the office", 4.0, True),
+        ("turn on the fans in the office", 4.0, False),
+        (LIGHTS, 4.0, False),
+        ("good morning", 4.0, False),
+        ("", 4.0, False),
+        ("in the office", 6.0, False),
+    ],
+)
+async def test_only_the_rest_of_the_sentence_tells_that_it_was_cut_off(
+    waits: Waits, rest: str, seconds: float, cut: bool
+) -> None:
+    waits.turn_finished(TurnFinished(turn(LIGHTS, last(LIGHTS))))
+    waits.turn_finished(TurnFinished(turn(rest, at=100.0 + 3.0 + seconds - 1.0)))
+    assert counts(waits) == ((0, 1) if cut else (1, 0))
+
+
+async def test_the_rest_of_a_chinese_sentence_is_one_too(waits: Waits) -> None:
+    waits.turn_finished(TurnFinished(turn("开灯", last("开灯", "zh-Hans"), language="zh-Hans")))
+    waits.turn_finished(TurnFinished(turn("在厨房", at=103.0, language="zh-Hans")))
+    assert counts(waits, SHAPE.replace("en ", "zh-Hans ")) == (0, 1)
+
+
+async def test_an_answer_to_a_question_is_no_rest(waits: Waits) -> None:
+    asked_back = replace(turn(LIGHTS, last(LIGHTS)), tool_calls=())
+    waits.turn_finished(TurnFinished(asked_back))
+    waits.turn_finished(TurnFinished(turn("in the office", at=103.0)))
+    assert counts(waits) == (1, 0)
