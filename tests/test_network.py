@@ -111,6 +111,14 @@ async def test_a_device_finds_the_hub_and_is_answered_without_any_way_out(
         assert f"xiaozhi-hub at http://{HUB}:{PORT}/xiaozhi/ota/" in beside
         assert answer["heard"] == "turn on the bed light"
         assert answer["said"] == "Turned on the Bed Light."
+        shown = await start(device, "-m", "xiaozhi_hub", "device", "--discover", "--text", "turn off the bed light")
+        async with asyncio.timeout(60):
+            lines = (await shown.communicate())[0].decode().splitlines()
+        assert lines[:3] == [
+            "heard   turn off the bed light",
+            "did     home.turn_off(name=Bed Light)",
+            "said    Turned off the Bed Light.",
+        ]
         told, _ = await output(device, "-c", CHECK_IN, f"http://{HUB}:{PORT}/xiaozhi/ota/")
         assert told["websocket"]["url"].startswith(f"ws://{HUB}:{PORT}/")
 

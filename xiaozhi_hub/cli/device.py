@@ -78,7 +78,6 @@ async def _talk(args: argparse.Namespace, say: Say) -> int:
     question = await _question(args, say)
     ota_url = args.ota or await _discover()
     device_id = args.device_id or own_id()
-    show = _Show(args, ota_url, device_id)
     async with FakeDevice(
         ota_url=ota_url,
         device_id=device_id,
@@ -92,6 +91,7 @@ async def _talk(args: argparse.Namespace, say: Say) -> int:
                 file=sys.stderr,
             )
             await device.activated(APPROVAL_SECONDS)
+        show = _Show(args, lambda heard: what_was_done(ota_url, device_id, device.session_id, heard))
         try:
             asked = device.ask(question) if question is not None else device.ask_text(args.text)
             await show.answer(await asked)
@@ -158,9 +158,9 @@ def own_client_id() -> str:
 class _Show:
     """Shows answers as they come."""
 
-    def __init__(self, args: argparse.Namespace, ota_url: str, device_id: str) -> None:
-        self._ota_url = ota_url
-        self._device_id = device_id
+    def __init__(self, args: argparse.Namespace, done: Callable[[str], Awaitable[list[str]]]) -> None:
+        """*done* returns what the hub did about what it heard."""
+        self._done = done
         self._json: bool = args.json
         self._save: Path | None = args.save
         self._play: bool = args.play
@@ -174,7 +174,7 @@ class _Show:
             print(json.dumps(facts, ensure_ascii=False), flush=True)
         else:
             plain = not (sys.stdout.encoding or "").lower().startswith("utf")
-            done = await what_was_done(self._ota_url, self._device_id, result.heard) if result.heard else []
+            done = await self._done(result.heard) if result.heard else []
             print("\n".join(lines(result, error, done, plain=plain)), flush=True)
         if not result.packets:
             return
