@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, say: Say = say) -> int:
 
 async def _talk(args: argparse.Namespace, say: Say) -> int:
     question = await _question(args, say)
-    ota_url = args.ota or await _discover()
+    ota_url = args.ota if args.ota is not None else await _discover()
     device_id = args.device_id or own_id()
     async with FakeDevice(
         ota_url=ota_url,
