@@ -30,7 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
                         help="the configuration folder, made when it is missing (default: ./config)")  # fmt: skip
     parser.add_argument("--host", metavar="H", help="listen on this address only")
-    parser.add_argument("--port", type=_port, metavar="N", help="the only port for pages, OTA and devices (default: 8003 and 8000)")
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help="the only port for pages, OTA and devices (default: 8003 and 8000)"
+    )
     parser.add_argument("--no-discovery", action="store_true", help="do not announce the hub on the network")
     parser.add_argument("--no-self-test", action="store_true", help="do not ask the hub one question at start")
     parser.set_defaults(run=run)
