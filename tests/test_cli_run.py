@@ -33,13 +33,13 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def run(folder: Path, *arguments: str) -> AsyncIterator[Process]:
+async def run(folder: Path, *arguments: str, encoding: str = "utf-8") -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "xiaozhi_hub", "run", "-c", str(folder), "--host", "127.0.0.1", "--no-discovery"),
         *arguments,
         stdout=PIPE,
         stderr=PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
     )
     try:
         yield process
@@ -96,6 +96,14 @@ async def test_the_banner_says_where_the_hub_is_and_sigterm_ends_it_cleanly(tmp_
         assert re.search(r"VAD \S+ · ASR \S+.* · TTS \S+", shown["Voice"])
         assert re.match(r"The door is open until .* \(this hub is new\): every device", shown["Devices"])
         assert shown["Self-test"] == "not asked for"
+        assert await stop(process) == 0
+
+
+async def test_the_banner_can_be_shown_where_there_are_no_arrows(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text(QUIET)
+    async with run(tmp_path, "--port", str(free_port()), "--no-self-test", encoding="ascii") as process:
+        shown = await banner(process)
+        assert "? type this once into the device" in shown["OTA URL"]
         assert await stop(process) == 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -69,8 +68,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace, say: Say = say) -> int:
     """Ask, and show the answer. *say* is the voice for ``--say``."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without Chinese shows question marks rather than nothing
     return asyncio.run(_talk(args, say))
 
 
