@@ -153,17 +153,24 @@ def leaves_nothing_running() -> Iterator[None]:
     raise AssertionError(f"left running: threads {left_threads}, processes {left_children}")
 
 
+def _timers() -> set[asyncio.TimerHandle]:
+    """What is to happen later on this loop. uvloop, which does not tell, has none."""
+    scheduled: list[asyncio.TimerHandle] = getattr(asyncio.get_running_loop(), "_scheduled", [])
+    return {handle for handle in scheduled if not handle.cancelled()}
+
+
 @pytest.fixture(autouse=True)
 async def leaves_no_task(request: pytest.FixtureRequest) -> AsyncIterator[None]:
     """Fail a test that leaves a task or a timer on the loop."""
-    before = asyncio.all_tasks()
+    before, timers = asyncio.all_tasks(), _timers()
     yield
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         left = {task for task in asyncio.all_tasks() - before if not task.done()} - {asyncio.current_task()}
-        if not left:
+        pending = _timers() - timers
+        if not left and not pending:
             return
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(0.01)
-    raise AssertionError(f"left running: {[task.get_name() for task in left]}")
+    raise AssertionError(f"left running: {[task.get_name() for task in left]}, timers {sorted(map(repr, pending))}")

@@ -191,6 +191,14 @@ def test_what_goes_wrong_is_said_in_one_line(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("address", ["nonsense", "http://", "ftp://127.0.0.1/", "http://127.0.0.1:99999/", ""])
+def test_what_is_no_address_is_named(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["device", "--ota", address, "--text", "what time is it"]) == 1
+    error = capsys.readouterr().err
+    assert f"{address} is no OTA address. Give the one that the hub shows: http://" in error
+    assert len(error.splitlines()) == 1
+
+
 async def test_a_text_is_spoken_by_the_voice_that_comes_with_the_hub() -> None:
     pytest.importorskip("piper", reason="the voice extra is not installed")
     async with serve(answers_each) as hub:

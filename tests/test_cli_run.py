@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.run import allow_open_files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,13 +33,13 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def run(folder: Path, *arguments: str) -> AsyncIterator[Process]:
+async def run(folder: Path, *arguments: str, encoding: str = "utf-8") -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "xiaozhi_hub", "run", "-c", str(folder), "--host", "127.0.0.1", "--no-discovery"),
         *arguments,
         stdout=PIPE,
         stderr=PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
     )
     try:
         yield process
@@ -98,6 +99,14 @@ async def test_the_banner_says_where_the_hub_is_and_sigterm_ends_it_cleanly(tmp_
         assert await stop(process) == 0
 
 
+async def test_the_banner_can_be_shown_where_there_are_no_arrows(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text(QUIET)
+    async with run(tmp_path, "--port", str(free_port()), "--no-self-test", encoding="ascii") as process:
+        shown = await banner(process)
+        assert "? type this once into the device" in shown["OTA URL"]
+        assert await stop(process) == 0
+
+
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="which ports are open is read from Linux's /proc")
 async def test_a_given_port_is_the_only_one(tmp_path: Path) -> None:
     (tmp_path / "configuration.yaml").write_text(QUIET)
@@ -138,6 +147,28 @@ def test_more_files_may_be_open_than_the_system_allows_who_does_not_ask() -> Non
         resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
 
 
+async def opened_by_a_reader(pipe: Path) -> int:
+    """The other end of *pipe*, once somebody reads from it."""
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_signal_that_comes_before_there_is_anything_to_stop_ends_it_cleanly(tmp_path: Path) -> None:
+    """Here it is reading its configuration, which comes very slowly."""
+    os.mkfifo(tmp_path / "configuration.yaml")
+    async with run(tmp_path) as process:
+        writer = await opened_by_a_reader(tmp_path / "configuration.yaml")
+        try:
+            assert await stop(process) == 0
+            assert process.stderr is not None and await process.stderr.read() == b""
+        finally:
+            os.close(writer)
+
+
 async def test_a_missing_folder_is_made_with_a_configuration_in_it(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "home"
     async with run(folder, "--port", str(free_port()), "--no-self-test") as process:
@@ -164,3 +195,12 @@ async def test_a_wrong_configuration_is_told_with_file_and_line(tmp_path: Path) 
     assert process.returncode == 1
     assert output == b""
     assert re.search(r"configuration\.yaml:4\b", errors.decode())
+
+
+@pytest.mark.parametrize("port", ["99999", "-1", "0x50", "eight", "", "٨٠٠٣", "1" * 5000])
+def test_what_is_no_port_is_refused(port: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["run", "-c", str(tmp_path / "config"), "--port", port])
+    assert left.value.code == 2
+    assert "--port" in capsys.readouterr().err
+    assert not (tmp_path / "config").exists()

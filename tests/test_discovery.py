@@ -293,6 +293,65 @@ async def test_of_two_hubs_that_start_together_one_takes_the_next_name(network: 
         assert {lower.host, higher.host} == {"test-hub.local", "test-hub-2.local"}
 
 
+class Rival:
+    """A machine that claims the hub's name when it has announced it: see mdns_rival.py."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def hears(self) -> tuple[bool, list[tuple[str, int]]]:
+        """Of the next packet: whether somebody asks for the name that was claimed, and the names in it that have an address,
+        with their lifetimes."""
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        assert line, "the rival ended"
+        told = json.loads(line)
+        return told["asks"], [(name, ttl) for name, ttl in told["addresses"]]
+
+
+@asynccontextmanager
+async def claimed_by_another(namespace: Namespace, address: str, *answers: str) -> AsyncIterator[Rival]:
+    process = await start(namespace, str(HERE / "mdns_rival.py"), address, *answers)
+    try:
+        rival = Rival(process)
+        async with asyncio.timeout(60):
+            await rival.hears()
+            yield rival
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_hub_that_gives_way_does_not_claim_the_name_again(network: Network) -> None:  # noqa: F811
+    """Not with what it had begun to announce either: the other one would then take it for a rival that stays, and go too."""
+    hub, other = network.machine(), network.machine()
+    network.cable(hub, "10.71.0.1/24", other, "10.71.0.2/24")
+    heard: list[tuple[str, int]] = []
+    async with claimed_by_another(other, "10.71.0.2", "answers") as rival, announcer(hub):
+        while ("test-hub-2.local", 120) not in heard:
+            heard += (await rival.hears())[1]
+    of_old_name = [ttl for name, ttl in heard if name == "test-hub.local"]
+    assert of_old_name[0] == 120 and 0 in of_old_name
+    assert not any(of_old_name[of_old_name.index(0) :]), of_old_name
+
+
+async def test_a_name_that_nobody_else_answers_for_is_kept(network: Network) -> None:  # noqa: F811
+    """Whoever claimed it once may have gone without a word, and the name stands in devices: it is worth a question."""
+    hub, other = network.machine(), network.machine()
+    network.cable(hub, "10.71.0.1/24", other, "10.71.0.2/24")
+    async with claimed_by_another(other, "10.71.0.2") as rival, announcer(hub) as process:
+        assert (await process.tells_of("10.71.0.1")).host == "test-hub.local"
+        asked = 0
+        while asked < 3:
+            asked += (await rival.hears())[0]
+        assert (await one_shot(other, "10.71.0.2", "test-hub.local"))["addresses"] == ["10.71.0.1"]
+        await process.leave()
+        heard: list[tuple[str, int]] = []
+        while not any(ttl == 0 for _, ttl in heard):
+            heard += (await rival.hears())[1]
+    assert {name for name, _ in heard} == {"test-hub.local"}
+
+
 async def test_a_hub_that_comes_later_takes_the_next_name(network: Network) -> None:  # noqa: F811
     one, other = network.machine(), network.machine()
     network.cable(one, "10.71.0.1/24", other, "10.71.0.2/24")

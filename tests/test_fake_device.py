@@ -553,6 +553,16 @@ def test_speech_ends_where_the_samples_say_not_the_file() -> None:
     assert speech_end_ms(np.concatenate([hiss[:8000], tone(0.5).samples, hiss])) == 1000
 
 
+def test_a_knock_after_the_last_word_is_no_speech() -> None:
+    hush = np.zeros(8000, np.int16)
+    knock = np.zeros(8000, np.int16)
+    knock[3840:4480] = tone(0.04).samples
+    assert speech_end_ms(np.concatenate([tone(0.5).samples, knock, knock, hush])) == 500
+    plosive = np.concatenate([tone(0.5).samples, np.zeros(640, np.int16), tone(0.02).samples, hush])
+    assert speech_end_ms(plosive) == 560, "the t of a last word comes after a stop"
+    assert speech_end_ms(np.concatenate([hush, knock])) == 780, "there is nothing else"
+
+
 @pytest.mark.parametrize("samples", [np.zeros(0, np.int16), np.zeros(16000, np.int16)])
 def test_a_recording_of_nothing_is_refused(samples: np.ndarray[tuple[int], np.dtype[np.int16]]) -> None:
     with pytest.raises(HubError, match="no sound"):

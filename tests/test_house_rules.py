@@ -16,6 +16,10 @@ BREAKERS = {
         "import asyncio\nkeep = []\nasync def test_it():\n    keep.append(asyncio.create_task(asyncio.sleep(60), name='stray'))\n",
         "left running: ['stray']",
     ),
+    "a timer is left": (
+        "import asyncio\nasync def test_it():\n    asyncio.get_running_loop().call_later(60, print, 'stray')\n",
+        'timers ["<TimerHandle when=',
+    ),
     "a thread is left": (
         "import threading, time\ndef test_it():\n    threading.Thread(target=time.sleep, args=(8,), name='stray', daemon=True).start()\n",
         "left running: threads ['stray']",

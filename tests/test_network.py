@@ -9,7 +9,7 @@ import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,10 @@ async def end(process: Process) -> None:
 
 
 @asynccontextmanager
-async def hub(namespace: Namespace, folder: Path) -> AsyncIterator[Process]:
+async def hub(namespace: Namespace, folder: Path, *, self_test: bool = False) -> AsyncIterator[Process]:
     """A hub that has shown its banner."""
-    process = await start(
-        *(namespace, "-m", "xiaozhi_hub", "run", "-c", str(folder), "--port", str(PORT), "--no-self-test")
-    )
+    arguments = ("run", "-c", str(folder), "--port", str(PORT), *(() if self_test else ("--no-self-test",)))
+    process = await start(namespace, "-m", "xiaozhi_hub", *arguments)
     try:
         assert process.stdout is not None
         async with asyncio.timeout(60):
@@ -111,6 +110,14 @@ async def test_a_device_finds_the_hub_and_is_answered_without_any_way_out(
         assert f"xiaozhi-hub at http://{HUB}:{PORT}/xiaozhi/ota/" in beside
         assert answer["heard"] == "turn on the bed light"
         assert answer["said"] == "Turned on the Bed Light."
+        shown = await start(device, "-m", "xiaozhi_hub", "device", "--discover", "--text", "turn off the bed light")
+        async with asyncio.timeout(60):
+            lines = (await shown.communicate())[0].decode().splitlines()
+        assert lines[:3] == [
+            "heard   turn off the bed light",
+            "did     home.turn_off(name=Bed Light)",
+            "said    Turned off the Bed Light.",
+        ]
         told, _ = await output(device, "-c", CHECK_IN, f"http://{HUB}:{PORT}/xiaozhi/ota/")
         assert told["websocket"]["url"].startswith(f"ws://{HUB}:{PORT}/")
 
@@ -156,6 +163,55 @@ async def test_a_spoken_question_is_answered_without_any_way_out(
         answer, _ = await ask(device, "--say", "what time is it")
         assert answer["heard"] == "what time is it"
         assert answer["said"].startswith("It is ")
+
+
+OUTWARD = """
+import socket
+from contextlib import asynccontextmanager
+from xiaozhi_hub.plugins.api import hookimpl
+
+@hookimpl
+@asynccontextmanager
+async def entry_context(hub, entry):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+        out.sendto(b"x", ("192.0.2.1", 9))
+    yield
+"""
+TO_NEIGHBOURS = {"224.0.0.251", "224.0.0.22", HUB, DEVICE}
+"""Names (RFC 6762), and that one listens to them (RFC 3376, RFC 1112)."""
+
+
+@pytest.mark.parametrize("outward", [False, True], ids=["as-shipped", "with-an-integration-that-calls-out"])
+async def test_nothing_of_a_hub_leaves_the_network(
+    network: Network,  # noqa: F811
+    tmp_path: Path,
+    outward: bool,
+) -> None:
+    """Its neighbour is the way to everywhere, and sees each packet, of its children too. With what calls out that is seen."""
+    home, gate = two_machines(network)
+    home.ip("route", "add", "default", "via", DEVICE)
+    if outward:
+        own = tmp_path / "integrations" / "outward"
+        own.mkdir(parents=True)
+        (own / "manifest.json").write_text(
+            '{"domain": "outward", "name": "O", "version": "1", "kinds": ["tools"], "online": false}'
+        )
+        (own / "__init__.py").write_text(OUTWARD)
+        (tmp_path / "configuration.yaml").write_text(QUIET + "  outward:\n")
+    with gate.entered():
+        ear = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+    with ear:
+        ear.setblocking(False)
+        async with hub(home, tmp_path, self_test=not outward) as process:
+            process.terminate()
+            async with asyncio.timeout(60):
+                assert await process.wait() == 0
+        seen = set()
+        with suppress(BlockingIOError):
+            while True:
+                seen.add(socket.inet_ntoa(ear.recv(65536)[16:20]))
+    assert "224.0.0.251" in seen, "it was announced"
+    assert seen - TO_NEIGHBOURS == ({"192.0.2.1"} if outward else set())
 
 
 async def test_a_hub_that_is_told_to_stop_says_goodbye_to_the_network(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
+import json
 import os
 import re
 import shutil
@@ -15,6 +17,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from xiaozhi_hub.testing import running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE_BY_TOOLS = {"__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", "builtin"}
@@ -214,3 +218,22 @@ def test_the_image_copies_what_the_wheel_is_built_from() -> None:
     assert re.search(r"^USER (?!root)\w+$", dockerfile, re.MULTILINE)
     assert "HEALTHCHECK" in dockerfile
     assert "EXPOSE 8003 8000" in dockerfile
+
+
+async def test_the_images_health_check_tells_a_hub_that_answers_from_one_that_does_not(tmp_path: Path) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    found = re.search(r"^HEALTHCHECK .*?CMD (\[.*?\])$", dockerfile, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    program, *arguments = json.loads(found[1])
+    assert program == "python"
+
+    async def check(port: int) -> int:
+        told = [word.replace(":8003/", f":{port}/") for word in arguments]
+        process = await asyncio.create_subprocess_exec(sys.executable, *told, stderr=asyncio.subprocess.DEVNULL)
+        return await process.wait()
+
+    quiet = "integrations: {silero_vad: false, phrases: false, espeak: false, echo: }\n"
+    async with running_hub(tmp_path, quiet) as hub:
+        port = hub.port
+        assert await check(port) == 0
+    assert await check(port) != 0

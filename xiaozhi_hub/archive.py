@@ -30,6 +30,8 @@ from xiaozhi_hub.store.history import History
 
 DIALOGUES = "dialogues.json"
 """What was talked about with language models, in the data folder while the hub does not run."""
+IN_MEMORY = "/dev/shm"
+"""A file system in memory that nearly every Linux has."""
 RETENTION_SECONDS = 6 * 3600.0
 FORGET_SECONDS = 2.0
 """For turns to be written that have ended just before they are to be forgotten."""
@@ -45,6 +47,8 @@ class Archive:
         self._problems = problems
         self._nobody = nobody
         self._writing: set[asyncio.Task[None]] = set()
+        self._in_memory = False
+        """It remembers in memory only, where there is no room for sound."""
         self._stack = AsyncExitStack()
         self.folder: Path
         """Where everything is kept that outlives the process; a temporary folder where the owner's cannot be used."""
@@ -62,10 +66,7 @@ class Archive:
         except (OSError, StoreError) as error:
             reason, hint = _told(folder, error)
             self._problems.show("store", f"Nothing will be remembered after a restart: {reason}.", hint)
-            folder = Path(tempfile.mkdtemp(prefix="xiaozhi-hub-"))
-            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            self.database = Database(folder / "hub.db")
-            await self.database.open()
+            folder = await self._open_elsewhere(reason, hint)
         self._stack.push_async_callback(self.database.close)
         history = self._config.history
         self.folder = folder
@@ -74,16 +75,35 @@ class Archive:
             folder / "audio",
             ogg.write_ogg,
             enabled=history.enabled,
-            keep_audio=history.audio,
+            keep_audio=history.audio and not self._in_memory,
             keep_days=history.keep_days,
         )
         self.known_devices = Devices(self.database)
+
+    async def _open_elsewhere(self, reason: str, hint: str) -> Path:
+        """Open a database for this run only. On a board with one card, what is the matter with the data folder is the matter with
+        every other folder as well: then it lies in memory."""
+        for parent in (None, IN_MEMORY):
+            try:
+                folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="xiaozhi-hub-", dir=parent))
+                self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
+                self.database = Database(folder / "hub.db")
+                await self.database.open()
+            except (OSError, StoreError):
+                continue
+            self._in_memory = parent is not None
+            return folder
+        raise StoreError(
+            f"{reason[0].upper()}{reason[1:]}, and no other folder can be written either.", hint=hint, permanent=True
+        )
 
     def configure(self, config: Config) -> None:
         """The owner wants something else remembered. The folder stays."""
         self._config = config
         history = config.history
-        self.history.configure(enabled=history.enabled, keep_audio=history.audio, keep_days=history.keep_days)
+        self.history.configure(
+            enabled=history.enabled, keep_audio=history.audio and not self._in_memory, keep_days=history.keep_days
+        )
 
     async def close(self) -> None:
         await self._stack.aclose()
@@ -167,11 +187,15 @@ class Archive:
 def _told(folder: Path, error: OSError | StoreError) -> tuple[str, str]:
     """Why the folder cannot be used and what to do about it, for people."""
     if isinstance(error, StoreError):
-        return error.message, error.hint
-    if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return f"{folder} is not a folder", "Move what is there away, or set data_dir to another folder."
-    hint = "Let the user the hub runs as write to the folder, or set data_dir to another one."
-    return f"{folder}: {error.strerror}", hint
+        cure = "Free some space." if error.code == "store-full" else error.hint
+        reason = error.message
+    elif isinstance(error, (FileExistsError, NotADirectoryError)):
+        cure = "Move what is there away, or set data_dir to another folder."
+        reason = f"{folder} is not a folder"
+    else:
+        cure = "Let the user the hub runs as write to the folder, or set data_dir to another one."
+        reason = f"{folder}: {error.strerror}"
+    return reason, f"{cure} Then start the hub again."
 
 
 __all__ = ["Archive"]

@@ -18,6 +18,7 @@ from xiaozhi_hub import __version__
 from xiaozhi_hub.answering import Answering
 from xiaozhi_hub.archive import Archive
 from xiaozhi_hub.core.config import Config
+from xiaozhi_hub.core.flow import TurnRecord
 from xiaozhi_hub.core.forgetting import Forgetting
 from xiaozhi_hub.core.i18n import Texts, language_of
 from xiaozhi_hub.devices.acquaintance import Acquaintance
@@ -50,6 +51,7 @@ from xiaozhi_hub.web.programs.devices import DevicesApi
 from xiaozhi_hub.web.programs.health import Health
 from xiaozhi_hub.web.programs.integrations import IntegrationsApi
 from xiaozhi_hub.web.programs.memory import MemoryApi
+from xiaozhi_hub.web.programs.own_turns import OwnTurns
 from xiaozhi_hub.web.programs.talk import Api, ApiParts
 
 if TYPE_CHECKING:
@@ -216,6 +218,7 @@ class Front:
         parts.forgetting.add("talks", programs.forget)
         return (
             *Api(ApiParts(answering.turn_parts, answering.ask_stream, self._chat_history, self._language)).routes(),
+            *OwnTurns(self._session_of, self._turns_of).routes(),
             *programs.routes(),
             *desk.routes(),
             *DevicesApi(management).routes(),
@@ -244,6 +247,13 @@ class Front:
     async def _chat_history(self, device_id: str, limit: int) -> ChatHistory:
         await self._parts.built.wait()
         return await self._parts.archive.history.chat_history(device_id, limit)
+
+    async def _turns_of(self, device_id: str, limit: int) -> Sequence[TurnRecord]:
+        return await self._parts.archive.history.turns(limit, device_id)
+
+    def _session_of(self, device_id: str) -> str | None:
+        session = self._parts.devices().sessions.get(device_id) if self._parts.built.is_set() else None
+        return session.link.session_id if session is not None else None
 
     def _client_language(self, client_id: str) -> str:
         return self._parts.devices().profile(client_id).language if self._parts.built.is_set() else self._language

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -69,16 +68,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace, say: Say = say) -> int:
     """Ask, and show the answer. *say* is the voice for ``--say``."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without Chinese shows question marks rather than nothing
     return asyncio.run(_talk(args, say))
 
 
 async def _talk(args: argparse.Namespace, say: Say) -> int:
     question = await _question(args, say)
-    ota_url = args.ota or await _discover()
+    ota_url = args.ota if args.ota is not None else await _discover()
     device_id = args.device_id or own_id()
-    show = _Show(args, ota_url, device_id)
     async with FakeDevice(
         ota_url=ota_url,
         device_id=device_id,
@@ -92,6 +88,7 @@ async def _talk(args: argparse.Namespace, say: Say) -> int:
                 file=sys.stderr,
             )
             await device.activated(APPROVAL_SECONDS)
+        show = _Show(args, lambda heard: what_was_done(ota_url, device_id, device.session_id, heard))
         try:
             asked = device.ask(question) if question is not None else device.ask_text(args.text)
             await show.answer(await asked)
@@ -158,9 +155,9 @@ def own_client_id() -> str:
 class _Show:
     """Shows answers as they come."""
 
-    def __init__(self, args: argparse.Namespace, ota_url: str, device_id: str) -> None:
-        self._ota_url = ota_url
-        self._device_id = device_id
+    def __init__(self, args: argparse.Namespace, done: Callable[[str], Awaitable[list[str]]]) -> None:
+        """*done* returns what the hub did about what it heard."""
+        self._done = done
         self._json: bool = args.json
         self._save: Path | None = args.save
         self._play: bool = args.play
@@ -174,7 +171,7 @@ class _Show:
             print(json.dumps(facts, ensure_ascii=False), flush=True)
         else:
             plain = not (sys.stdout.encoding or "").lower().startswith("utf")
-            done = await what_was_done(self._ota_url, self._device_id, result.heard) if result.heard else []
+            done = await self._done(result.heard) if result.heard else []
             print("\n".join(lines(result, error, done, plain=plain)), flush=True)
         if not result.packets:
             return

@@ -1,30 +1,31 @@
-"""What the hub did about a question, as its history tells."""
+"""What the hub did about a question, as it tells the device that asked."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 ANSWER_SECONDS = 2.0
-TRIES, PAUSE_SECONDS = 5, 0.1
+TRIES, PAUSE_SECONDS = 10, 0.1
 """A turn is written down a moment after its last sound."""
 
 
-async def what_was_done(ota_url: str, device_id: str, heard: str) -> list[str]:
+async def what_was_done(ota_url: str, device_id: str, session_id: str, heard: str) -> list[str]:
     """Return the tool calls of the newest turn, if *heard* was what it understood: ``clock.start_timer(minutes=5)``.
 
-    Empty where nothing was done, and where the hub does not say: it tells only programs on its own machine.
+    *session_id* is that of the conversation, which goes on. Empty where nothing was done, and where the hub does not say: it keeps
+    no history, or is of another kind.
     """
     url = urlsplit(ota_url)
-    history = urlunsplit((url.scheme, url.netloc, f"/api/v2/chat-history/{device_id}", "limit=1", ""))
+    own = urlunsplit((url.scheme, url.netloc, f"/api/v2/conversations/{quote(device_id, safe='')}", "", ""))
     try:
         async with ClientSession(timeout=ClientTimeout(total=ANSWER_SECONDS)) as http:
             for _ in range(TRIES):
-                async with http.get(history) as answer:
+                async with http.get(own, headers={"Session-Id": session_id}) as answer:
                     if answer.status != 200:
                         return []
                     turns = (await answer.json())["turns"]

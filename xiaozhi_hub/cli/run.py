@@ -29,15 +29,25 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("run", help="start the hub", description=__doc__)
     parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
                         help="the configuration folder, made when it is missing (default: ./config)")  # fmt: skip
-    parser.add_argument("--host", help="listen on this address only")
-    parser.add_argument("--port", type=int, help="the only port for pages, OTA and devices (default: 8003 and 8000)")
+    parser.add_argument("--host", metavar="H", help="listen on this address only")
+    parser.add_argument(
+        "--port", type=_port, metavar="N", help="the only port for pages, OTA and devices (default: 8003 and 8000)"
+    )
     parser.add_argument("--no-discovery", action="store_true", help="do not announce the hub on the network")
     parser.add_argument("--no-self-test", action="store_true", help="do not ask the hub one question at start")
     parser.set_defaults(run=run)
 
 
+def _port(text: str) -> int:
+    """A TCP port; 0 is any that is free."""
+    if not text.isascii() or not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number up to 65535, such as 8003")
+    return int(text)
+
+
 def run(args: argparse.Namespace) -> int:
     """Run until SIGTERM or Ctrl-C. Returns the exit code: 0 after a clean stop, 1 when the hub could not start."""
+    signal.signal(signal.SIGTERM, _leave)  # until the hub listens to it: importing takes a second on a small board
     # Before numpy is imported: its threads only get into each other's way on products as small as the hub's.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from xiaozhi_hub.core.collector import building_to_last
@@ -66,6 +76,11 @@ def run(args: argparse.Namespace) -> int:
     except HubError as error:
         print(f"xiaozhi-hub: {error}", file=sys.stderr)
         return 1
+
+
+def _leave(*_: object) -> None:
+    """Nothing has been opened yet."""
+    raise SystemExit(0)
 
 
 def allow_open_files(wanted: int) -> None:

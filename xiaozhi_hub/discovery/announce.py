@@ -131,7 +131,7 @@ class Discovery:
         self._failures = {key: reason for key, reason in self._failures.items() if key in wanted}
         await self._close([address for address in self._responders if address not in wanted])
         number = self._number
-        if any(responder.must_give_way() for responder in self._responders.values()):
+        if await self._must_give_way():
             log.warning("another machine also calls itself %s", self.host_name)
             await self._close(tuple(self._responders))
             number += 1
@@ -146,6 +146,17 @@ class Discovery:
                 return
             await self._close(tuple(self._responders))  # one name everywhere, so it has to be free everywhere
             number = free
+
+    async def _must_give_way(self) -> bool:
+        """Does another machine own the name? Who claims it is asked once more: it may have gone without a word, and a name that
+        stands in devices is not given up for that."""
+        own = own_addresses()
+        for address, responder in self._responders.items():
+            if responder.must_give_way():
+                if await _owned_by_other(self.name, self._port, address, own):
+                    return True
+                responder.forget_rivals()
+        return False
 
     async def _free_number(self, addresses: list[str], number: int) -> int | None:
         own = own_addresses()
@@ -184,6 +195,7 @@ class _Responder(RecordUpdateListener):
         self._host_key = (info.server or "").lower()
         self._rivals: dict[ipaddress.IPv4Address, float] = {}
         """Since when (loop time) others have claimed the name."""
+        self._announcing: asyncio.Future[object] | None = None
 
     @classmethod
     async def open(cls, name: str, address: str, port: int, version: str, look_now: asyncio.Event) -> _Responder:
@@ -207,14 +219,19 @@ class _Responder(RecordUpdateListener):
             zc.zeroconf.async_add_listener(responder, None)
             # The names were probed already. The library's own probing would take the hub's responder on a second
             # interface of the same network for a rival.
-            await zc.async_register_service(info, cooperating_responders=True)
+            # Announcing takes a second more, beside us.
+            announcing = await zc.async_register_service(info, cooperating_responders=True)
+            assert isinstance(announcing, asyncio.Future)
+            responder._announcing = announcing
         except BaseException:
             await zc.async_close()
             raise
         return responder
 
     async def close(self) -> None:
-        """Say goodbye (records with a lifetime of 0) and stop."""
+        """Say goodbye (records with a lifetime of 0) and stop. What is said after a goodbye takes it back, for two minutes."""
+        if self._announcing is not None:
+            self._announcing.cancel()
         try:
             await asyncio.wait_for(self._zc.async_close(), CLOSE_S)
         except (OSError, ZeroconfError, TimeoutError) as error:
@@ -228,6 +245,10 @@ class _Responder(RecordUpdateListener):
             str(rival) not in own and (rival > self._address or now - since > PATIENCE_S)
             for rival, since in self._rivals.items()
         )
+
+    def forget_rivals(self) -> None:
+        """Nobody answers for the name; who claims it again is noticed again."""
+        self._rivals.clear()
 
     def async_update_records(self, zc: Zeroconf, now: float, records: list[RecordUpdate]) -> None:
         for update in records:

@@ -94,6 +94,10 @@ async def check_in(
             if reply.status != 200:
                 raise NoLink(f"{ota_url} answers with status {reply.status}; a device takes only 200.")
             answer = await reply.json(content_type=None)
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
+        raise NoLink(
+            f"{ota_url} is no OTA address.", hint="Give the one that the hub shows: http://…/xiaozhi/ota/"
+        ) from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         why = str(error) or type(error).__name__
         raise NoLink(f"No check-in at {ota_url}: {why}.", hint="Is the hub running?") from error

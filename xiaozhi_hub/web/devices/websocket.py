@@ -270,7 +270,9 @@ class DeviceDoor:
         if guest is None:
             device = identify(request.headers, request.remote or "")
             await self._admit(request, device)
-        if self._closing or len(self._links) >= self._limits.connections:
+        if self._closing:
+            raise web.HTTPServiceUnavailable(text="The hub is stopping. Come back in a moment.")
+        if len(self._links) >= self._limits.connections:
             log.warning("%s turned away: %d devices are connected", device and device.id, len(self._links))
             raise web.HTTPServiceUnavailable(text="The hub has as many devices as it can serve.")
         ws = web.WebSocketResponse(

@@ -1,4 +1,4 @@
-"""Endpoints for programs on this very machine, and what they are told when something goes wrong."""
+"""Endpoints for programs, most of them for those on this very machine, and what they are told when something goes wrong."""
 
 from __future__ import annotations
 
@@ -19,17 +19,26 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def local_only(handler: Handler) -> Handler:
-    """Let only programs on this machine reach *handler*, and give its failures the envelope ``success, error, error_code``."""
+    """Let only programs on this machine reach *handler*, and give its failures the envelope of `enveloped`."""
 
     async def guarded(request: web.Request) -> web.StreamResponse:
+        _check_caller(request)
+        return await handler(request)
+
+    return enveloped(guarded)
+
+
+def enveloped(handler: Handler) -> Handler:
+    """Give the failures of *handler* the envelope ``success, error, error_code``."""
+
+    async def told(request: web.Request) -> web.StreamResponse:
         try:
-            _check_caller(request)
             return await handler(request)
         except Exception as error:  # the border of the HTTP request
             status, failure = failure_of(request, error)
             return answer(envelope(failure), status=status)
 
-    return guarded
+    return told
 
 
 def envelope(failure: HubError) -> dict[str, Any]:
@@ -89,4 +98,4 @@ def _is_this_machine(url: str, here: str) -> bool:
         return False
 
 
-__all__ = ["HEADERS", "answer", "encode", "envelope", "local_only"]
+__all__ = ["HEADERS", "answer", "encode", "envelope", "enveloped", "local_only"]
