@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from xiaozhi_hub.core.tasks import TaskScope, prefetch
+from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait, prefetch
 from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerLost
 
 CHILD = """
@@ -93,6 +95,27 @@ async def test_a_cancelled_job_that_has_not_begun_never_runs() -> None:
         await first
     await worker.run(lambda: None)
     assert not ran.is_set()
+    await worker.close()
+
+
+async def test_what_a_cancelled_job_was_to_work_on_is_let_go_of_while_the_worker_is_busy() -> None:
+    class Photo:
+        def look(self) -> None: ...
+
+    worker, busy = Worker("t"), threading.Event()
+    first = asyncio.create_task(worker.run(busy.wait, 20))
+    photo = Photo()
+    gone = weakref.ref(photo)
+    second = asyncio.create_task(worker.run(photo.look))
+    del photo
+    await asyncio.sleep(0)
+    assert gone() is not None
+    await cancel_and_wait(second)
+    del second
+    gc.collect()
+    assert gone() is None and not first.done()
+    busy.set()
+    assert await first
     await worker.close()
 
 
