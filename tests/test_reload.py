@@ -231,10 +231,12 @@ async def test_an_integration_follows_even_if_no_models_can_be_looked_at(
 
     async with running_hub(tmp_path, BASE) as hub:
         monkeypatch.setattr(hub.stepping, "_look", fails)
-        write_configuration(tmp_path, BASE.replace("demo: false", "demo:"))
+        await save(hub, tmp_path, BASE.replace("demo: false", "demo:"))
         await until(lambda: (demo := hub.entry("demo")) is not None and demo.state is EntryState.READY)
-        await until(lambda: "configuration" in hub.problems)
-        assert "the disk is ill" in hub.problems["configuration"].message
+        assert "the disk is ill" in hub.problems["models-unknown"].message
+        monkeypatch.undo()
+        await save(hub, tmp_path, BASE)
+        assert hub.problems == {}
 
 
 OPTIONS = "import voluptuous as vol\nSCHEMA = vol.Schema({'%s': int})\n"
