@@ -91,6 +91,15 @@ def nobody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 5.0)
 
 
+def pytest_unconfigure() -> None:
+    """llama-cpp-python opens /dev/null twice when it is imported and leaves it open, of which Python tells at its end. The hub has
+    it in a child only, which ends otherwise; tests have it in their own process."""
+    module = sys.modules.get("llama_cpp._utils")
+    for name in ("outnull_file", "errnull_file"):
+        if (file := getattr(module, name, None)) is not None:
+            file.close()
+
+
 _since_collected = 0
 
 
