@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from xiaozhi_hub.cli.options import add_config
 from xiaozhi_hub.core.config import Config, load_config
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.errors import ConfigErrors, NeedsAttention
@@ -21,14 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="List the integrations: which are on, where they come from, and what is missing for them. "
         "Exit code 1 when one that is on cannot work.",
     )
-    parser.add_argument(
-        "-c",
-        "--config",
-        type=Path,
-        default=Path("config"),
-        metavar="DIR",
-        help="the configuration folder (default: config)",
-    )
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
