@@ -19,9 +19,6 @@ from hypothesis import HealthCheck, settings
 
 from xiaozhi_hub.dialog.intents.sentence_files import SHARED
 
-SPEECH = Path(os.environ.get("XIAOZHI_SPEECH", Path(__file__).resolve().parent.parent.parent / "shared" / "audio"))
-"""Recordings of people; tests that need them skip where they are absent."""
-
 # How long something takes says nothing on a machine that does other things, too.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
