@@ -102,6 +102,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         return new_event_loop
     import uvloop
 
+    log.warning(
+        "uvloop is installed, and the hub runs on it: where hundreds of devices come back at once, those who are spoken to may hear "
+        "gaps. Without it (pip uninstall uvloop) the hub takes a few at a time."
+    )
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
 
