@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import inspect
 import ipaddress
 import os
 import sys
@@ -114,6 +116,31 @@ def lets_go_of_stopped_hubs() -> Iterator[None]:
             handlers.cache_clear()
         gc.unfreeze()
         gc.collect()
+
+
+TEST_SECONDS = float(os.environ.get("XIAOZHI_TEST_SECONDS", "600"))
+"""No test takes so long anywhere. What waits in vain shall say where, not hold the whole run."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        test = getattr(item, "obj", None)
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(test):
+            item.obj = _limited(test)
+
+
+def _limited(test: Any) -> Any:
+    @functools.wraps(test)
+    async def limited(*arguments: Any, **named: Any) -> None:
+        try:
+            async with asyncio.timeout(TEST_SECONDS) as limit:
+                await test(*arguments, **named)
+        except TimeoutError as error:
+            if limit.expired():
+                raise AssertionError(f"it waited for ever: {TEST_SECONDS:g} s have passed") from error
+            raise
+
+    return limited
 
 
 PATIENCE_SECONDS = float(os.environ.get("XIAOZHI_TEST_PATIENCE", "20"))

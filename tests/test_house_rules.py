@@ -29,6 +29,10 @@ BREAKERS = {
         "    try:\n        s.sendto(b'x', ('192.0.2.1', 9))\n    except BaseException:\n        pass\n    s.close()\n",
         "it reached beyond this machine",
     ),
+    "a wait has no end": (
+        "import asyncio\nasync def test_it():\n    await asyncio.Event().wait()\n",
+        "it waited for ever: 2 s",
+    ),
     "a name is looked up": (
         "import socket\ndef test_it():\n    try:\n        socket.getaddrinfo('example.org', 80)\n"
         "    except BaseException:\n        pass\n",
@@ -49,7 +53,7 @@ def run_of(code: str, folder: Path, *options: str) -> subprocess.CompletedProces
         text=True,
         timeout=180,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "XIAOZHI_TEST_PATIENCE": "1"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "XIAOZHI_TEST_PATIENCE": "1", "XIAOZHI_TEST_SECONDS": "2"},
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait, prefetch
-from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerLost
+from xiaozhi_hub.core.workers import STREAM_AHEAD, ProcessWorker, Worker, WorkerLost
 
 CHILD = """
 import os, time
@@ -76,8 +76,11 @@ async def test_a_streaming_job_waits_for_its_reader() -> None:
 
     async with aclosing(worker.iterate(count)) as numbers:
         assert await anext(numbers) == 0
-        await asyncio.sleep(0.05)
-        assert len(made) < 20
+        async with asyncio.timeout(20):
+            while len(made) < STREAM_AHEAD:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)  # time to go on, if it did
+        assert len(made) <= STREAM_AHEAD + 2
         assert [n async for n in numbers] == list(range(1, 100))
     await worker.close()
 
