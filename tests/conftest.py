@@ -88,6 +88,7 @@ def nobody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     of these limits set their own."""
     monkeypatch.setattr("xiaozhi_hub.web.devices.ota.CONTRIBUTION_SECONDS", 20.0)
     monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 5.0)
+    monkeypatch.setattr("xiaozhi_hub.dialog.agent.waiting.PATIENCE_SECONDS", 20.0)
 
 
 def pytest_unconfigure() -> None:

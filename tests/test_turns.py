@@ -221,6 +221,18 @@ async def test_a_person_can_interrupt(hub_with: HubMaker) -> None:
     assert sum("tts" in line and "stop" in line for line in speaker.conversation) == 2
 
 
+async def test_what_had_not_sounded_yet_was_not_said(tmp_path: Path) -> None:
+    """A sentence is on its way long before it sounds: as much earlier as the device has in store."""
+    config = ECHO.replace("llm: %s}", "llm: %s, lead_ms: 1500}") % ("echo", f"{STORY}, tts: {{ms: 4000}}")
+    async with running_hub(tmp_path, config) as hub, device(hub) as speaker:
+        await speaker.say(spoken("tell me a story"))
+        await speaker.hears("It lived in a cupboard")
+        await speaker.press_button()
+        story = await last_turn(hub)
+    assert story.outcome is Outcome.INTERRUPTED
+    assert story.said == "Once upon a time there was a hub."
+
+
 async def test_saying_the_wake_word_again_interrupts(hub_with: HubMaker) -> None:
     async with hub_with(STORY) as hub, device(hub) as speaker:
         await speaker.say(spoken("tell me a story"))
