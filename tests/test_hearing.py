@@ -26,10 +26,12 @@ SURE = {"#": 0.9, "+": 0.6, "f": 0.2, ".": 0.0}
 
 
 class Detector(VadStream):
-    def __init__(self, script: str) -> None:
+    def __init__(self, script: str, listener: Listener) -> None:
         self._script = script
+        self._listener = listener
 
     async def feed(self, chunk: PcmChunk) -> float:
+        self._listener.listened += 1
         return SURE[self._script[int(chunk.samples[0])]]
 
     def reset(self) -> None: ...
@@ -45,6 +47,10 @@ class Listener(Asr):
         self.had: list[int] = []
         self.guesses: list[list[int]] = []
         self.finished: list[int] = []
+        self.listened = 0
+        """Frames that have come, wanted or not."""
+        self.asked_at: list[int] = []
+        """How many those were at each guess."""
 
     def open(self, request: AsrRequest) -> AsrStream:
         self.request = request
@@ -60,6 +66,7 @@ class _Stream(AsrStream):
 
     async def guess(self) -> Transcript:
         self._listener.guesses.append(list(self._listener.had))
+        self._listener.asked_at.append(self._listener.listened)
         return Transcript(self._listener.understands(self._listener.had), "en")
 
     async def finish(self) -> Transcript:
@@ -76,7 +83,7 @@ async def heard(script: str, listener: Listener, become: Completeness, *, releas
     def numbered(chunk: PcmChunk, timestamp: int) -> PcmChunk:
         return PcmChunk(np.full(len(chunk.samples), timestamp, np.int16), chunk.rate)
 
-    ears = Ears(decoder, Detector(script), numbered)
+    ears = Ears(decoder, Detector(script, listener), numbered)
     hearing = Hearing(
         mic, ears, [listener], AsrRequest(("en",)), patience=Patience(), judge=lambda *_: become, stamp=lambda *_: None
     )  # fmt: skip
@@ -120,6 +127,8 @@ async def test_a_guess_that_lacks_too_much_of_a_fading_word_is_made_anew() -> No
     result = await heard("....##" + "+++" + "." * 20, listener, Completeness.EXTENDABLE)
     assert len(listener.guesses) > 1 and 8 not in listener.guesses[0] and 8 in listener.guesses[-1]
     assert result is not None and result.text == "turn on the light"
+    assert listener.listened == 6 + 7, "it shortened the silence"
+    assert listener.asked_at[-1] <= 9, "and nobody waits for it after that"
 
 
 async def test_who_was_not_understood_is_heard_again_with_all_that_came_after() -> None:

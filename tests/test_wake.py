@@ -115,6 +115,12 @@ async def test_who_goes_straight_on_after_the_wake_word_is_understood_from_the_f
         assert (await speaker.ask(rest)).said == "Turned on the Bed Light."
 
 
+async def test_the_wake_word_itself_is_not_part_of_the_question(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        await speaker.wake(sound=Utterance.of(spoken("xiaozhi")).packets)
+        assert (await speaker.ask(spoken("turn on the bed light"))).heard == "turn on the bed light"
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
