@@ -51,6 +51,8 @@ class Listener(Asr):
         """Frames that have come, wanted or not."""
         self.asked_at: list[int] = []
         """How many those were at each guess."""
+        self.utterance: list[int] = []
+        """What counts as said, to be passed on as it is."""
 
     def open(self, request: AsrRequest) -> AsrStream:
         self.request = request
@@ -74,7 +76,9 @@ class _Stream(AsrStream):
         return Transcript(self._listener.understands(self._listener.had), "en")
 
 
-async def heard(script: str, listener: Listener, become: Completeness, *, released: bool = True) -> Transcript | None:
+async def heard(
+    script: str, listener: Listener, become: Completeness, *, released: bool = True, manual: bool = False
+) -> Transcript | None:
     """Have *script* heard, a character a frame, each taken before the next one comes."""
     mic = Mic()
     frame = silence(FRAME_MS)[0].data
@@ -85,7 +89,7 @@ async def heard(script: str, listener: Listener, become: Completeness, *, releas
 
     ears = Ears(decoder, Detector(script, listener), numbered)
     hearing = Hearing(
-        mic, ears, [listener], AsrRequest(("en",)), patience=Patience(), judge=lambda *_: become, stamp=lambda *_: None
+        mic, ears, [listener], AsrRequest(("en",)), patience=Patience(), judge=lambda *_: become, stamp=lambda *_: None, manual=manual
     )  # fmt: skip
 
     async def speak() -> None:
@@ -105,6 +109,7 @@ async def heard(script: str, listener: Listener, become: Completeness, *, releas
                     result = event.transcript
     finally:
         decoder.close()
+        listener.utterance = [packet.timestamp for packet in hearing.utterance()]
     return result
 
 
@@ -150,3 +155,16 @@ async def test_a_device_that_falls_silent_in_mid_sentence_has_finished(monkeypat
     listener = Listener(lambda had: "turn on the")
     result = await heard("....####", listener, Completeness.UNKNOWN, released=False)
     assert result is not None and result.text == "turn on the"
+
+
+async def test_what_is_passed_on_as_it_was_said_has_little_silence_around_it() -> None:
+    listener = Listener(lambda had: "yes")
+    await heard("." * 20 + "####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert listener.utterance == list(range(16, 28)), "200 ms before and after"
+
+
+async def test_while_the_button_is_held_no_pause_is_the_end() -> None:
+    listener = Listener(lambda had: "yes")
+    script = "....####" + "." * 40 + "####...."
+    await heard(script, listener, Completeness.COMPLETE, manual=True)
+    assert listener.listened == len(script) and {7, 48} <= set(listener.finished)

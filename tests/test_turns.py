@@ -294,6 +294,15 @@ async def test_a_failing_recogniser_is_told_and_the_next_question_works(hub_with
         assert (await speaker.ask(spoken("x"))).said == "Turned on the Bed Light."
 
 
+async def test_a_failure_whose_apology_is_cut_off_stays_a_failure(hub_with: HubMaker) -> None:
+    async with hub_with("asr: {fail: true}, tts: {ms: 15000}") as hub, device(hub) as speaker:
+        await speaker.say(spoken("turn on the bed light"))
+        await speaker.speaking()
+        await speaker.press_button()
+        record = await last_turn(hub)
+    assert record.outcome is Outcome.FAILED and record.error
+
+
 async def test_a_failing_voice_ends_with_a_tone_and_an_alert(hub_with: HubMaker) -> None:
     async with hub_with("tts: {fail: true}") as hub, device(hub) as speaker:
         result = await speaker.ask_text("turn on the bed light")
@@ -325,6 +334,14 @@ async def test_the_model_can_use_tools(hub_with: HubMaker) -> None:
         result = await speaker.ask_text("make it cosy please")
         assert result.said == "Done. Turned on the Bed Light."
         assert [call.name for call in (await last_turn(hub)).tool_calls] == ["home.turn_on"]
+
+
+async def test_the_face_that_the_model_wants_is_the_only_one(hub_with: HubMaker) -> None:
+    async with hub_with('llm: {otherwise: "😴 I am tired."}') as hub, device(hub) as speaker:
+        result = await speaker.ask_text("tell me a story")
+        faces = [line for line in speaker.conversation if " llm " in line]
+    assert (result.said, result.emotion) == ("I am tired.", "sleepy")
+    assert len(faces) == 1
 
 
 async def test_sentences_are_spoken_while_the_model_still_writes(hub_with: HubMaker) -> None:
