@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
+import inspect
 import ipaddress
 import os
 import sys
@@ -18,9 +20,6 @@ from aiohttp import web_app
 from hypothesis import HealthCheck, settings
 
 from xiaozhi_hub.dialog.intents.sentence_files import SHARED
-
-SPEECH = Path(os.environ.get("XIAOZHI_SPEECH", Path(__file__).resolve().parent.parent.parent / "shared" / "audio"))
-"""Recordings of people; tests that need them skip where they are absent."""
 
 # How long something takes says nothing on a machine that does other things, too.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -89,6 +88,16 @@ def nobody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     of these limits set their own."""
     monkeypatch.setattr("xiaozhi_hub.web.devices.ota.CONTRIBUTION_SECONDS", 20.0)
     monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 5.0)
+    monkeypatch.setattr("xiaozhi_hub.dialog.agent.waiting.PATIENCE_SECONDS", 20.0)
+
+
+def pytest_unconfigure() -> None:
+    """llama-cpp-python opens /dev/null twice when it is imported and leaves it open, of which Python tells at its end. The hub has
+    it in a child only, which ends otherwise; tests have it in their own process."""
+    module = sys.modules.get("llama_cpp._utils")
+    for name in ("outnull_file", "errnull_file"):
+        if (file := getattr(module, name, None)) is not None:
+            file.close()
 
 
 _since_collected = 0
@@ -108,6 +117,31 @@ def lets_go_of_stopped_hubs() -> Iterator[None]:
             handlers.cache_clear()
         gc.unfreeze()
         gc.collect()
+
+
+TEST_SECONDS = float(os.environ.get("XIAOZHI_TEST_SECONDS", "600"))
+"""No test takes so long anywhere. What waits in vain shall say where, not hold the whole run."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        test = getattr(item, "obj", None)
+        if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(test):
+            item.obj = _limited(test)
+
+
+def _limited(test: Any) -> Any:
+    @functools.wraps(test)
+    async def limited(*arguments: Any, **named: Any) -> None:
+        try:
+            async with asyncio.timeout(TEST_SECONDS) as limit:
+                await test(*arguments, **named)
+        except TimeoutError as error:
+            if limit.expired():
+                raise AssertionError(f"it waited for ever: {TEST_SECONDS:g} s have passed") from error
+            raise
+
+    return limited
 
 
 PATIENCE_SECONDS = float(os.environ.get("XIAOZHI_TEST_PATIENCE", "20"))

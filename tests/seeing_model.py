@@ -43,7 +43,7 @@ class Server:
     async def chat(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(await request.json())
         if self.hangs:
-            while request.transport is not None:  # until the hub hangs up
+            while self.hangs and request.transport is not None:  # until the hub hangs up
                 await asyncio.sleep(0.02)
         if self.status != 200:
             return web.json_response({"error": {"message": f"no, not with {self.key}"}}, status=self.status)

@@ -33,13 +33,13 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def run(folder: Path, *arguments: str, encoding: str = "utf-8") -> AsyncIterator[Process]:
+async def run(folder: Path, *arguments: str, encoding: str = "utf-8", packages: Path = ROOT) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "xiaozhi_hub", "run", "-c", str(folder), "--host", "127.0.0.1", "--no-discovery"),
         *arguments,
         stdout=PIPE,
         stderr=PIPE,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{packages}", "PYTHONIOENCODING": encoding},
     )
     try:
         yield process
@@ -167,6 +167,21 @@ async def test_a_signal_that_comes_before_there_is_anything_to_stop_ends_it_clea
             assert process.stderr is not None and await process.stderr.read() == b""
         finally:
             os.close(writer)
+
+
+async def test_a_loop_that_takes_all_at_once_is_told_of(tmp_path: Path) -> None:
+    """uvloop's place is taken by a package of its name: what counts here is that it is found."""
+    elsewhere, home = tmp_path / "packages", tmp_path / "home"
+    for folder in (elsewhere, home):
+        folder.mkdir()
+    (elsewhere / "uvloop.py").write_text("from asyncio import new_event_loop\n")
+    (home / "configuration.yaml").write_text(QUIET)
+    for packages, told in ((elsewhere, True), (tmp_path, False)):
+        async with run(home, "--port", str(free_port()), "--no-self-test", packages=packages) as process:
+            await banner(process)
+            assert await stop(process) == 0
+            assert process.stderr is not None
+            assert ("uvloop is installed" in (await process.stderr.read()).decode()) == told
 
 
 async def test_a_missing_folder_is_made_with_a_configuration_in_it(tmp_path: Path) -> None:

@@ -66,6 +66,14 @@ def test_speech_after_a_pause_makes_the_words_unknown_again() -> None:
     assert frames_until_end(endpoint) == 12
 
 
+def test_who_goes_on_softly_after_a_pause_has_not_finished() -> None:
+    endpoint = Endpoint(Patience(200, 450, 700))
+    play(endpoint, "####..")
+    endpoint.hypothesis(Completeness.COMPLETE)
+    assert endpoint.feed(FRAME, 0.6) is Moment.RESUMED, "below clear speech, and speech all the same after a pause"
+    assert frames_until_end(endpoint) == 12
+
+
 def test_a_gap_inside_a_sentence_does_not_end_it() -> None:
     endpoint = Endpoint(Patience())
     assert Moment.ENDED not in play(endpoint, "####........####")  # 480 ms; the longest measured was 512 ms

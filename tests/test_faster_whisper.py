@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import ClientSession, WSMsgType
-from conftest import SPEECH
 from house import House
+from recordings import SPEECH, needs_recordings
 from tiny_whisper import Script, Shape, write_whisper
 
 from xiaozhi_hub.audio.pcm import read_wav, resample
@@ -341,7 +341,7 @@ async def test_silence_and_noise_are_nothing_and_cost_nothing(written: Any, soun
         assert len(engine.model.encoded) == before
 
 
-@pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings in {SPEECH} (XIAOZHI_SPEECH)")
+@needs_recordings
 def test_people_are_not_taken_for_noise() -> None:
     taken = [
         path.name
@@ -350,6 +350,12 @@ def test_people_are_not_taken_for_noise() -> None:
         and not guards.is_speech(read_wav(path.read_bytes()).samples.astype(np.float32) / 32768)
     ]
     assert taken == []
+
+
+async def test_a_synthesised_voice_is_not_taken_for_noise() -> None:
+    for text in ("Stop.", "Turn on the light.", "Tell me what the weather will be like on Sunday in the mountains."):
+        sound = await _said(text)
+        assert guards.is_speech(sound.samples.astype(np.float32) / 32768), text
 
 
 @pytest.mark.parametrize(

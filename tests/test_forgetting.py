@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -210,21 +212,40 @@ async def test_without_a_history_nothing_of_earlier_runs_stays_either(tmp_path: 
 
 
 @needs_llama
-async def test_a_history_that_is_switched_off_while_the_hub_runs_leaves_none_either(
+async def test_a_history_that_is_switched_off_while_the_hub_runs_takes_what_is_kept_with_it(
     tmp_path: Path,
     model_file: Path,  # noqa: F811
 ) -> None:
     options = f"{{model: {model_file}, temperature: 0, threads: 1, context: 8192, disk_mb: 64}}"
     config, cache = CONFIG.format(llm="llama_cpp", llama=options), tmp_path / "data" / "cache" / "llama_cpp"
+
+    def kept() -> list[str]:
+        heads = [json.loads(path.read_bytes().split(b"\n", 1)[0]) for path in cache.glob("*/*.state")]
+        return [head["conversation"] for head in heads if head["conversation"]]
+
     async with running_hub(tmp_path, config) as hub, device(hub, OFFICE) as speaker:
         await speaker.ask_text("what is it that was here before")
+    assert kept()
     async with running_hub(tmp_path, config) as hub:
         async with device(hub, KITCHEN) as speaker:
             await speaker.ask_text("what is it that is far away from here")
-        write_configuration(tmp_path, config.replace("photos: true", "enabled: false"))
-        await hub.reloading.now()
-    heads = [json.loads(path.read_bytes().split(b"\n", 1)[0]) for path in cache.glob("*/*.state")]
-    assert [head["conversation"] for head in heads] == [""]
+            (engine,) = hub.engines.llms(["llama_cpp"])
+            pid = engine.model.process.pid  # type: ignore[attr-defined]  # it is an integration's own class
+
+            async def gone() -> bool:
+                return not kept()
+
+            os.kill(pid, signal.SIGSTOP)  # it is busy
+            try:
+                write_configuration(tmp_path, config.replace("photos: true", "enabled: false"))
+                await hub.reloading.now()
+                await until(gone)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            await speaker.ask_text("what is it now")
+            assert engine.model.process.pid == pid, "the model goes on"  # type: ignore[attr-defined]
+            assert kept() == []
+    assert kept() == [], "it was in memory and was written at the end"
 
 
 # -- the place itself ---------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from permissions import permissions_hold
 
 from xiaozhi_hub import stepping
 from xiaozhi_hub.cli import main
@@ -309,6 +310,24 @@ async def test_a_hub_starts_with_the_model_that_was_quick_enough_when_it_was_run
     async with running_hub(tmp_path, CONFIGURATION % "") as hub:
         assert [engine.detail for engine in hub.engines.all() if engine.id == "llama_cpp"] == ["small"]
         assert hub.problems == {}, "it is what suits the board, so there is nothing to tell"
+
+
+async def test_models_that_cannot_be_looked_at_are_told_of_and_cost_nothing_else(tmp_path: Path) -> None:
+    a_house(tmp_path)
+    ill = tmp_path / "data" / "models" / "llama_cpp" / "small"
+    ill.chmod(0)
+    with permissions_hold():
+        async with running_hub(tmp_path, CONFIGURATION % "") as hub:
+            told = hub.problems["models-unknown"].message
+            assert "PermissionError" in told and str(ill) in told
+            async with device(hub) as speaker:
+                assert (await speaker.ask_text("tell me a story")).said == "I am the big one."
+            ill.chmod(0o755)
+            await hub.reload_integration("llama_cpp")
+            assert hub.problems == {}
+            hub.stepping.free_mib = lambda: 120
+            hub.stepping.look_at_memory()
+            await until_it_runs(hub, "small")
 
 
 async def test_a_hub_without_several_models_measures_nothing_at_its_start(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import voluptuous as vol
-from conftest import SPEECH
 from house import House
 from phrases_engine import FOLDER, RATE, book, config, decoder, heard, lexicon, spoken, started
+from recordings import SPEECH, needs_recordings
 
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
@@ -25,10 +25,11 @@ from xiaozhi_hub.core.flow import Packet, PcmChunk, TurnInfo
 from xiaozhi_hub.dialog.hearing.hearing import Ears, Heard, Hearing
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.base import Role
+from xiaozhi_hub.engines.tts import SpeechRequest
 from xiaozhi_hub.errors import NeedsAttention, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.manifest import read_manifest
-from xiaozhi_hub.testing import Utterance, running_hub
+from xiaozhi_hub.testing import FakeDevice, Utterance, running_hub
 
 
 @pytest.mark.parametrize(
@@ -313,10 +314,10 @@ def test_the_manifest_says_what_it_needs() -> None:
 # -- recordings -------------------------------------------------------------------------------------------------------
 
 
-async def heard_by(hub: Hub, file: Path) -> str:
-    """What the hub hears of *file* as a device sends it, from the first packet to the end of the turn."""
+async def heard_by(hub: Hub, sound: PcmChunk) -> str:
+    """What the hub hears of *sound* as a device sends it, from the first packet to the end of the turn."""
     mic = Mic()
-    for packet in Utterance.of(read_wav(file.read_bytes())).packets:
+    for packet in Utterance.of(sound).packets:
         mic.put(Packet(packet, 60))
     mic.finish()
     ears = Ears(OpusDecoder(RATE), hub.engines.vads()[0].open())
@@ -340,7 +341,7 @@ async def heard_by(hub: Hub, file: Path) -> str:
     return text
 
 
-@pytest.mark.skipif(not SPEECH.is_dir(), reason=f"no recordings in {SPEECH} (XIAOZHI_SPEECH)")
+@needs_recordings
 async def test_people_are_understood(tmp_path: Path) -> None:
     """At least 90 % right, at most 3 % wrong, and nothing done that nobody asked for."""
     right: list[str] = []
@@ -354,7 +355,7 @@ async def test_people_are_understood(tmp_path: Path) -> None:
             return None if intent is None else (intent.tool, sorted(map(str, intent.arguments.items())))
 
         for file in sorted((*SPEECH.glob("commands/*.wav"), *SPEECH.glob("neural/*.wav"))):
-            text = await heard_by(hub, file)
+            text = await heard_by(hub, read_wav(file.read_bytes()))
             expected = None if file.name.startswith("oov_") else meaning(file.stem)
             if expected is None:
                 assert not text, f"{file.name} became {text!r}"
@@ -362,9 +363,44 @@ async def test_people_are_understood(tmp_path: Path) -> None:
                 missed.append(file.stem)
             else:
                 (right if meaning(text) == expected else wrong).append(f"{file.stem} → {text}")
-        assert not await heard_by(hub, SPEECH / "background_noise.wav")
+        assert not await heard_by(hub, read_wav((SPEECH / "background_noise.wav").read_bytes()))
     commands = len(right) + len(wrong) + len(missed)
     report = f"right {len(right)}, wrong {wrong}, missed {missed}"
     assert commands >= 40, report
     assert len(right) >= 0.9 * commands, report
     assert len(wrong) <= 0.03 * commands, report
+
+
+ASKED = {
+    "what time is it": "It is ",
+    "set a timer for five minutes": "5 minute",
+    "turn on the kitchen lights": "Turned on",
+    "is the front door locked": "Front Door",
+}
+HEARD = {
+    "set the bed light to fifty percent": "set the Bed Light to 50 percent",
+    "open the sliding door": "open the Sliding Door",
+    "what is the outdoor humidity": "what is the Outdoor Humidity",
+    "cancel all timers": "cancel all timers",
+    "the weather was lovely yesterday evening": "",
+    "people often talk about other things": "",
+}
+
+
+async def test_the_hubs_own_voice_is_understood_by_the_whole_loop(tmp_path: Path) -> None:
+    """Voice, microphone, end of speech, recogniser, intents, tools and the answer: as shipped, and through the protocol."""
+    async with running_hub(tmp_path, "integrations:\n  demo:\n") as hub:
+        (voice,) = (each for each in hub.engines.ttss((), "en") if each.info.id == "espeak")
+
+        async def said(text: str) -> PcmChunk:
+            pieces = [piece async for piece in voice.speak(SpeechRequest(text, "en"))]
+            return PcmChunk(np.concatenate([piece.samples for piece in pieces]) // 2, pieces[0].rate)
+
+        assert {text: await heard_by(hub, await said(text)) for text in HEARD} == HEARD
+        fan = np.random.default_rng(1).normal(0, 300, 3 * RATE).astype(np.int16)
+        assert await heard_by(hub, PcmChunk(fan, RATE)) == ""
+        async with FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id="02:00:00:00:00:01") as speaker:
+            for question, answer in ASKED.items():
+                result = await speaker.ask(await said(question))
+                assert answer in result.said, (question, result.heard, result.said)
+                assert "first_voice" in result.stamps and not result.unplayable, "the answer sounds"

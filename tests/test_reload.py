@@ -231,10 +231,38 @@ async def test_an_integration_follows_even_if_no_models_can_be_looked_at(
 
     async with running_hub(tmp_path, BASE) as hub:
         monkeypatch.setattr(hub.stepping, "_look", fails)
-        write_configuration(tmp_path, BASE.replace("demo: false", "demo:"))
+        await save(hub, tmp_path, BASE.replace("demo: false", "demo:"))
         await until(lambda: (demo := hub.entry("demo")) is not None and demo.state is EntryState.READY)
-        await until(lambda: "configuration" in hub.problems)
-        assert "the disk is ill" in hub.problems["configuration"].message
+        assert "the disk is ill" in hub.problems["models-unknown"].message
+        monkeypatch.undo()
+        await save(hub, tmp_path, BASE)
+        assert hub.problems == {}
+
+
+async def test_a_part_that_fails_to_follow_is_shown_and_the_others_have_their_new_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(_: object) -> None:
+        raise RuntimeError("no way")
+
+    async with running_hub(tmp_path, BASE + DEVICE) as hub, device(hub) as kitchen:
+        assert (await kitchen.ask_text("who are you")).said == "Here is XiaoZhi."
+        monkeypatch.setattr(hub.pairing, "configure", fails)  # the first of all
+        monkeypatch.setattr(hub.archive, "configure", fails)
+        changed = DEVICE.replace("area: Kitchen", "area: Attic, assistant: laoshi")
+        told = await save(hub, tmp_path, BASE + changed)
+        assert len(told) == 2, "what is in force is told to those who watch"
+        assert (await kitchen.ask_text("who are you")).said == "Here is Laoshi."
+        assert hub.devices.profile(KITCHEN).area == "Attic"
+        shown = hub.problems["configuration-parts"].message
+        assert "pairing (RuntimeError: no way), history (RuntimeError: no way)" in shown
+        reload = ["reload", "-c", str(tmp_path), "--port", str(hub.port)]
+        assert await asyncio.to_thread(main, reload) == 1
+        assert "pairing (RuntimeError: no way)" in capsys.readouterr().err
+        monkeypatch.undo()
+        await save(hub, tmp_path, BASE + DEVICE)
+        assert hub.problems == {}
+        assert await asyncio.to_thread(main, reload) == 0
 
 
 OPTIONS = "import voluptuous as vol\nSCHEMA = vol.Schema({'%s': int})\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import voluptuous as vol
+from recordings import SPEECH, needs_recordings
 
 from xiaozhi_hub.audio.endpoint import Endpoint, Moment, Patience
 from xiaozhi_hub.audio.pcm import read_wav, resample
@@ -32,7 +32,6 @@ assets, blas, config, gates, networks, weights = (
 )
 espeak_config = importlib.import_module(f"{espeak.__name__}.config")
 
-RECORDINGS = Path(os.environ.get("XIAOZHI_SPEECH", Path(__file__).resolve().parents[2] / "shared" / "audio"))
 FRAME = 960
 """Samples of one packet."""
 Sound = np.ndarray[Any, np.dtype[np.int16]]
@@ -237,21 +236,28 @@ async def test_the_gate_changes_no_decision_on_synthetic_speech() -> None:
     assert different == []
 
 
+@needs_recordings
 async def test_the_gate_changes_at_most_one_recording_in_twenty() -> None:
     """Where the probability hovers at the threshold, the end may come some frames earlier or later."""
-    files = sorted(RECORDINGS.glob("commands/*.wav"))
-    if not files:
-        pytest.skip(f"no recordings in {RECORDINGS} (set XIAOZHI_SPEECH)")
+    files = sorted(SPEECH.glob("commands/*.wav"))
+    assert files
     sounds = [in_noise(resample(read_wav(file.read_bytes()), 16000).samples, 3) for file in files]
     total, different = await compare_decisions(sounds)
     assert total >= 1.8 * len(files)
     assert len(different) <= len(files) / 20
 
 
+@pytest.mark.parametrize("loudness", [0, 5, 60, 600])
+async def test_a_fan_and_a_hum_are_not_speech(loudness: int) -> None:
+    hum = 4 * loudness * np.sin(np.arange(16000 * 4) * 2 * np.pi * 50 / 16000)
+    async with started() as engine:
+        heard = await probabilities(engine.open(), noise(4, loudness) + hum.astype(np.int16))
+    assert len(heard) > 60 and decisions(heard) == []
+
+
+@needs_recordings
 async def test_room_noise_is_not_speech() -> None:
-    file = RECORDINGS / "background_noise.wav"
-    if not file.exists():
-        pytest.skip(f"no {file} (set XIAOZHI_SPEECH)")
+    file = SPEECH / "background_noise.wav"
     async with started() as engine:
         heard = await probabilities(engine.open(), resample(read_wav(file.read_bytes()), 16000).samples)
     assert decisions(heard) == []

@@ -167,6 +167,20 @@ async def test_two_voices_of_different_rates_are_one_sound() -> None:
     assert 0.2 <= len(sound) / 24000 <= 0.3
 
 
+async def test_the_silence_before_a_voice_keeps_nobody_waiting() -> None:
+    class Slow(Hum):
+        async def speak(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
+            for _ in range(8):
+                yield PcmChunk(np.zeros(800, np.int16), 16000)
+            async for piece in super().speak(request):
+                yield piece
+
+    async with speaker_in() as speaker:
+        quick, slow = [sound_of(await say(speaker, voice, "Hello.")) for voice in (Hum("quick"), Slow("slow"))]
+    assert len(slow) <= len(quick) + 24 * 60
+    assert np.abs(slow[: 24 * 60]).max() > 2000, "it sounds in the first packet"
+
+
 # -- loudness -----------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from tone_words import read_back, spoken, tones
 from xiaozhi_hub.audio.ogg import read_ogg
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.core.flow import Outcome, TurnRecord
+from xiaozhi_hub.dialog.speaking import mouth
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
 
@@ -92,14 +93,16 @@ async def test_both_directions_sound_is_kept_as_it_was_sent(hub: Hub) -> None:
     assert tones().read_text(heard) == "turn on the bed light"
 
 
-async def test_an_answer_begins_with_silence_that_may_be_lost(hub: Hub) -> None:
+async def test_an_answer_begins_with_silence_that_may_be_lost(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """The firmware empties its queue some time after `tts start` (device-protocol: at its main task's leisure)."""
+    monkeypatch.setattr(mouth, "LEAD_IN_MS", 1800)  # 100 have passed on a busy machine before there is an answer
     async with device(hub, profile=FirmwareProfile(settle_ms=0)) as quick:
         whole = await quick.ask(spoken("turn on the bed light"))
-    quiet = decode_all([p.data for p in whole.packets[:2]], 24000).samples
-    assert len(quiet) == 2400  # 100 ms
+    quiet = decode_all([p.data for p in whole.packets[:30]], 24000).samples
+    assert len(quiet) == 24 * 1800
     assert np.abs(quiet).max() < 200
-    async with device(hub, profile=FirmwareProfile(settle_ms=70)) as slow:
+    assert read_back(whole) == "Turned on the Bed Light."
+    async with device(hub, profile=FirmwareProfile(settle_ms=1200)) as slow:
         rest = await slow.ask(spoken("turn off the bed light"))
     assert len(rest.packets) < len(whole.packets)  # something was lost …
     assert read_back(rest) == "Turned off the Bed Light."  # … but not a sound of the answer
@@ -218,6 +221,18 @@ async def test_a_person_can_interrupt(hub_with: HubMaker) -> None:
     assert sum("tts" in line and "stop" in line for line in speaker.conversation) == 2
 
 
+async def test_what_had_not_sounded_yet_was_not_said(tmp_path: Path) -> None:
+    """A sentence is on its way long before it sounds: as much earlier as the device has in store."""
+    config = ECHO.replace("llm: %s}", "llm: %s, lead_ms: 1500}") % ("echo", f"{STORY}, tts: {{ms: 4000}}")
+    async with running_hub(tmp_path, config) as hub, device(hub) as speaker:
+        await speaker.say(spoken("tell me a story"))
+        await speaker.hears("It lived in a cupboard")
+        await speaker.press_button()
+        story = await last_turn(hub)
+    assert story.outcome is Outcome.INTERRUPTED
+    assert story.said == "Once upon a time there was a hub."
+
+
 async def test_saying_the_wake_word_again_interrupts(hub_with: HubMaker) -> None:
     async with hub_with(STORY) as hub, device(hub) as speaker:
         await speaker.say(spoken("tell me a story"))
@@ -279,6 +294,15 @@ async def test_a_failing_recogniser_is_told_and_the_next_question_works(hub_with
         assert (await speaker.ask(spoken("x"))).said == "Turned on the Bed Light."
 
 
+async def test_a_failure_whose_apology_is_cut_off_stays_a_failure(hub_with: HubMaker) -> None:
+    async with hub_with("asr: {fail: true}, tts: {ms: 15000}") as hub, device(hub) as speaker:
+        await speaker.say(spoken("turn on the bed light"))
+        await speaker.speaking()
+        await speaker.press_button()
+        record = await last_turn(hub)
+    assert record.outcome is Outcome.FAILED and record.error
+
+
 async def test_a_failing_voice_ends_with_a_tone_and_an_alert(hub_with: HubMaker) -> None:
     async with hub_with("tts: {fail: true}") as hub, device(hub) as speaker:
         result = await speaker.ask_text("turn on the bed light")
@@ -310,6 +334,14 @@ async def test_the_model_can_use_tools(hub_with: HubMaker) -> None:
         result = await speaker.ask_text("make it cosy please")
         assert result.said == "Done. Turned on the Bed Light."
         assert [call.name for call in (await last_turn(hub)).tool_calls] == ["home.turn_on"]
+
+
+async def test_the_face_that_the_model_wants_is_the_only_one(hub_with: HubMaker) -> None:
+    async with hub_with('llm: {otherwise: "😴 I am tired."}') as hub, device(hub) as speaker:
+        result = await speaker.ask_text("tell me a story")
+        faces = [line for line in speaker.conversation if " llm " in line]
+    assert (result.said, result.emotion) == ("I am tired.", "sleepy")
+    assert len(faces) == 1
 
 
 async def test_sentences_are_spoken_while_the_model_still_writes(hub_with: HubMaker) -> None:

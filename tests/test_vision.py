@@ -195,6 +195,33 @@ async def test_photos_on_their_way_from_one_address_hold_only_so_much(
         assert (await post(hub, offer, body_of(small)))[2]["success"]
 
 
+async def test_a_photo_counts_as_long_as_it_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vision_room, "_HELD_BYTES", (20_000, 20_000))
+    monkeypatch.setattr(vision_room, "_AT_ONCE", 1)
+    server = Server(hangs=True)
+    async with seeing_hub(tmp_path, server) as hub, asyncio.TaskGroup() as group:
+        door = hub.services.vision
+        offers = [
+            offered(hub, device=DeviceIdentity(f"24:6f:28:aa:bb:0{number}", address="127.0.0.1")) for number in range(3)
+        ]
+        small, large = picture(16, 16), picture(16, 16, comment=bytes(15_000))
+
+        def send(number: int, photo: bytes) -> asyncio.Task[Any]:
+            return group.create_task(post(hub, offers[number], body_of(photo), device=f"24:6f:28:aa:bb:0{number}"))
+
+        looked_at = send(0, small)
+        await until(lambda: server.asked)
+        waiting = send(1, large)
+        await until(lambda: door.held > len(large))
+        _, _, refused = await send(2, large)
+        assert not refused["success"] and "still looking" in refused["message"]
+        assert not waiting.done() and not looked_at.done(), "the room is taken by those who wait and are looked at"
+        server.hangs = False
+        assert (await looked_at)[2]["success"] and (await waiting)[2]["success"]
+        assert door.held == 0
+        assert (await send(2, large))[2]["success"]
+
+
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 async def test_other_common_pictures_are_taken_too(tmp_path: Path, kind: str) -> None:
     async with seeing_hub(tmp_path) as hub:

@@ -115,6 +115,12 @@ async def test_who_goes_straight_on_after_the_wake_word_is_understood_from_the_f
         assert (await speaker.ask(rest)).said == "Turned on the Bed Light."
 
 
+async def test_the_wake_word_itself_is_not_part_of_the_question(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        await speaker.wake(sound=Utterance.of(spoken("xiaozhi")).packets)
+        assert (await speaker.ask(spoken("turn on the bed light"))).heard == "turn on the bed light"
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -145,3 +151,16 @@ async def test_without_a_farewell_the_hub_just_hangs_up(tmp_path: Path) -> None:
         await speaker.ask(spoken("turn on the bed light"))
         await speaker.hung_up(25)
     assert not any("Goodbye" in line for line in speaker.conversation)
+
+
+async def test_a_quiet_line_is_kept_alive(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device takes a link for dead on which nothing came for two minutes."""
+    monkeypatch.setattr("xiaozhi_hub.devices.session.KEEPALIVE_SECONDS", 0.2)
+    monkeypatch.setattr("xiaozhi_hub.devices.registry.TICK_SECONDS", 0.1)
+    async with device(hub) as speaker:
+        await speaker.connect()
+        hub.announcer.keep_line(speaker.device_id, "test", asyncio.get_running_loop().time() + 1e9)
+        async with asyncio.timeout(30):  # the next look is a tick away
+            while sum("notifications/keepalive" in line for line in speaker.conversation) < 2:
+                await asyncio.sleep(0.02)
+        assert speaker.connected

@@ -19,7 +19,7 @@ from served import DEVICE_HELLO, DEVICE_ID, Served, frame, read_frame, served, u
 from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.protocol.device_messages import DeviceMessage, ListenStart, Unknown
 from xiaozhi_hub.protocol.hub_messages import Stt
-from xiaozhi_hub.web.devices.websocket import DeviceLimits, WebSocketLink
+from xiaozhi_hub.web.devices.websocket import IN_A_ROW, DeviceLimits, WebSocketLink
 
 LISTEN = {"type": "listen", "state": "start", "mode": "auto"}
 OPUS_60 = b"\x58" + bytes(40)  # first byte: 60 ms, mono
@@ -326,6 +326,29 @@ async def test_a_burst_passes() -> None:
             await ws.send_bytes(OPUS_60)
         for _ in range(33):
             await ear.next()
+
+
+@pytest.mark.parametrize(("links", "each"), [(1, 250), (6, 150)])
+async def test_what_comes_in_one_piece_leaves_others_their_turns(links: int, each: int) -> None:
+    """Otherwise so many frames of so many links are one pass of the loop, in which no word of an answer goes out."""
+    heard, passes = 0, [0]
+
+    async def listen(link: WebSocketLink) -> None:
+        nonlocal heard
+        async for _ in link.receive():
+            heard += 1
+            passes[-1] += 1
+
+    async with served(listen) as hub, AsyncExitStack() as stack:
+        devices = [await stack.enter_async_context(bare(hub)) for _ in range(links)]
+        for device in devices:
+            device.writer.write(frame(OPUS_60) * each)
+        async with asyncio.timeout(20):
+            while heard < links * each:
+                await asyncio.sleep(0)
+                passes.append(0)
+    assert max(passes) <= links * 2 * IN_A_ROW, "a spell, and another where one began in the middle"
+    assert sum(count > 0 for count in passes) > links * each / IN_A_ROW / 2, "one after the other, not all in each pass"
 
 
 @pytest.mark.parametrize("kind", ["audio", "json"])

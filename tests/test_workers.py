@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 
-from xiaozhi_hub.core.tasks import TaskScope, prefetch
-from xiaozhi_hub.core.workers import ProcessWorker, Worker, WorkerLost
+from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait, prefetch
+from xiaozhi_hub.core.workers import STREAM_AHEAD, ProcessWorker, Worker, WorkerLost
 
 CHILD = """
 import os, time
@@ -74,8 +76,11 @@ async def test_a_streaming_job_waits_for_its_reader() -> None:
 
     async with aclosing(worker.iterate(count)) as numbers:
         assert await anext(numbers) == 0
-        await asyncio.sleep(0.05)
-        assert len(made) < 20
+        async with asyncio.timeout(20):
+            while len(made) < STREAM_AHEAD:
+                await asyncio.sleep(0.005)
+        await asyncio.sleep(0.05)  # time to go on, if it did
+        assert len(made) <= STREAM_AHEAD + 2
         assert [n async for n in numbers] == list(range(1, 100))
     await worker.close()
 
@@ -93,6 +98,27 @@ async def test_a_cancelled_job_that_has_not_begun_never_runs() -> None:
         await first
     await worker.run(lambda: None)
     assert not ran.is_set()
+    await worker.close()
+
+
+async def test_what_a_cancelled_job_was_to_work_on_is_let_go_of_while_the_worker_is_busy() -> None:
+    class Photo:
+        def look(self) -> None: ...
+
+    worker, busy = Worker("t"), threading.Event()
+    first = asyncio.create_task(worker.run(busy.wait, 20))
+    photo = Photo()
+    gone = weakref.ref(photo)
+    second = asyncio.create_task(worker.run(photo.look))
+    del photo
+    await asyncio.sleep(0)
+    assert gone() is not None
+    await cancel_and_wait(second)
+    del second
+    gc.collect()
+    assert gone() is None and not first.done()
+    busy.set()
+    assert await first
     await worker.close()
 
 

@@ -53,7 +53,7 @@ from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.problems import Problems
 from xiaozhi_hub.protocol.transport import Transports
 from xiaozhi_hub.reception import Reception, ReceptionParts
-from xiaozhi_hub.reloading import Reloading, ReloadingParts
+from xiaozhi_hub.reloading import Reloading, ReloadingParts, hand_out
 from xiaozhi_hub.services import DeviceServices, Surroundings
 from xiaozhi_hub.stepping import Stepping
 from xiaozhi_hub.store.announcements import Announcements
@@ -400,24 +400,26 @@ class Hub:
     async def take_over(self, config: Config, prepared: Prepared) -> tuple[asyncio.Task[None], ...]:
         """Make *config* what is in force, in one step; then let integrations follow, each by itself. See `Reloading`."""
         before, self.config = self.config, config
+        hand_out(
+            {
+                "pairing": lambda: self.pairing.configure(config.pairing),
+                "the list of devices": lambda: self.device_management.configure(config.devices),
+                "device tools": lambda: self.device_tools.configure(config.devices),
+                "display": lambda: self.lettering.configure(config.display),
+                "messages": lambda: self.announcements.configure(keep_days=config.history.keep_days),
+                "history": lambda: self.archive.configure(config),
+                "voice and assistants": lambda: self.answering.configure(config),
+                "the hub's own tools": lambda: self.own_tools.configure(config),
+                "photos and firmware": lambda: self.services.configure(config),
+                "check-ins": lambda: self.front.configure(config),
+                "devices": lambda: self.devices.configure(config),
+                "choice of models": lambda: self.stepping.configure(config),
+            },
+            self.problems,
+        )
         try:
-            self.pairing.configure(config.pairing)
-            self.device_management.configure(config.devices)
-            self.device_tools.configure(config.devices)
-            self.lettering.configure(config.display)
-            self.announcements.configure(keep_days=config.history.keep_days)
-            for part in (
-                self.archive,
-                self.answering,
-                self.own_tools,
-                self.services,
-                self.front,
-                self.devices,
-                self.stepping,
-            ):
-                part.configure(config)
             await self.stepping.choose()
-        finally:  # whatever fails: *config* is in force now, and nobody would find a difference another time
+        finally:  # whatever happens: *config* is in force now, and nobody would find a difference another time
             tasks = self.plugins.follow(prepared)
             if (before.assistants, before.devices) != (config.assistants, config.devices):
                 self.bus.tell(NamesChanged())

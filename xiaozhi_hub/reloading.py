@@ -37,7 +37,7 @@ MOST_READS = 3
 ENTRY_SECONDS = 10.0
 """How long an answer waits for integrations to start again; they go on starting without it."""
 SHOWN_MISTAKES = 3
-BROKEN, RESTART = "configuration", "configuration-restart"
+BROKEN, RESTART, PARTS = "configuration", "configuration-restart", "configuration-parts"
 """The codes of the problems that are shown."""
 
 
@@ -51,7 +51,8 @@ class Running(Protocol):
         """Return when it has started."""
 
     async def take_over(self, config: Config, prepared: Prepared) -> tuple[asyncio.Task[None], ...]:
-        """Make *config* what is in force. What is returned starts and stops integrations."""
+        """Make *config* what is in force, and show as `PARTS` what has not taken it. What is returned starts and stops
+        integrations."""
 
     def entry(self, domain: str) -> Entry | None:
         """The entry of an integration, if it has one."""
@@ -116,7 +117,8 @@ class Reloading:
         if tasks:
             await asyncio.wait(tasks, timeout=ENTRY_SECONDS)
         entries = (self._parts.hub.entry(domain) for domain in sorted(domains))
-        return Reloaded(changes, tuple(entry for entry in entries if entry is not None))
+        trouble = problem.message if (problem := self._parts.problems.get(PARTS)) is not None else ""
+        return Reloaded(changes, tuple(entry for entry in entries if entry is not None), trouble)
 
     async def _once(self) -> tuple[tuple[Change, ...], frozenset[str], tuple[asyncio.Task[None], ...]]:
         """Take over what the files say; return the changes, the integrations that follow, and what makes them do so."""
@@ -226,6 +228,22 @@ class Reloading:
         problems.show(BROKEN, message, hint)
 
 
+def hand_out(parts: Mapping[str, Callable[[], None]], problems: Problems) -> None:
+    """Have each part take its new values, whatever the others do; *parts* are functions by the name that people are told. Those
+    that fail are shown until all have taken theirs, another time."""
+    failed = []
+    for name, take in parts.items():
+        try:
+            take()
+        except Exception as error:  # whatever it is: the other parts have nothing to do with it
+            log.exception("%s: the new configuration was not taken over", name)
+            failed.append(f"{name} ({type(error).__name__}: {error})")
+    problems.solved(PARTS)
+    if failed:
+        told = f"The configuration is in force, but not everywhere: {', '.join(failed)}."
+        problems.show(PARTS, told, "See the log. Restart the hub to have it everywhere.")
+
+
 def _no_files() -> HubError:
     return HubError("The configuration of this hub comes from no files.", code="no-files", permanent=True)
 
@@ -250,4 +268,4 @@ def _lost(running: Config, wanted: Config) -> list[ConfigError]:
     return errors
 
 
-__all__ = ["BROKEN", "RESTART", "Reloading", "ReloadingParts", "Running"]
+__all__ = ["BROKEN", "PARTS", "RESTART", "Reloading", "ReloadingParts", "Running", "hand_out"]

@@ -39,6 +39,8 @@ WORTH_SECONDS = 0.3
 LOOK_SECONDS = 10.0
 MOST_TURNS = 256
 MIB = 2**20
+UNKNOWN = "models-unknown"
+"""The code of the problem that no model could be chosen."""
 
 
 @dataclass(slots=True)
@@ -81,12 +83,22 @@ class Stepping:
         self._asked: OrderedDict[str, set[Role]] = OrderedDict()
 
     async def choose(self) -> None:
-        """Look at the models that are here and prefer the best for this board. Before engines start, and when models came or went."""
+        """Look at the models that are here and prefer the best for this board. Before engines start, and when models came or went.
+
+        Where they cannot be looked at, that is shown, and all stays as it is: at the start, the first by name is as good as any.
+        """
         try:
             stages = await asyncio.to_thread(self._look)
-        except HubError as error:  # then the first by name is as good as any
-            log.warning("no model was chosen: %s", error)
+        except HubError as error:
+            self._show_unknown(error.message, error.hint)
             return
+        except (
+            Exception
+        ) as error:  # a disk that fails, a system without room for a thread: no reason to do without engines
+            log.warning("no model was chosen", exc_info=error)
+            self._show_unknown(f"{type(error).__name__}: {error}", "See the log.")
+            return
+        self._solved(UNKNOWN)
         for engine, stage in stages.items():
             before = self._stages.get(engine)
             if before is not None and before.ladder == stage.ladder:
@@ -96,6 +108,10 @@ class Stepping:
         for engine in set(self._stages) - set(stages):
             del self._stages[engine]
             self._solved(f"tier-{engine}")
+
+    def _show_unknown(self, why: str, hint: str) -> None:
+        self._solved(UNKNOWN)  # another reason is logged, too
+        self._problem(UNKNOWN, f"Which models suit this machine could not be found out: {why}.", hint)
 
     def configure(self, config: Config) -> None:
         """The owner may have named models: `choose` again."""

@@ -29,7 +29,11 @@ async def entry_context(hub: HubApi, entry: Entry) -> AsyncIterator[None]:
         await model.forget(None if what.devices is None else [owner_of(id) for id in what.devices], what.before)
 
     def changed(_: ConfigurationChanged) -> None:
-        model.keep(conversations=hub.config.history.enabled)
+        nonlocal keep
+        before, keep = keep, hub.config.history.enabled
+        model.keep(conversations=keep)
+        if before and not keep:  # what is kept already goes now, not with the process some day
+            entry.scope.start(model.forget(None), name="forget")
 
     # While it loads and ends as well: the folder of one that holds nothing is deleted by the hub.
     stop = hub.forgetting.add(entry.domain, forget)

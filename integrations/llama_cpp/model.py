@@ -193,7 +193,10 @@ class Model:
 
     async def forget(self, owners: Sequence[str] | None, before: float | None = None) -> None:
         """Let go of what was said in conversations whose names begin with one of *owners*, or in all; with *before* (seconds since the
-        epoch) only in those that were not used since. In memory and on the disk. Raises `StageError` when only the disk has forgotten."""
+        epoch) only in those that were not used since. On the disk at once, in memory when the process has finished what it does. Raises
+        `StageError` when only the disk has forgotten."""
+        # The process does so, too, but an answer may keep it busy for minutes; a state that is gone is no trouble to it.
+        await asyncio.to_thread(forget_files, self._cache, owners, before)
         async with self._loading:
             pass  # what loads now has the states in memory then
         if self.process.pid is not None:
@@ -205,11 +208,9 @@ class Model:
                         _checked(answer)
             except Lost:
                 log.debug("what was in its memory went with the process")
-            except StageError:
-                await asyncio.to_thread(forget_files, self._cache, owners, before)
-                raise
             else:
                 return
+        # What the process may have written as it ended.
         await asyncio.to_thread(forget_files, self._cache, owners, before)
 
     def _check_crashes(self) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from xiaozhi_hub.cli.local_hub import add_options, ask_hub, url_of
+from xiaozhi_hub.cli.local_hub import add_actions_options, add_options, ask_hub, url_of
 
 _WHY = "Only a running hub can switch"
 
@@ -25,8 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     choose.add_argument(
         "assistant", metavar="ASSISTANT", help="its key or name; default for what the configuration says"
     )
-    for name, action in actions.choices.items():
-        action.set_defaults(action=name)
+    add_actions_options(actions.choices)
 
 
 def run(args: argparse.Namespace) -> int:

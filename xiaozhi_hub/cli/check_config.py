@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from xiaozhi_hub.cli.options import add_config
 from xiaozhi_hub.core.config import MAIN_FILE, Config, load_config
 from xiaozhi_hub.errors import ConfigErrors
 
@@ -19,14 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="say whether the configuration is right",
         description="Read the configuration as the hub would. Exit code 1 when something is wrong with it.",
     )
-    parser.add_argument(
-        "-c",
-        "--config",
-        type=Path,
-        default=Path("config"),
-        metavar="DIR",
-        help="the configuration folder (default: config)",
-    )
+    add_config(parser)
     parser.add_argument("--diff", action="store_true", help="say what is not in force yet in the hub that runs")
     parser.add_argument("--port", type=int, help="with --diff: the hub's port, where it was started with --port")
 

@@ -8,7 +8,7 @@ import re
 from datetime import datetime
 from typing import Any
 
-from xiaozhi_hub.cli.local_hub import add_options, ask_hub, url_of
+from xiaozhi_hub.cli.local_hub import add_actions_options, add_options, ask_hub, url_of
 
 _WHY = "Only a running hub can approve and shut out"
 _STATES = {"in": "let in", "out": "shut out", "unknown": "not met yet"}
@@ -47,8 +47,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     opening = actions.add_parser("open", help="let every device in for some minutes")
     opening.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default: 10)")
     actions.add_parser("close", help="let nobody in without approval")
-    for name, action in actions.choices.items():
-        action.set_defaults(action=name)
+    add_actions_options(actions.choices)
 
 
 def run(args: argparse.Namespace) -> int:

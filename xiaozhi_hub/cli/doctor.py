@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xiaozhi_hub.cli.options import add_config
+
 if TYPE_CHECKING:
     from xiaozhi_hub.doctor.finding import Finding
 
@@ -18,8 +20,7 @@ _MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("doctor", help="say what is wrong and what to do", description=__doc__)
-    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
-                        help="the configuration folder (default: config)")  # fmt: skip
+    add_config(parser)
     parser.add_argument("--port", type=int, help="the hub was started with this --port")
     parser.add_argument("--hub", metavar="HOST[:PORT]", help="look at a hub on another machine, as a device would")
     parser.add_argument("--language", choices=("en", "zh-Hans"), help="of the findings (default: the hub's)")

@@ -8,9 +8,9 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xiaozhi_hub.cli.options import add_again, add_config
 from xiaozhi_hub.errors import HubError
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("firmware", help="list and release firmware", description=__doc__)
-    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
-                        help="the configuration folder (default: config)")  # fmt: skip
+    add_config(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="show the images, what is released, and what became of it")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -41,6 +40,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     pin = actions.add_parser("pin", help="let a device have one version and no other")
     pin.add_argument("device", help="its MAC address")
     pin.add_argument("version", help="the version; hold for the one it has; none to take the pin out")
+    add_again(actions.choices)
     parser.set_defaults(run=run)
 
 

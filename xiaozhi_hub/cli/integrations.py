@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from xiaozhi_hub.cli.local_hub import ask_hub, url_of
+from xiaozhi_hub.cli.options import add_config
 from xiaozhi_hub.core.config import Config, load_config
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.errors import ConfigErrors, HubError, NeedsAttention
@@ -22,14 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="List the integrations: which are on, where they come from, and what is missing for them. "
         "Of a hub that runs, also how each of them is. Exit code 1 when one that is on cannot work.",
     )
-    parser.add_argument(
-        "-c",
-        "--config",
-        type=Path,
-        default=Path("config"),
-        metavar="DIR",
-        help="the configuration folder (default: config)",
-    )
+    add_config(parser)
     parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
 
 

@@ -6,9 +6,11 @@ import argparse
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xiaozhi_hub.cli.options import add_again, add_config, add_json, add_port
 from xiaozhi_hub.errors import HubError
 
 SECONDS = 15.0
@@ -16,10 +18,16 @@ SECONDS = 15.0
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Describe the options by which the hub is found."""
-    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
-                        help="the configuration folder of the hub (default: ./config)")  # fmt: skip
-    parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
-    parser.add_argument("--json", action="store_true", help="print what the hub answers")
+    add_config(parser)
+    add_port(parser)
+    add_json(parser)
+
+
+def add_actions_options(actions: Mapping[str, argparse.ArgumentParser]) -> None:
+    """Let the options by which the hub is found stand behind each of *actions* as well, and note which one is called."""
+    add_again(actions, port=True, json=True)
+    for name, action in actions.items():
+        action.set_defaults(action=name)
 
 
 def url_of(args: argparse.Namespace) -> str:
@@ -55,4 +63,4 @@ def ask_hub(url: str, path: str, values: dict[str, Any] | None, why: str) -> dic
         ) from error
 
 
-__all__ = ["add_options", "ask_hub", "url_of"]
+__all__ = ["add_actions_options", "add_options", "ask_hub", "url_of"]

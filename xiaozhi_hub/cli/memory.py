@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from xiaozhi_hub.cli.local_hub import add_options, ask_hub, url_of
+from xiaozhi_hub.cli.local_hub import add_actions_options, add_options, ask_hub, url_of
 from xiaozhi_hub.errors import HubError
 
 PAGE = 200
@@ -32,8 +32,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     forget = actions.add_parser("forget", help="delete facts for good")
     forget.add_argument("ids", metavar="ID", nargs="*", help="the numbers that the list shows")
     forget.add_argument("--everything", action="store_true", help="delete all facts")
-    for name, action in actions.choices.items():
-        action.set_defaults(action=name)
+    add_actions_options(actions.choices)
     parser.set_defaults(parser=forget)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.cli.local_hub import ask_hub, url_of
+from xiaozhi_hub.cli.options import add_again, add_config, add_port
 from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.cli.table import print_table
 from xiaozhi_hub.errors import HubError
@@ -31,9 +32,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="The models of the voice loop: what there is, what fits this board, and how it gets here. Nothing is "
         "fetched but by 'download'.",
     )
-    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
-                        help="the configuration folder of the hub (default: ./config)")  # fmt: skip
-    parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
+    add_config(parser)
+    add_port(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     listing = actions.add_parser("list", help="show the catalogue and what is here")
     listing.add_argument("--json", action="store_true", help="print JSON")
@@ -50,6 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     remove.add_argument("names", nargs="+", metavar="NAME")
     verify = actions.add_parser("verify", help="read models again and compare them with what they should be")
     verify.add_argument("names", nargs="*", metavar="NAME", help="all that are here unless named")
+    add_again(actions.choices, port=True)
     parser.set_defaults(run=run)
 
 

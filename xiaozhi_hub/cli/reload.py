@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,7 +19,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "reload",
         help="have the running hub read its configuration again",
         description="Have the running hub read its configuration again and say what has changed. It does so by itself a few seconds "
-        "after files are saved. With a mistake in them nothing changes, and the exit code is 1.",
+        "after files are saved. The exit code is 1 when there is a mistake in them, and nothing changes; and when a part of the hub "
+        "has failed to follow.",
     )
     add_options(parser)
     parser.set_defaults(run=run)
@@ -29,13 +31,16 @@ def run(args: argparse.Namespace) -> int:
     told = ask_hub(url_of(args), "/api/configuration/reload", {}, WHY)
     if args.json:
         print(json.dumps(told, ensure_ascii=False, indent=2))
-        return 0
+        return 1 if told["trouble"] else 0
     if told["changes"]:
         print_changes(told["changes"], at_once="in force")
     else:
         print("Nothing has changed since the hub last read it.")
     for entry in told["entries"]:
         print(f"integration {entry['domain']}: {entry['state']}  {entry['reason']} {entry['hint']}".rstrip())
+    if told["trouble"]:
+        print(told["trouble"], file=sys.stderr)
+        return 1
     return 0
 
 

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xiaozhi_hub.cli.options import add_config
+
 if TYPE_CHECKING:
     from xiaozhi_hub.core.config import Config
     from xiaozhi_hub.hub import Hub
@@ -27,8 +29,7 @@ databases, models, pipes to children."""
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("run", help="start the hub", description=__doc__)
-    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR",
-                        help="the configuration folder, made when it is missing (default: ./config)")  # fmt: skip
+    add_config(parser, ", made when it is missing")
     parser.add_argument("--host", metavar="H", help="listen on this address only")
     parser.add_argument(
         "--port", type=_port, metavar="N", help="the only port for pages, OTA and devices (default: 8003 and 8000)"
@@ -116,6 +117,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
         return new_event_loop
     import uvloop
 
+    log.warning(
+        "uvloop is installed, and the hub runs on it: where hundreds of devices come back at once, those who are spoken to may hear "
+        "gaps. Without it (pip uninstall uvloop) the hub takes a few at a time."
+    )
     factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     return factory
 

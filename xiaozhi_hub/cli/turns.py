@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xiaozhi_hub.cli.options import add_config
+
 if TYPE_CHECKING:
     from xiaozhi_hub.core.flow import TurnRecord
     from xiaozhi_hub.store.history import History
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("turns", help="show what was said and done", description=__doc__)
     parser.add_argument("id", nargs="?", help="show this turn with its messages, tool calls and waterfall")
-    parser.add_argument("-c", "--config", type=Path, default=Path("config"), metavar="DIR")
+    add_config(parser)
     parser.add_argument("--device", metavar="ID", help="only turns of this device")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many turns to list (default: 20)")
     parser.add_argument("--json", action="store_true", help="print JSON, one object for each turn")

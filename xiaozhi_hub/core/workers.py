@@ -14,6 +14,7 @@ import struct
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,22 +51,31 @@ class Worker:
         self._closed = False
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
-        """Run *function* in the thread and return its result. A job whose caller was cancelled before its turn is skipped."""
+        """Run *function* in the thread and return its result. A job whose caller was cancelled before its turn is skipped, and
+        what it was to work on is let go of at once."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
+        work = [partial(function, *args)]
 
         def job() -> None:
+            try:
+                do = work.pop()
+            except IndexError:
+                return
             if future.cancelled():
                 return
             try:
-                result = function(*args)
+                result = do()
             except BaseException as error:  # carried to the caller, whatever it is
                 _tell(loop, future, None, error)
             else:
                 _tell(loop, future, result, None)
 
         self._submit(job)
-        return await future
+        try:
+            return await future
+        finally:
+            work.clear()
 
     async def iterate(self, function: Callable[..., Iterator[T]], *args: Any) -> AsyncGenerator[T, None]:
         """Run the generator function ``function(stop, *args)`` in the thread and yield what it yields.

@@ -17,9 +17,9 @@ PATIENCE_SECONDS = 2.5
 
 
 async def with_a_word(
-    pieces: AsyncGenerator[T, None], word: Callable[[], T | None], scope: TaskScope, seconds: float = PATIENCE_SECONDS
+    pieces: AsyncGenerator[T, None], word: Callable[[], T | None], scope: TaskScope, seconds: float | None = None
 ) -> AsyncGenerator[T, None]:
-    """Yield *pieces*, and before them what *word* gives when the first does not come within *seconds*."""
+    """Yield *pieces*, and before them what *word* gives when the first does not come within *seconds* (`PATIENCE_SECONDS`)."""
     queue: asyncio.Queue[tuple[T | None, Exception | None]] = asyncio.Queue(1)
 
     async def pump() -> None:
@@ -40,7 +40,7 @@ async def with_a_word(
     task = scope.start(pump(), name="answer")
     try:
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(PATIENCE_SECONDS if seconds is None else seconds):
                 piece, error = await queue.get()
         except TimeoutError:
             if (said := word()) is not None:

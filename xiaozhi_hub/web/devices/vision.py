@@ -28,7 +28,7 @@ from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.web.devices.photo import MOST_BYTES, BadPhoto, Photo, read_photo
 from xiaozhi_hub.web.requests.failures import Rejected
-from xiaozhi_hub.web.requests.held import Held
+from xiaozhi_hub.web.requests.held import Held, Share
 from xiaozhi_hub.web.requests.hosts import Address, parse_host
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ TOKEN_S = 600.0
 MOST_REPLY_BYTES = 6143
 _QUESTION_BYTES = 4096
 _HELD_BYTES = (2 * MOST_BYTES, 6 * MOST_BYTES)
-"""Of photos that are being sent: from one address, and from all."""
+"""Of photos that are being sent, wait for their turn or are looked at: from one address, and from all."""
 _MOST_PARTS = 8
 _AT_ONCE = 4
 _REMEMBERED = 4096
@@ -114,6 +114,11 @@ class VisionDoor:
         """Devices whose photo is being read or looked at."""
         return sum(grant.busy for grant in self._grants.values())
 
+    @property
+    def held(self) -> int:
+        """Bytes of the photos that have come, in part or whole, and are not answered."""
+        return self._held.total
+
     async def read_picture(self, data: bytes) -> Photo:
         """Check a picture that came on another way; raises `BadPhoto`."""
         return await self._worker.run(read_photo, data)
@@ -152,8 +157,10 @@ class VisionDoor:
             return self._sorry(grant, "busy")
         grant.busy = True
         try:
-            async with asyncio.timeout(ANSWER_S):
-                answer = await self._answer(request, grant)
+            # It counts until the answer is known: many may wait for one of few places.
+            with self._held.share(request.remote or "") as share:
+                async with asyncio.timeout(ANSWER_S):
+                    answer = await self._answer(request, grant, share)
         except _Trouble as trouble:
             return self._sorry(grant, trouble.key)
         except TimeoutError:
@@ -182,8 +189,8 @@ class VisionDoor:
             raise Rejected(401, "This needs the token that the hub gave to the device.", code="vision-token-invalid")
         return grant
 
-    async def _answer(self, request: web.Request, grant: _Grant) -> str:
-        question, data = await self._read(request)
+    async def _answer(self, request: web.Request, grant: _Grant, share: Share) -> str:
+        question, data = await self._read(request, share)
         engines = self._parts.engines()
         language = self._parts.language_of(grant.device_id)
         question = question or self._parts.texts.text("vision.question", language)
@@ -195,6 +202,8 @@ class VisionDoor:
             except BadPhoto as error:
                 log.info("%s sent no usable photo: %s", grant.device_id, error)
                 raise _Trouble("bad_photo") from error
+            del data
+            share.shrink(len(photo.jpeg))
             try:
                 answer = await describe(engines, VisionRequest(photo.jpeg, question, language))
             except NothingSeen as error:
@@ -202,9 +211,9 @@ class VisionDoor:
         await self._keep(grant, photo, question, answer)
         return answer
 
-    async def _read(self, request: web.Request) -> tuple[str, bytes]:
+    async def _read(self, request: web.Request, share: Share) -> tuple[str, bytes]:
         """Read the parts ``question`` and ``file``; what else there is counts against the limit and is left out."""
-        question, photo, size, address = "", None, 0, request.remote or ""
+        question, photo = "", None
         try:
             parts = await request.multipart()
             for _ in range(_MOST_PARTS):
@@ -215,16 +224,16 @@ class VisionDoor:
                     raise _Trouble("unreadable")
                 data = bytearray()
                 while piece := await part.read_chunk(64 * 1024):
-                    if size + len(piece) > MOST_BYTES + _QUESTION_BYTES:
+                    if share.size + len(piece) > MOST_BYTES + _QUESTION_BYTES:
                         raise _Trouble("too_large")
-                    if not self._held.takes(address, len(piece)):
+                    if not share.takes(len(piece)):
                         raise _Trouble("busy")
-                    size += len(piece)
                     data += piece
                 if part.name == "question":
                     question = data[:_QUESTION_BYTES].decode("utf-8", "ignore").strip()
                 elif part.name == "file":
                     photo = bytes(data)
+                del data  # not twice while the next part is waited for
         except _Trouble:
             raise
         except ConnectionError as error:
@@ -235,8 +244,6 @@ class VisionDoor:
         except Exception as error:  # a body is anybody's; the parser tells of a broken one in many ways
             log.info("a photo request is broken: %s", error or type(error).__name__)
             raise _Trouble("unreadable") from error
-        finally:
-            self._held.give_back(address, size)
         if photo is None:
             raise _Trouble("no_photo")
         return question, photo

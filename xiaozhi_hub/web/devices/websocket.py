@@ -39,6 +39,12 @@ _SEND_BUFFER = 64 * 1024
 _WAITING_BYTES = 16 * 1024
 """What the hub keeps beyond that before it waits for the device."""
 _DEAD_AFTER_MS = 20_000
+IN_A_ROW = 8
+"""Frames of one link that are worked through before others have their turn; a hundred can come in one piece."""
+SPELL_S = 0.001
+"""… or what takes so long, whatever their number."""
+_WAITED_S = 0.0002
+"""A frame that was there already is had in less."""
 _REASON_BYTES = 120  # RFC 6455 §5.5: a control frame has room for 125
 
 
@@ -73,6 +79,12 @@ class WebSocketLink(Link):
         self._frames = RateLimit(limits.frames_per_second, limits.frames_per_second * BURST_S)
         self._messages = RateLimit(limits.json_per_second, limits.json_per_second * BURST_S)
         self._framing = 1
+        self.turns = asyncio.Lock()
+        """Shared by those who take turns when they have much to work through."""
+        self._in_a_row = 0
+        """Frames since it last waited for anything."""
+        self._since = self._loop.time()
+        """… which was then."""
         self.sent_at = self._loop.time()
 
     @property
@@ -123,15 +135,20 @@ class WebSocketLink(Link):
         """What comes next, within the limits, whatever it means; None when the link has ended."""
         while not self.close_reason:
             try:
+                asked = await self._give_way()
                 frame = await self._ws.receive()
+                now = self._loop.time()
+                if now - asked > _WAITED_S:
+                    self._in_a_row, self._since = 0, now
+                self._in_a_row += 1
                 kind = frame.type
                 data: str | bytes = frame.data
                 if kind is WSMsgType.BINARY:
-                    if not self._frames.allows(self._loop.time()):
+                    if not self._frames.allows(now):
                         raise ProtocolError("too many audio frames", code="rate-limit", close=True)
                     return data
                 if kind is WSMsgType.TEXT:
-                    if not self._messages.allows(self._loop.time()):
+                    if not self._messages.allows(now):
                         raise ProtocolError("too many messages", code="rate-limit", close=True)
                     return data
                 if kind is WSMsgType.ERROR:
@@ -143,6 +160,17 @@ class WebSocketLink(Link):
             else:
                 self._ended("the device closed the connection")
         return None
+
+    async def _give_way(self) -> float:
+        """Return the time (of the loop) at which the next frame may be taken: now, unless this link has worked for a spell without
+        waiting. aiohttp hands out what is there without a pause, and so many links would keep the sound of others waiting."""
+        now = self._loop.time()
+        if self._in_a_row >= IN_A_ROW or (self._in_a_row and now - self._since > SPELL_S):
+            async with self.turns:
+                await asyncio.sleep(0)
+            self._in_a_row, self._since = 0, self._loop.time()
+            return self._since
+        return now
 
     async def _break_off(self, error: ProtocolError) -> None:
         log.warning("%s breaks the rules: %s", self.device.id, error)
@@ -252,6 +280,7 @@ class DeviceDoor:
         self._page = page
         self._limits = limits
         self._links: set[WebSocketLink] = set()
+        self._turns = asyncio.Lock()
         self._closing = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -295,6 +324,7 @@ class DeviceDoor:
         else:
             assert device is not None
             link = WebSocketLink(ws, transport, device, self._limits)
+        link.turns = self._turns
         self._links.add(link)
         try:
             if device is not None:

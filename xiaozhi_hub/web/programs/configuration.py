@@ -23,6 +23,8 @@ class Reloaded:
     """Those that are in force now, and all that wait for a restart."""
     entries: tuple[Entry, ...] = ()
     """The integrations that were started or restarted, as they are now."""
+    trouble: str = ""
+    """Which parts of the hub have not taken their new values, for people."""
 
 
 class ConfigurationApi:
@@ -49,7 +51,7 @@ class ConfigurationApi:
             {"domain": entry.domain, "state": entry.state.value, "reason": entry.reason, "hint": entry.hint}
             for entry in done.entries
         ]
-        return answer({"success": True, "changes": _plain(done.changes), "entries": entries})
+        return answer({"success": True, "changes": _plain(done.changes), "entries": entries, "trouble": done.trouble})
 
     async def _get(self, _: web.Request) -> web.Response:
         try:

@@ -1,8 +1,10 @@
-"""What the hub holds for peers that have begun to send something and have not ended: bounded for each of them, and for all."""
+"""What the hub holds of what peers send, until it is done with it: bounded for each of them, and for all."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Held:
@@ -27,9 +29,39 @@ class Held:
         self.total -= size
         self._drop_if_empty(address)
 
+    @contextmanager
+    def share(self, address: str) -> Iterator[Share]:
+        """What one thing from *address* takes; given back when the block is left."""
+        share = Share(self, address)
+        try:
+            yield share
+        finally:
+            share.shrink(0)
+
     def _drop_if_empty(self, address: str) -> None:
         if self._by_address[address] <= 0:
             del self._by_address[address]
 
 
-__all__ = ["Held"]
+class Share:
+    """The bytes that count for one thing; see `Held.share`."""
+
+    def __init__(self, held: Held, address: str) -> None:
+        self._held, self._address = held, address
+        self.size = 0
+
+    def takes(self, size: int) -> bool:
+        """Is there room for *size* bytes more? Then they count."""
+        if not self._held.takes(self._address, size):
+            return False
+        self.size += size
+        return True
+
+    def shrink(self, size: int) -> None:
+        """No more than *size* bytes are held of it from now on."""
+        if size < self.size:
+            self._held.give_back(self._address, self.size - size)
+            self.size = size
+
+
+__all__ = ["Held", "Share"]

@@ -1,0 +1,170 @@
+"""What a recogniser is given of an utterance, and when it is asked: frame by frame, with a detector and a recogniser that do as
+the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+
+import numpy as np
+import pytest
+
+from xiaozhi_hub.audio.endpoint import Patience
+from xiaozhi_hub.audio.mic import Mic
+from xiaozhi_hub.audio.opus import OpusDecoder, silence
+from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript
+from xiaozhi_hub.dialog.hearing import hearing as hear
+from xiaozhi_hub.dialog.hearing.hearing import BEFORE_MS, RATE, Ears, Heard, Hearing
+from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.vad import VadStream
+
+FRAME_MS = 60
+SURE = {"#": 0.9, "+": 0.6, "f": 0.2, ".": 0.0}
+"""Clear speech, fading speech, what may be the soft beginning of a word, and nothing."""
+
+
+class Detector(VadStream):
+    def __init__(self, script: str, listener: Listener) -> None:
+        self._script = script
+        self._listener = listener
+
+    async def feed(self, chunk: PcmChunk) -> float:
+        self._listener.listened += 1
+        return SURE[self._script[int(chunk.samples[0])]]
+
+    def reset(self) -> None: ...
+
+
+class Listener(Asr):
+    """Remembers which frames it had, at the end and at each guess."""
+
+    def __init__(self, understands: Callable[[list[int]], str]) -> None:
+        self.info = EngineInfo("listener", Role.ASR, "Listener")
+        self.understands = understands
+        self.request = AsrRequest(())
+        self.had: list[int] = []
+        self.guesses: list[list[int]] = []
+        self.finished: list[int] = []
+        self.listened = 0
+        """Frames that have come, wanted or not."""
+        self.asked_at: list[int] = []
+        """How many those were at each guess."""
+        self.utterance: list[int] = []
+        """What counts as said, to be passed on as it is."""
+
+    def open(self, request: AsrRequest) -> AsrStream:
+        self.request = request
+        return _Stream(self)
+
+
+class _Stream(AsrStream):
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    async def feed(self, chunk: PcmChunk) -> None:
+        self._listener.had.append(int(chunk.samples[0]))
+
+    async def guess(self) -> Transcript:
+        self._listener.guesses.append(list(self._listener.had))
+        self._listener.asked_at.append(self._listener.listened)
+        return Transcript(self._listener.understands(self._listener.had), "en")
+
+    async def finish(self) -> Transcript:
+        self._listener.finished = list(self._listener.had)
+        return Transcript(self._listener.understands(self._listener.had), "en")
+
+
+async def heard(
+    script: str, listener: Listener, become: Completeness, *, released: bool = True, manual: bool = False
+) -> Transcript | None:
+    """Have *script* heard, a character a frame, each taken before the next one comes."""
+    mic = Mic()
+    frame = silence(FRAME_MS)[0].data
+    decoder = OpusDecoder(RATE)
+
+    def numbered(chunk: PcmChunk, timestamp: int) -> PcmChunk:
+        return PcmChunk(np.full(len(chunk.samples), timestamp, np.int16), chunk.rate)
+
+    ears = Ears(decoder, Detector(script, listener), numbered)
+    hearing = Hearing(
+        mic, ears, [listener], AsrRequest(("en",)), patience=Patience(), judge=lambda *_: become, stamp=lambda *_: None, manual=manual
+    )  # fmt: skip
+
+    async def speak() -> None:
+        for number in range(len(script)):
+            mic.put(Packet(frame, FRAME_MS, number))
+            for _ in range(20):
+                await asyncio.sleep(0)
+        if released:
+            mic.finish()
+
+    result: Transcript | None = None
+    try:
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group, aclosing(hearing.run()) as events:
+            group.create_task(speak())
+            async for event in events:
+                if isinstance(event, Heard):
+                    result = event.transcript
+    finally:
+        decoder.close()
+        listener.utterance = [packet.timestamp for packet in hearing.utterance()]
+    return result
+
+
+async def test_a_word_is_heard_from_its_soft_beginning_with_a_margin_before_it() -> None:
+    listener = Listener(lambda had: "yes")
+    await heard("." * 12 + "ff" + "####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert listener.had[:8] == list(range(8, 16)), "four frames of quiet, and all of the word"
+    assert listener.request.lead_ms == 4 * FRAME_MS
+
+
+async def test_what_was_long_before_a_word_does_not_belong_to_it() -> None:
+    listener = Listener(lambda had: "yes")
+    noise = 60
+    await heard("f" * noise + "####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert 0 < noise - listener.had[0] <= BEFORE_MS / FRAME_MS
+
+
+async def test_a_guess_that_lacks_too_much_of_a_fading_word_is_made_anew() -> None:
+    listener = Listener(lambda had: "turn on the light" if 8 in had else "turn on the lie")
+    result = await heard("....##" + "+++" + "." * 20, listener, Completeness.EXTENDABLE)
+    assert len(listener.guesses) > 1 and 8 not in listener.guesses[0] and 8 in listener.guesses[-1]
+    assert result is not None and result.text == "turn on the light"
+    assert listener.listened == 6 + 7, "it shortened the silence"
+    assert listener.asked_at[-1] <= 9, "and nobody waits for it after that"
+
+
+async def test_who_was_not_understood_is_heard_again_with_all_that_came_after() -> None:
+    listener = Listener(lambda had: "yes" if len(had) > 12 else "")
+    result = await heard("....####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert listener.guesses and len(listener.finished) > max(map(len, listener.guesses))
+    assert result is not None and result.text == "yes"
+
+
+async def test_what_follows_a_guess_makes_it_worthless() -> None:
+    listener = Listener(lambda had: f"{len(had)} frames")
+    result = await heard("....####" + ".." + "####" + "." * 20, listener, Completeness.EXTENDABLE)
+    assert result is not None and set(range(4, 14)) <= set(listener.guesses[-1])
+    assert result.text == f"{len(listener.guesses[-1])} frames"
+
+
+async def test_a_device_that_falls_silent_in_mid_sentence_has_finished(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hear, "STALL_SECONDS", 0.3)
+    listener = Listener(lambda had: "turn on the")
+    result = await heard("....####", listener, Completeness.UNKNOWN, released=False)
+    assert result is not None and result.text == "turn on the"
+
+
+async def test_what_is_passed_on_as_it_was_said_has_little_silence_around_it() -> None:
+    listener = Listener(lambda had: "yes")
+    await heard("." * 20 + "####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert listener.utterance == list(range(16, 28)), "200 ms before and after"
+
+
+async def test_while_the_button_is_held_no_pause_is_the_end() -> None:
+    listener = Listener(lambda had: "yes")
+    script = "....####" + "." * 40 + "####...."
+    await heard(script, listener, Completeness.COMPLETE, manual=True)
+    assert listener.listened == len(script) and {7, 48} <= set(listener.finished)
