@@ -1,16 +1,11 @@
-"""What the hub writes down: turns, and for how long; what was said with language models while it does not run.
-
-Where the data folder refuses, the hub works without remembering and says so.
-"""
+"""What the hub writes down: turns, and for how long; what was said with language models while it does not run."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Container, Iterable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from xiaozhi_hub.audio import ogg
@@ -24,6 +19,7 @@ from xiaozhi_hub.dialog.agent import keeping
 from xiaozhi_hub.dialog.agent.keeping import Kept
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.problems import Problems
+from xiaozhi_hub.storage import Storage
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.history import History
@@ -36,42 +32,37 @@ FORGET_SECONDS = 2.0
 
 
 class Archive:
-    """`open` before anything else. *nobody* is the id of a device of which nothing is remembered: the hub's own self-test."""
+    """`open` before anything else, when *storage* is open. *nobody* is the id of a device of which nothing is remembered: the
+    hub's own self-test."""
 
-    def __init__(self, config: Config, bus: Bus, scope: TaskScope, problems: Problems, nobody: str) -> None:
+    def __init__(
+        self, config: Config, storage: Storage, bus: Bus, scope: TaskScope, problems: Problems, nobody: str
+    ) -> None:
         self._config = config
+        self._storage = storage
         self._bus = bus
         self._scope = scope
         self._problems = problems
         self._nobody = nobody
         self._writing: set[asyncio.Task[None]] = set()
-        self._stack = AsyncExitStack()
-        self.folder: Path
-        """Where everything is kept that outlives the process; a temporary folder where the owner's cannot be used."""
-        self.database: Database
         self.history: History
         self.known_devices: Devices
 
-    async def open(self) -> None:
-        """Open the database; `close` afterwards, even if this fails."""
-        folder = self._config.data_dir
-        try:
-            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-            self.database = Database(folder / "hub.db")
-            await self.database.open()
-        except (OSError, StoreError) as error:
-            reason, hint = _told(folder, error)
-            self._problems.show("store", f"Nothing will be remembered after a restart: {reason}.", hint)
-            folder = Path(tempfile.mkdtemp(prefix="xiaozhi-hub-"))
-            self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-            self.database = Database(folder / "hub.db")
-            await self.database.open()
-        self._stack.push_async_callback(self.database.close)
+    @property
+    def folder(self) -> Path:
+        """See `Storage.folder`."""
+        return self._storage.folder
+
+    @property
+    def database(self) -> Database:
+        return self._storage.database
+
+    def open(self) -> None:
+        """Begin to remember: the store is there."""
         history = self._config.history
-        self.folder = folder
         self.history = History(
             self.database,
-            folder / "audio",
+            self.folder / "audio",
             ogg.write_ogg,
             enabled=history.enabled,
             keep_audio=history.audio,
@@ -84,9 +75,6 @@ class Archive:
         self._config = config
         history = config.history
         self.history.configure(enabled=history.enabled, keep_audio=history.audio, keep_days=history.keep_days)
-
-    async def close(self) -> None:
-        await self._stack.aclose()
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -162,16 +150,6 @@ class Archive:
         if self._config.history.enabled:
             kept = [item for item in dialogues(time.time()) if item.device_id != self._nobody]
             await asyncio.to_thread(keeping.write, self.folder / DIALOGUES, kept)
-
-
-def _told(folder: Path, error: OSError | StoreError) -> tuple[str, str]:
-    """Why the folder cannot be used and what to do about it, for people."""
-    if isinstance(error, StoreError):
-        return error.message, error.hint
-    if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return f"{folder} is not a folder", "Move what is there away, or set data_dir to another folder."
-    hint = "Let the user the hub runs as write to the folder, or set data_dir to another one."
-    return f"{folder}: {error.strerror}", hint
 
 
 __all__ = ["Archive"]
