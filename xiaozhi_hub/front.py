@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -118,10 +119,10 @@ class Front:
         if not config.discovery.enabled:
             yield
             return
-        from xiaozhi_hub.discovery import Discovery  # not before the ports are open: a device may be waiting for them
-
+        # Not before the ports are open, and in a thread then: devices may be waiting to be answered.
+        discovery: type[Discovery] = (await asyncio.to_thread(import_module, "xiaozhi_hub.discovery")).Discovery
         only = None if config.server.ip == EVERY_ADDRESS else (config.server.ip,)
-        self.discovery = Discovery(config.hub.name, self.port, __version__, only=only)
+        self.discovery = discovery(config.hub.name, self.port, __version__, only=only)
         async with self.discovery:
             yield
 
