@@ -24,8 +24,7 @@ from xiaozhi_hub.dialog.intents.sentence_files import SHARED
 # How long something takes says nothing on a machine that does other things, too.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
-KEPT = 400
-SHARED.keep(KEPT)  # hubs whose sentences are the same follow one another
+SHARED.keep(400)  # hubs whose sentences are the same follow one another
 
 # -- nothing leaves this machine ----------------------------------------------------------------------------------
 

@@ -32,6 +32,8 @@ RANK = {
     "diagnostics": 7,
     "stepping": 7,
     "problems": 7,
+    "storage": 8,
+    "front": 8,
     "overview": 8,
     "holders": 9,
     "services": 8,
@@ -40,7 +42,8 @@ RANK = {
     "reloading": 8,
     "own_tools": 9,
     "reception": 9,
-    "front": 9,
+    "rooms": 9,
+    "threshold": 9,
     "hub": 10,
     "doctor": 10,
     "testing": 11,
@@ -57,6 +60,8 @@ NEIGHBOURS = {
     ("tools", "engines"),
     ("entities", "tools"),
     ("store", "audio"),
+    ("archive", "storage"),
+    ("services", "front"),
 }
 """Rooms of equal rank where one may look into the other, never back."""
 INSIDE = {

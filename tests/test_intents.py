@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import KEPT
 from house import CHINESE, ENGLISH, House, Speakers, integration, person_in
 
 from xiaozhi_hub.core.flow import Completeness
 from xiaozhi_hub.core.i18n import LANGUAGES
+from xiaozhi_hub.core.shared import Shared
+from xiaozhi_hub.dialog.intents import matcher, sentence_files
 from xiaozhi_hub.dialog.intents.intents import Intent, Pending
-from xiaozhi_hub.dialog.intents.sentence_files import SHARED, read_sentences
+from xiaozhi_hub.dialog.intents.sentence_files import read_sentences
 from xiaozhi_hub.errors import ConfigError
 
 
@@ -446,10 +447,20 @@ async def test_new_names_are_understood_after_a_rebuild() -> None:
     assert house.intents.book("en").version != before
 
 
-async def test_sentences_are_understood_once_warm_before_there_are_phrasebooks() -> None:
+async def test_sentences_are_understood_without_phrasebooks() -> None:
     house = House()
-    assert house.intents.recognise("turn on the bed light", ENGLISH) is None
     await house.intents.warm()
+    assert house.intents.recognise("turn on the bed light", ENGLISH) is None  # what there is in the house comes later
+    await house.intents.rebuild(())
+    assert house.intents.recognise("turn on the bed light", ENGLISH) is not None
+
+
+async def test_the_files_that_were_read_while_it_got_warm_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    house = House()
+    await house.intents.warm()
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} is read again"))
+    await house.intents.rebuild()
+    assert house.intents.problems == ()
     assert house.intents.recognise("turn on the bed light", ENGLISH) is not None
 
 
@@ -477,8 +488,10 @@ async def test_sentences_come_and_go_with_their_source(tmp_path: Path) -> None:
     assert house.intents.recognise("sing me a song", ENGLISH) is None
 
 
-async def test_building_does_not_hold_up_the_loop() -> None:
-    SHARED.keep(0)  # nothing is there already
+async def test_building_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing_is_there_already = Shared()  # what earlier tests have built lives as long as somebody holds it
+    for module in (matcher, sentence_files):
+        monkeypatch.setattr(module, "SHARED", nothing_is_there_already)
     house = House()
     late: list[float] = []
 
@@ -492,7 +505,6 @@ async def test_building_does_not_hold_up_the_loop() -> None:
     try:
         await house.intents.rebuild()
     finally:
-        SHARED.keep(KEPT)
         beating.cancel()
     assert max(late) < 0.25, "the loop stood still while sentences were built"
     assert len(late) > 10

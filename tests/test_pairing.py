@@ -16,9 +16,10 @@ import pytest
 from aiohttp import ClientSession, WSServerHandshakeError
 
 from xiaozhi_hub.core.config import load_config
-from xiaozhi_hub.hub import SELF_TEST, Hub
+from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
 from xiaozhi_hub.testing.check_in import NoLink
+from xiaozhi_hub.threshold import SELF_TEST
 
 MAC = "24:6f:28:aa:bb:cc"
 BASE = """

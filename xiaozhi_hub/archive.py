@@ -1,16 +1,11 @@
-"""What the hub writes down: turns, and for how long; what was said with language models while it does not run.
-
-Where the data folder refuses, the hub works without remembering and says so.
-"""
+"""What the hub writes down: turns, and for how long; what was said with language models while it does not run."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Container, Iterable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 from xiaozhi_hub.audio import ogg
@@ -24,89 +19,66 @@ from xiaozhi_hub.dialog.agent import keeping
 from xiaozhi_hub.dialog.agent.keeping import Kept
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.problems import Problems
+from xiaozhi_hub.storage import Storage
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.history import History
 
 DIALOGUES = "dialogues.json"
 """What was talked about with language models, in the data folder while the hub does not run."""
-IN_MEMORY = "/dev/shm"
-"""A file system in memory that nearly every Linux has."""
 RETENTION_SECONDS = 6 * 3600.0
 FORGET_SECONDS = 2.0
 """For turns to be written that have ended just before they are to be forgotten."""
 
 
 class Archive:
-    """`open` before anything else. *nobody* is the id of a device of which nothing is remembered: the hub's own self-test."""
+    """`open` before anything else, when *storage* is open. *nobody* is the id of a device of which nothing is remembered: the
+    hub's own self-test."""
 
-    def __init__(self, config: Config, bus: Bus, scope: TaskScope, problems: Problems, nobody: str) -> None:
+    def __init__(
+        self, config: Config, storage: Storage, bus: Bus, scope: TaskScope, problems: Problems, nobody: str
+    ) -> None:
         self._config = config
+        self._storage = storage
         self._bus = bus
         self._scope = scope
         self._problems = problems
         self._nobody = nobody
         self._writing: set[asyncio.Task[None]] = set()
-        self._in_memory = False
-        """It remembers in memory only, where there is no room for sound."""
-        self._stack = AsyncExitStack()
-        self.folder: Path
-        """Where everything is kept that outlives the process; a temporary folder where the owner's cannot be used."""
-        self.database: Database
         self.history: History
         self.known_devices: Devices
 
-    async def open(self) -> None:
-        """Open the database; `close` afterwards, even if this fails."""
-        folder = self._config.data_dir
-        try:
-            await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-            self.database = Database(folder / "hub.db")
-            await self.database.open()
-        except (OSError, StoreError) as error:
-            reason, hint = _told(folder, error)
-            self._problems.show("store", f"Nothing will be remembered after a restart: {reason}.", hint)
-            folder = await self._open_elsewhere(reason, hint)
-        self._stack.push_async_callback(self.database.close)
+    @property
+    def folder(self) -> Path:
+        """See `Storage.folder`."""
+        return self._storage.folder
+
+    @property
+    def database(self) -> Database:
+        return self._storage.database
+
+    def open(self) -> None:
+        """Begin to remember: the store is there."""
         history = self._config.history
-        self.folder = folder
         self.history = History(
             self.database,
-            folder / "audio",
+            self.folder / "audio",
             ogg.write_ogg,
             enabled=history.enabled,
-            keep_audio=history.audio and not self._in_memory,
+            keep_audio=history.audio and not self._storage.in_memory,
             keep_days=history.keep_days,
         )
         self.known_devices = Devices(self.database)
-
-    async def _open_elsewhere(self, reason: str, hint: str) -> Path:
-        """Open a database for this run only. On a board with one card, what is the matter with the data folder is the matter with
-        every other folder as well: then it lies in memory."""
-        for parent in (None, IN_MEMORY):
-            try:
-                folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="xiaozhi-hub-", dir=parent))
-                self._stack.callback(shutil.rmtree, folder, ignore_errors=True)
-                self.database = Database(folder / "hub.db")
-                await self.database.open()
-            except (OSError, StoreError):
-                continue
-            self._in_memory = parent is not None
-            return folder
-        raise StoreError(
-            f"{reason[0].upper()}{reason[1:]}, and no other folder can be written either.", hint=hint, permanent=True
-        )
 
     def configure(self, config: Config) -> None:
         """The owner wants something else remembered. The folder stays."""
         self._config = config
         history = config.history
         self.history.configure(
-            enabled=history.enabled, keep_audio=history.audio and not self._in_memory, keep_days=history.keep_days
+            enabled=history.enabled,
+            keep_audio=history.audio and not self._storage.in_memory,
+            keep_days=history.keep_days,
         )
-
-    async def close(self) -> None:
-        await self._stack.aclose()
 
     # -- turns ----------------------------------------------------------------------------------------------------
 
@@ -182,20 +154,6 @@ class Archive:
         if self._config.history.enabled:
             kept = [item for item in dialogues(time.time()) if item.device_id != self._nobody]
             await asyncio.to_thread(keeping.write, self.folder / DIALOGUES, kept)
-
-
-def _told(folder: Path, error: OSError | StoreError) -> tuple[str, str]:
-    """Why the folder cannot be used and what to do about it, for people."""
-    if isinstance(error, StoreError):
-        cure = "Free some space." if error.code == "store-full" else error.hint
-        reason = error.message
-    elif isinstance(error, (FileExistsError, NotADirectoryError)):
-        cure = "Move what is there away, or set data_dir to another folder."
-        reason = f"{folder} is not a folder"
-    else:
-        cure = "Let the user the hub runs as write to the folder, or set data_dir to another one."
-        reason = f"{folder}: {error.strerror}"
-    return reason, f"{cure} Then start the hub again."
 
 
 __all__ = ["Archive"]

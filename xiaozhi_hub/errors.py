@@ -178,3 +178,12 @@ class ProtocolError(HubError):
     def __init__(self, message: str, *, code: str | None = None, close: bool = False) -> None:
         super().__init__(message, code=code)
         self.close = close
+
+
+class BadAudio(HubError):
+    """A sound file that cannot be read."""
+
+    code = "audio-unreadable"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, hint="Give a WAV file of 8, 16, 24 or 32 bits.", permanent=True)

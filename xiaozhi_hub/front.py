@@ -1,7 +1,7 @@
 """The front of the hub: the ports, what is served on them, and the names and addresses under which they are reached.
 
-It opens before everything else, so that whoever comes while the hub starts gets an answer; what needs more of the hub than
-its address waits until that is there.
+It opens before everything else, so that whoever comes while the hub starts gets an answer. What lies behind it, `Rooms`, is
+there a moment later; until then whoever wants more than to check in waits.
 """
 
 from __future__ import annotations
@@ -10,81 +10,59 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from xiaozhi_hub import __version__
-from xiaozhi_hub.answering import Answering
-from xiaozhi_hub.archive import Archive
 from xiaozhi_hub.core.config import Config
-from xiaozhi_hub.core.flow import TurnRecord
-from xiaozhi_hub.core.forgetting import Forgetting
 from xiaozhi_hub.core.i18n import Texts, language_of
-from xiaozhi_hub.devices.acquaintance import Acquaintance
-from xiaozhi_hub.devices.management import DeviceManagement
-from xiaozhi_hub.devices.messenger import Messenger
 from xiaozhi_hub.devices.pairing import Pairing
-from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports
-from xiaozhi_hub.reloading import Reloading
-from xiaozhi_hub.services import DeviceServices
-from xiaozhi_hub.store.chats import ChatHistory
-from xiaozhi_hub.store.memory import Facts
 from xiaozhi_hub.web.app import DEVICE_DOOR, WebParts, build_app, serve
-from xiaozhi_hub.web.devices.client_link import ClientParts
-from xiaozhi_hub.web.devices.clients import ClientRules, Clients
+from xiaozhi_hub.web.devices.moved import Forwarding
 from xiaozhi_hub.web.devices.ota import Contribution, clock, framing
 from xiaozhi_hub.web.devices.pairing import PairingDesk
+from xiaozhi_hub.web.devices.reached import Reached
 from xiaozhi_hub.web.devices.sharing import Sharing
 from xiaozhi_hub.web.devices.transports import transport_offer
-from xiaozhi_hub.web.devices.websocket import DeviceDoor, DeviceLimits
-from xiaozhi_hub.web.openai.api import OpenAiApi, OpenAiParts
+from xiaozhi_hub.web.devices.websocket import DeviceDoor, DeviceLimits, Guest, Guests
 from xiaozhi_hub.web.pages.status import HubStatus, PartStatus
-from xiaozhi_hub.web.programs.announcements import AnnouncementsApi
-from xiaozhi_hub.web.programs.assistants import AssistantsApi
-from xiaozhi_hub.web.programs.configuration import ConfigurationApi
-from xiaozhi_hub.web.programs.devices import DevicesApi
 from xiaozhi_hub.web.programs.health import Health
-from xiaozhi_hub.web.programs.integrations import IntegrationsApi
-from xiaozhi_hub.web.programs.memory import MemoryApi
-from xiaozhi_hub.web.programs.own_turns import OwnTurns
-from xiaozhi_hub.web.programs.talk import Api, ApiParts
+from xiaozhi_hub.web.requests.later import LaterRoutes
 
 if TYPE_CHECKING:
     from xiaozhi_hub.discovery import Discovery
 
-T = TypeVar("T")
 EVERY_ADDRESS = "0.0.0.0"
 
 
 @dataclass(frozen=True, slots=True)
 class FrontParts:
-    """What the front shows to the outside."""
+    """What answers to check-ins are made from."""
 
     config: Config
     texts: Texts
-    built: asyncio.Event
-    """Set when everything is there but the engines; until then only *pairing*, *acquaintance* and *services* may be asked."""
-    archive: Archive
-    services: DeviceServices
     transports: Transports
     pairing: Pairing
-    acquaintance: Acquaintance
-    management: DeviceManagement
-    messenger: Messenger
-    answering: Answering
-    forgetting: Forgetting
-    devices: Callable[[], DeviceRegistry]
-    serve_link: Callable[[Link], Awaitable[None]]
     check_in: Callable[[CheckIn], None]
-    integrations: Callable[[], Sequence[Entry]]
-    """As far as they are known."""
-    reload_integration: Callable[[str], Awaitable[Entry | None]]
-    reloading: Reloading
+    """Called for each check-in; must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What lies behind the front."""
+
+    routes: Sequence[web.AbstractRouteDef]
+    """The APIs."""
+    contributions: Sequence[Contribution]
+    """What more is added to the answers to check-ins, in this order."""
+    guests: Guests
+    """Who else than devices may open a WebSocket."""
+    serve_link: Callable[[Link], Awaitable[None]]
     status: Callable[[], Awaitable[HubStatus]]
     health: Callable[[], Sequence[PartStatus] | None]
     """None until the engines are there."""
@@ -95,12 +73,22 @@ class Front:
 
     def __init__(self, parts: FrontParts) -> None:
         self._parts = parts
-        self._language = language_of(parts.config.hub.language)
-        self._written = parts.config.devices
+        config = parts.config
+        self._language = language_of(config.hub.language)
+        self._written = config.devices
+        self._rooms: Rooms | None = None
+        self._open = asyncio.Event()
+        self._later = LaterRoutes()
         self.ports: tuple[int, ...] = ()
         """Those that are open; empty before."""
         self.door: DeviceDoor
         """Where devices come in by WebSocket."""
+        self.desk = PairingDesk(parts.pairing, parts.texts, self._language)
+        self.reached = Reached()
+        to = config.http.moved_to
+        self.forwarding = Forwarding(to) if to else None
+        """Answers check-ins where the hub has moved to another machine."""
+        self._contributions = self._first_contributions()
         self.discovery: Discovery | None = None
 
     @asynccontextmanager
@@ -109,8 +97,20 @@ class Front:
         server = self._parts.config.server
         app = self._app()
         self.door = app[DEVICE_DOOR]
-        async with serve(app, server.ip, tuple(dict.fromkeys((server.http_port, server.port)))) as self.ports:
-            yield
+        try:
+            async with serve(app, server.ip, tuple(dict.fromkeys((server.http_port, server.port)))) as self.ports:
+                yield
+        finally:
+            if self.forwarding is not None:
+                await self.forwarding.close()
+
+    def open_rooms(self, rooms: Rooms) -> None:
+        """Let everybody through who has waited. To be called once."""
+        if self.forwarding is None:  # a hub that has moved passes on another one's answer instead
+            self._contributions.extend(rooms.contributions)
+        self._later.add(rooms.routes)
+        self._rooms = rooms
+        self._open.set()
 
     @asynccontextmanager
     async def announced(self) -> AsyncIterator[None]:
@@ -119,10 +119,10 @@ class Front:
         if not config.discovery.enabled:
             yield
             return
-        from xiaozhi_hub.discovery import Discovery  # not before the ports are open: a device may be waiting for them
-
+        # Not before the ports are open, and in a thread then: devices may be waiting to be answered.
+        discovery: type[Discovery] = (await asyncio.to_thread(import_module, "xiaozhi_hub.discovery")).Discovery
         only = None if config.server.ip == EVERY_ADDRESS else (config.server.ip,)
-        self.discovery = Discovery(config.hub.name, self.port, __version__, only=only)
+        self.discovery = discovery(config.hub.name, self.port, __version__, only=only)
         async with self.discovery:
             yield
 
@@ -163,23 +163,13 @@ class Front:
 
     def _app(self) -> web.Application:
         parts, config = self._parts, self._parts.config
-        desk = PairingDesk(parts.pairing, parts.texts, self._language)
-        clients = Clients(
-            ClientRules(desk.admit_token, parts.acquaintance.met, config.http.origins, config.http.public_host),
-            ClientParts(
-                texts=parts.texts,
-                language_of=self._client_language,
-                read_picture=parts.services.vision.read_picture,
-                eyes=parts.services.eyes,
-            ),
-        )
         limits = config.limits
         return build_app(
             WebParts(
                 texts=parts.texts,
                 version=__version__,
                 status=self._status,
-                serve_link=parts.serve_link,
+                serve_link=self._serve_link,
                 on_check_in=parts.check_in,
                 language=self._language,
                 public_host=config.http.public_host,
@@ -187,76 +177,44 @@ class Front:
                     limits.devices, limits.message_bytes, limits.frames_per_second, limits.json_per_second
                 ),
                 now=clock(config.hub.time_zone),
-                admit=desk.admit,
-                guests=clients.recognise,
-                contributions=self._contributions(desk),
-                routes=self._routes(desk, clients),
+                admit=self.desk.admit,
+                guests=self._guests,
+                contributions=self._contributions,
+                routes=(*self.desk.routes(), *Health(self._health, __version__).routes(), self._later),
             )
         )
 
-    def _contributions(self, desk: PairingDesk) -> tuple[Contribution, ...]:
-        """What is added to the answers to check-ins, in this order."""
-        parts, http = self._parts, self._parts.config.http
-        if http.moved_to:
-            return parts.services.contributions()
-        return (
-            desk.withhold,  # who must wait for approval gets nothing of what the others add
-            Sharing(http.websocket_urls).contribute,
+    def _first_contributions(self) -> list[Contribution]:
+        """What is added to the answers to check-ins from the start, in this order."""
+        if self.forwarding is not None:
+            return [self.forwarding.contribute]
+        return [
+            self.desk.withhold,  # who must wait for approval gets nothing of what the others add
+            Sharing(self._parts.config.http.websocket_urls).contribute,
             framing(self._framing_of),
-            transport_offer(parts.transports, self._transport_of),
-            desk.contribute,
-            *parts.services.contributions(),
-        )
+            transport_offer(self._parts.transports, self._transport_of),
+            self.desk.contribute,
+            self.reached.contribute,
+        ]
 
-    def _routes(self, desk: PairingDesk, clients: Clients) -> tuple[web.AbstractRouteDef, ...]:
-        """The APIs, each with what it needs."""
-        parts, answering = self._parts, self._parts.answering
-        openai = OpenAiParts(answering.turn_parts, answering.ask_stream, clients.admit, self._client_language)
-        management = self._once_built(parts.management)
-        openai = OpenAiParts(answering.turn_parts, answering.ask_stream, clients.admit, self._client_language)
-        programs = OpenAiApi(openai)
-        parts.forgetting.add("talks", programs.forget)
-        return (
-            *Api(ApiParts(answering.turn_parts, answering.ask_stream, self._chat_history, self._language)).routes(),
-            *OwnTurns(self._session_of, self._turns_of).routes(),
-            *programs.routes(),
-            *desk.routes(),
-            *DevicesApi(management).routes(),
-            *AnnouncementsApi(self._once_built(parts.messenger)).routes(),
-            *AssistantsApi(answering.assistants, answering.switching, management).routes(),
-            *MemoryApi(
-                self._once_built(answering.memories), lambda ids: Facts(parts.archive.database).words_behind(ids)
-            ).routes(),
-            *Health(parts.health, __version__).routes(),
-            *IntegrationsApi(parts.integrations, parts.reload_integration).routes(),
-            *ConfigurationApi(parts.reloading.now, parts.reloading.outstanding).routes(),
-            *parts.services.routes(),
-        )
-
-    def _once_built(self, part: T) -> Callable[[], Awaitable[T]]:
-        async def wait() -> T:
-            await self._parts.built.wait()
-            return part
-
-        return wait
+    async def _behind(self) -> Rooms:
+        await self._open.wait()
+        assert self._rooms is not None
+        return self._rooms
 
     async def _status(self) -> HubStatus:
-        await self._parts.built.wait()
-        return await self._parts.status()
+        return await (await self._behind()).status()
 
-    async def _chat_history(self, device_id: str, limit: int) -> ChatHistory:
-        await self._parts.built.wait()
-        return await self._parts.archive.history.chat_history(device_id, limit)
+    async def _serve_link(self, link: Link) -> None:
+        await (await self._behind()).serve_link(link)
 
-    async def _turns_of(self, device_id: str, limit: int) -> Sequence[TurnRecord]:
-        return await self._parts.archive.history.turns(limit, device_id)
+    async def _guests(self, request: web.Request) -> Guest | None:
+        if "Device-Id" in request.headers:
+            return None  # it is a device: its hellos need nothing that is not there
+        return await (await self._behind()).guests(request)
 
-    def _session_of(self, device_id: str) -> str | None:
-        session = self._parts.devices().sessions.get(device_id) if self._parts.built.is_set() else None
-        return session.link.session_id if session is not None else None
-
-    def _client_language(self, client_id: str) -> str:
-        return self._parts.devices().profile(client_id).language if self._parts.built.is_set() else self._language
+    def _health(self) -> Sequence[PartStatus] | None:
+        return self._rooms.health() if self._rooms is not None else None
 
     def _framing_of(self, device_id: str) -> int:
         written = self._written.get(device_id)
@@ -267,4 +225,4 @@ class Front:
         return written.transport if written is not None else WEBSOCKET
 
 
-__all__ = ["Front", "FrontParts"]
+__all__ = ["Front", "FrontParts", "Rooms"]

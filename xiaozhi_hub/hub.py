@@ -1,7 +1,7 @@
 """The composition root: builds the parts, starts them in order, stops them in reverse. No business rules.
 
-The front comes first, so that a device that boots with the hub gets its OTA answer at once: the firmware waits longer
-after every failed try (firmware application.cc). Engines follow; `Hub.ready` returns when they are there.
+The threshold comes first, so that a device that boots with the hub gets its OTA answer at once; ``xiaozhi-hub run`` opens it
+before it even imports the rest. Engines come last; `Hub.ready` returns when they are there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from xiaozhi_hub.answering import Answering, AnsweringParts
 from xiaozhi_hub.archive import Archive
-from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import (
     EntryChanged,
@@ -24,24 +23,20 @@ from xiaozhi_hub.core.events import (
     TurnFinished,
 )
 from xiaozhi_hub.core.forgetting import Forgetting
-from xiaozhi_hub.core.i18n import Texts, language_of
+from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.devices.acquaintance import Acquaintance
 from xiaozhi_hub.devices.announcer import DeviceAnnouncer
 from xiaozhi_hub.devices.audience import Audience
 from xiaozhi_hub.devices.device_entities import DeviceEntities
 from xiaozhi_hub.devices.device_tools import DeviceTools
 from xiaozhi_hub.devices.management import DeviceManagement
 from xiaozhi_hub.devices.messenger import Messenger
-from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.devices.tickets import Tickets
 from xiaozhi_hub.dialog.prewarm import Prewarm
 from xiaozhi_hub.display.lettering import Lettering
 from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
-from xiaozhi_hub.front import Front, FrontParts
 from xiaozhi_hub.holders import forget_old, holders_of
 from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.overview import gather_status, parts_of
@@ -50,20 +45,19 @@ from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.checking import Prepared
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
-from xiaozhi_hub.problems import Problems
-from xiaozhi_hub.protocol.transport import Transports
 from xiaozhi_hub.reception import Reception, ReceptionParts
 from xiaozhi_hub.reloading import Reloading, ReloadingParts, hand_out
+from xiaozhi_hub.rooms import RoomParts, rooms_of
 from xiaozhi_hub.services import DeviceServices, Surroundings
 from xiaozhi_hub.stepping import Stepping
 from xiaozhi_hub.store.announcements import Announcements
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
-from xiaozhi_hub.store.grants import Grants
 from xiaozhi_hub.store.habits import HabitRows
 from xiaozhi_hub.store.history import History
 from xiaozhi_hub.store.memory import Facts
 from xiaozhi_hub.store.schedule import Schedule
+from xiaozhi_hub.threshold import SELF_TEST, Threshold
 from xiaozhi_hub.tools.registry import ToolRegistry
 
 if TYPE_CHECKING:
@@ -71,8 +65,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SELF_TEST = "self-test"
-"""The device id under which the hub talks with itself; nothing of it is remembered."""
 RELOAD_SECONDS = 10.0
 """A large model may take longer to load: whoever asked for it learns that it is starting."""
 REMEMBER_SECONDS = 1.0
@@ -82,10 +74,17 @@ REMEMBER_SECONDS = 1.0
 class Hub:
     """One hub. ``async with Hub(config) as hub: await hub.ready()``; leaving the block stops everything.
 
-    With *load*, which gives the configuration again as the files say it then, it follows the files while it runs.
+    With *load*, which gives the configuration again as the files say it then, it follows the files while it runs. *threshold* is
+    one with the same configuration that is open already, and is closed after the hub; without it the hub has its own.
     """
 
-    def __init__(self, config: Config, patience: Patience = PATIENCE, load: Callable[[], Config] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        patience: Patience = PATIENCE,
+        load: Callable[[], Config] | None = None,
+        threshold: Threshold | None = None,
+    ) -> None:
         """Build what needs neither store nor integrations; the rest follows in `_start`."""
         self.config = config
         """What is in force."""
@@ -94,20 +93,23 @@ class Hub:
         self._built = asyncio.Event()
         self._ready = asyncio.Event()
         self._stack = AsyncExitStack()
-        self._scope = TaskScope("hub")
+        self._threshold = threshold or Threshold(config)
+        self._has_its_own = threshold is None
+        self._scope = self._threshold.scope
         self._start_up = TaskScope("start-up")
         """What starts engines; it ends before they do."""
         self._leisure = TaskScope("leisure")
         """What is done while nobody speaks; it ends before the voices do."""
         self.forgetting = Forgetting(self._scope)
         language = language_of(config.hub.language)
-        self.problems = Problems()
-        self.bus = Bus()
-        self.texts = Texts()
+        first = self._threshold
+        self.problems, self.bus, self.texts, self.front = first.problems, first.bus, first.texts, first.front
+        self.transports, self.pairing, self._acquaintance = first.transports, first.pairing, first.acquaintance
+        self.self_test_client_id = first.self_test_client_id
         self.engines = EngineRegistry()
         self.entities = EntityRegistry(self.bus)
         self.tools = ToolRegistry(self.texts)
-        self.archive = Archive(config, self.bus, self._scope, self.problems, nobody=SELF_TEST)
+        self.archive = Archive(config, first.storage, self.bus, self._scope, self.problems, nobody=SELF_TEST)
 
         self.device_tools = DeviceTools(config.devices, self.entities, self.texts)
         self.reloading = Reloading(ReloadingParts(load, self, self.bus, self.problems, patience.start))
@@ -117,7 +119,7 @@ class Hub:
             texts=self.texts,
             engines=self.engines,
             devices=lambda: self.devices,
-            port=lambda: self.port,
+            front=self.front,
             start=lambda work, name: self._scope.start(work, name=name),
             problem=self.problems.show,
             solved=self.problems.solved,
@@ -147,12 +149,7 @@ class Hub:
         self.brains, self.speaker, self.parts = self.answering.brains, self.answering.speaker, self.answering.parts
         self.ask, self.ask_stream = self.answering.ask, self.answering.ask_stream
 
-        self.transports = Transports()
         self.announcer = DeviceAnnouncer(self.texts, self.transports)
-        self._acquaintance = Acquaintance(self._scope, self.problems.show)
-        shares = len(config.http.websocket_urls) > 0 and bool(config.server.auth_key)
-        self.pairing = Pairing(config.pairing, self.bus, tickets=Tickets(config.server.auth_key) if shares else None)
-        self.self_test_client_id = self.pairing.own_device(SELF_TEST)
         self.device_management = DeviceManagement(
             self.pairing,
             self._devices_known,
@@ -177,8 +174,6 @@ class Hub:
 
         self.lettering = Lettering(config.display)
         reception = ReceptionParts(
-            config=config,
-            problems=self.problems,
             pairing=self.pairing,
             acquaintance=self._acquaintance,
             device_tools=self.device_tools,
@@ -194,15 +189,14 @@ class Hub:
         self.reception = Reception(reception)
         self.serve_link, self.admits = self.reception.serve_link, self.reception.admits
 
-        self.front = Front(
-            FrontParts(
+        self._rooms = rooms_of(
+            RoomParts(
                 config=config,
                 texts=self.texts,
                 built=self._built,
+                desk=self.front.desk,
                 archive=self.archive,
                 services=self.services,
-                transports=self.transports,
-                pairing=self.pairing,
                 acquaintance=self._acquaintance,
                 management=self.device_management,
                 messenger=self.messenger,
@@ -210,7 +204,6 @@ class Hub:
                 forgetting=self.forgetting,
                 devices=lambda: self.devices,
                 serve_link=self.serve_link,
-                check_in=self.reception.check_in,
                 integrations=lambda: self.plugins.entries if hasattr(self, "plugins") else (),
                 reload_integration=self.reload_integration,
                 reloading=self.reloading,
@@ -250,16 +243,16 @@ class Hub:
 
     async def _start(self) -> None:
         enter, config = self._stack.push_async_callback, self.config
-        self._stack.callback(self.intents.close)  # last of all
-        enter(self._scope.close)
-        enter(self.services.close)
-        await self._stack.enter_async_context(self.front.listening())
-        enter(self.archive.close)
-        await self.archive.open()
+        afterwards = self._threshold.afterwards
+        afterwards.callback(self.intents.close)  # last of all
+        afterwards.push_async_callback(self.services.close)
+        if self._has_its_own:
+            await self._stack.enter_async_context(self._threshold)
+        self.front.open_rooms(self._rooms)
+        self.archive.open()
         data_dir, self.database = self.archive.folder, self.archive.database
         self.history, self.known_devices = self.archive.history, self.archive.known_devices
-        enter(self.pairing.close)
-        await self.reception.open(self.known_devices, Grants(self.database))
+        self.reception.open(self._threshold.known)
         await self.answering.open(HabitRows(self.database))
         await self.services.open(self.database, data_dir)
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from xiaozhi_hub.core.bus import Bus
-from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import DeviceForgotten, DeviceRenamed, DeviceRevoked
 from xiaozhi_hub.core.forgetting import Forget, Forgetting
 from xiaozhi_hub.core.tasks import TaskScope
@@ -17,13 +16,9 @@ from xiaozhi_hub.devices.pairing import Pairing
 from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.dialog.assistants.assistants import Assistants
 from xiaozhi_hub.display.lettering import Lettering
-from xiaozhi_hub.errors import StoreError
-from xiaozhi_hub.problems import Problems
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.link import Link
-from xiaozhi_hub.protocol.ota import CheckIn
-from xiaozhi_hub.store.devices import Devices
-from xiaozhi_hub.store.grants import Grants
+from xiaozhi_hub.store.devices import Device
 from xiaozhi_hub.web.devices.websocket import DeviceDoor
 
 
@@ -31,8 +26,6 @@ from xiaozhi_hub.web.devices.websocket import DeviceDoor
 class ReceptionParts:
     """Who is asked about devices, and who is told of them."""
 
-    config: Config
-    problems: Problems
     pairing: Pairing
     acquaintance: Acquaintance
     device_tools: DeviceTools
@@ -55,21 +48,10 @@ class Reception:
         self._parts = parts
         self._talking: set[asyncio.Future[None]] = set()
 
-    async def open(self, known_devices: Devices, grants: Grants) -> None:
-        """Take in who is known and who may come in: the store is there."""
-        parts = self._parts
-        for device in await parts.acquaintance.load(known_devices):
-            parts.device_tools.name(device.id, device.name, device.area)
-        if len(parts.config.http.websocket_urls) > 1 and not parts.config.server.auth_key:
-            parts.problems.show(
-                "sharing",
-                "Devices are sent to other hubs, which cannot check their tokens.",
-                "Set server: auth_key: to the same words on all of them.",
-            )
-        try:
-            await parts.pairing.load(grants)
-        except StoreError as error:  # then nobody comes in
-            parts.problems.show("pairing", f"Which devices may come in is not known: {error.message}.", error.hint)
+    def open(self, known: Iterable[Device]) -> None:
+        """Take in who is known."""
+        for device in known:
+            self._parts.device_tools.name(device.id, device.name, device.area)
 
     async def serve_link(self, link: Link) -> None:
         """Hold the conversation of *link*, whose hellos have been exchanged; returns when it has ended."""
@@ -85,11 +67,6 @@ class Reception:
     def admits(self, device: DeviceIdentity) -> bool:
         """May this device, which has proven to a transport who it is, talk to the hub?"""
         return device.id != self._parts.nobody and self._parts.pairing.is_welcome(device)
-
-    def check_in(self, check_in: CheckIn) -> None:
-        """A device has asked for its configuration: remember it."""
-        if check_in.device.id != self._parts.nobody and self._parts.pairing.is_kept(check_in.device):
-            self._parts.acquaintance.met(check_in)
 
     async def hang_up(self, seconds: float) -> None:
         """End all conversations, and wait for their ends, but no longer than *seconds*."""

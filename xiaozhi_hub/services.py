@@ -1,6 +1,6 @@
 """What devices are served beside the conversation: new firmware, looking at photos, and the way to a hub that has moved.
 
-Built by the hub before it listens, opened when its store is there; until then a device is answered without them.
+Opened when the hub has its store and all its parts; until then a device is answered without them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.firmware.rollout import Rollout
 from xiaozhi_hub.firmware.shelf import assets_shelf, firmware_shelf
+from xiaozhi_hub.front import Front
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.store.devices import Devices
@@ -31,7 +32,6 @@ from xiaozhi_hub.store.photos import Photos
 from xiaozhi_hub.store.rollouts import Release, Rollouts
 from xiaozhi_hub.tools.device_mcp import VisionOffer
 from xiaozhi_hub.web.devices.firmware import FirmwareDoor
-from xiaozhi_hub.web.devices.moved import Forwarding
 from xiaozhi_hub.web.devices.ota import Contribution
 from xiaozhi_hub.web.devices.vision import Asked, VisionDoor, VisionParts
 
@@ -44,7 +44,7 @@ class Surroundings:
     texts: Texts
     engines: EngineRegistry
     devices: Callable[[], DeviceRegistry]
-    port: Callable[[], int]
+    front: Front
     start: Callable[[Coroutine[Any, Any, None], str], object]
     """Runs something under a name until it ends or the hub does."""
     problem: Callable[[str, str, str], None]
@@ -78,13 +78,15 @@ class DeviceServices:
                 language_of=lambda id: hub.devices().profile(id).language,
                 is_open=self._is_open,
                 keep=self._keep_photo,
-                own_port=hub.port,
+                reached=hub.front.reached,
+                own_port=lambda: hub.front.port,
                 public_host=config.http.public_host,
             )
         )
         self.eyes = Eyes(hub.texts, lambda: hub.engines.visions(self._config.voice.vision), self._keep_picture)
-        to = config.http.moved_to
-        self._forwarding = Forwarding(to, self._told_of_move) if to else None
+        self._forwarding = hub.front.forwarding
+        if self._forwarding is not None:
+            self._forwarding.told = self._told_of_move
 
     def offer_vision(self, link: Link) -> VisionOffer | None:
         """Where this device may ask about its photos; None while nothing here can look at them."""
@@ -95,10 +97,8 @@ class DeviceServices:
         return [*self.firmware.routes(), *self.vision.routes()]
 
     def contributions(self) -> tuple[Contribution, ...]:
-        """What is added to the answers to check-ins. A hub that has moved passes on another one's answer instead."""
-        if self._forwarding is not None:
-            return (self._forwarding.contribute,)
-        return (self.vision.contribute, self.firmware.contribute)
+        """What is added to the answers to check-ins."""
+        return (self.firmware.contribute,)
 
     @property
     def photos(self) -> Photos:
@@ -149,8 +149,6 @@ class DeviceServices:
     async def close(self) -> None:
         await self.firmware.close()
         await self.vision.close()
-        if self._forwarding is not None:
-            await self._forwarding.close()
 
     # -- firmware -------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from xiaozhi_hub.audio.packets import packet_ms
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import Packet, PcmChunk, Samples
 from xiaozhi_hub.errors import HubError, ProtocolError
@@ -36,13 +37,6 @@ PACKET_MS = 120
 LIBRARY_VARIABLE = "XIAOZHI_LIBOPUS"
 """Environment variable with the path of the libopus to use."""
 
-_SILK_MS = (10.0, 20.0, 40.0, 60.0)
-_HYBRID_MS = (10.0, 20.0)
-_CELT_MS = (2.5, 5.0, 10.0, 20.0)
-_FRAME_MS = tuple(
-    _SILK_MS[config & 3] if config < 12 else _HYBRID_MS[config & 1] if config < 16 else _CELT_MS[config & 3]
-    for config in range(32)
-)
 _LOADING = threading.Lock()
 
 
@@ -81,19 +75,6 @@ class OpusMissing(HubError):
             hint="Install the hub with its `voice` extra, or run `apt install libopus0`.",
             permanent=True,
         )
-
-
-def packet_ms(data: bytes) -> float:
-    """Return how long a packet sounds, from its first bytes; 0.0 where they do not say (empty or broken)."""
-    if not data:
-        return 0.0
-    toc = data[0]
-    code = toc & 3
-    if code == 0:
-        return _FRAME_MS[toc >> 3]
-    if code < 3:
-        return _FRAME_MS[toc >> 3] * 2
-    return _FRAME_MS[toc >> 3] * (data[1] & 63) if len(data) > 1 else 0.0
 
 
 class OpusDecoder(_Codec):

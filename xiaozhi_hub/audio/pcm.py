@@ -8,7 +8,7 @@ import numpy as np
 import soxr
 
 from xiaozhi_hub.core.flow import PcmChunk, Samples
-from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.errors import BadAudio
 
 SILENT_DBFS = -100.0
 """The level of nothing at all; 16 bits reach down to about -96."""
@@ -17,15 +17,6 @@ _MOST_CHANNELS = 8
 _UNKNOWN = 0xFFFFFFFF
 """The length that players take for "until the end"."""
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
-
-
-class BadAudio(HubError):
-    """A sound file that cannot be read."""
-
-    code = "audio-unreadable"
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, hint="Give a WAV file of 8, 16, 24 or 32 bits.", permanent=True)
 
 
 def resample(chunk: PcmChunk, rate: int) -> PcmChunk:

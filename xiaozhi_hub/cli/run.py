@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from xiaozhi_hub.cli.options import add_config
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     from xiaozhi_hub.core.collector import building_to_last
 
     with building_to_last():  # a device that starts with the hub waits: looking for garbage costs a tenth of the start
-        import xiaozhi_hub.hub  # noqa: F401
+        import xiaozhi_hub.threshold  # noqa: F401
         from xiaozhi_hub.core.config import ensure_config_folder, load_config
         from xiaozhi_hub.diagnostics import set_up_logging
         from xiaozhi_hub.errors import HubError
@@ -126,39 +128,60 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 async def _serve(config: Config, load: Callable[[], Config], *, self_test: bool) -> int:
-    from xiaozhi_hub.cli.banner import banner
     from xiaozhi_hub.core.collector import collect_at_leisure
-    from xiaozhi_hub.hub import Hub
+    from xiaozhi_hub.threshold import Threshold
 
-    stop = asyncio.Event()
+    stop, hang_up = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    hub = Hub(config, load=load)
     in_terminal = _is_terminal()
 
     def hung_up() -> None:
         if in_terminal and not _is_terminal():  # its window was closed
             stop.set()
         else:
-            hub.reloading.soon()
+            hang_up.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):  # Windows has no handlers for the loop
             loop.add_signal_handler(number, stop.set)
     if hasattr(signal, "SIGHUP"):
         loop.add_signal_handler(signal.SIGHUP, hung_up)
-    async with hub:
-        async with asyncio.TaskGroup() as group:
-            stopping = group.create_task(stop.wait())
-            started = group.create_task(_start(hub, self_test))
-            collecting = group.create_task(collect_at_leisure(hub.devices.quiet))
-            await asyncio.wait((stopping, started), return_when=asyncio.FIRST_COMPLETED)
-            if not stopping.done():
-                print(banner(hub, started.result()), flush=True)
-                await stopping
-            started.cancel()
-            collecting.cancel()
-        log.info("stopping")
+    async with Threshold(config) as threshold:
+        hub = await asyncio.to_thread(_import_hub)  # devices are answered meanwhile
+        async with hub.Hub(config, load=load, threshold=threshold) as running:
+            async with asyncio.TaskGroup() as group:
+                stopping = group.create_task(stop.wait())
+                started = group.create_task(_start(running, self_test))
+                others = (
+                    group.create_task(collect_at_leisure(running.devices.quiet)),
+                    group.create_task(_reload_when(hang_up, running)),
+                )
+                await asyncio.wait((stopping, started), return_when=asyncio.FIRST_COMPLETED)
+                if not stopping.done():
+                    from xiaozhi_hub.cli.banner import banner  # it knows the hub
+
+                    print(banner(running, started.result()), flush=True)
+                    await stopping
+                for task in (started, *others):
+                    task.cancel()
+            log.info("stopping")
     return 0
+
+
+def _import_hub() -> ModuleType:
+    """Import all that the hub is made of; this takes longer than anything else until devices can speak with it."""
+    from xiaozhi_hub.core.collector import building_to_last
+
+    with building_to_last():
+        return importlib.import_module("xiaozhi_hub.hub")
+
+
+async def _reload_when(hang_up: asyncio.Event, hub: Hub) -> None:
+    """Look at the configuration again whenever *hang_up* is set, and clear it. Never returns."""
+    while True:
+        await hang_up.wait()
+        hang_up.clear()
+        hub.reloading.soon()
 
 
 def _is_terminal() -> bool:
@@ -168,10 +191,10 @@ def _is_terminal() -> bool:
 
 async def _start(hub: Hub, self_test: bool) -> str:
     """Open everything to the outside, wait for the engines, and ask the hub one question. Returns the line about it."""
-    from xiaozhi_hub.cli.self_test import talk_to_yourself
-
     await hub.announce()
     await hub.ready()
     if not self_test:
         return "not asked for"
+    from xiaozhi_hub.cli.self_test import talk_to_yourself  # a whole device comes with it
+
     return await talk_to_yourself(hub)

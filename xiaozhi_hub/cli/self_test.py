@@ -11,8 +11,9 @@ from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.hub import SELF_TEST, Hub
+from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice
+from xiaozhi_hub.threshold import SELF_TEST
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Samples = NDArray[np.int16]
+    Samples = NDArray[np.int16]
+else:
+    # By name only: numpy is a tenth of the time until the hub answers devices, and those who only pass packets on need none.
+    Samples = "NDArray[np.int16]"
 """Mono PCM, native byte order."""
 
 

@@ -10,16 +10,18 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from xiaozhi_hub.core.config import DisplayConfig
 from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.core.workers import Worker, WorkerBusy
-from xiaozhi_hub.display.fonts import find_face
-from xiaozhi_hub.display.raster import Raster
 from xiaozhi_hub.protocol.device_messages import DeviceMessage
 from xiaozhi_hub.protocol.glyphs import MOST_GLYPHS, Glyph, GlyphPush, TextFont, lacking
 from xiaozhi_hub.protocol.hub_messages import HubMessage, SentenceStart, Stt, display_text
 from xiaozhi_hub.protocol.link import Link
+
+if TYPE_CHECKING:
+    from xiaozhi_hub.display.raster import Raster
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +112,10 @@ class Lettering:
         self._kept.clear()
 
     def _find(self) -> Raster | None:
+        # Pillow comes with them: 5 MB and a tenth of a second, for the few devices that want pictures of characters.
+        from xiaozhi_hub.display.fonts import find_face
+        from xiaozhi_hub.display.raster import Raster
+
         try:
             face = find_face(self._config)
         except OSError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,8 +113,18 @@ class Intents:
         self._built = None
 
     async def warm(self) -> None:
-        """Do what takes long the first time, and understand what can be understood; phrasebooks come with `rebuild`."""
-        await self._learn(frozenset())
+        """Do what takes long the first time and needs no names and tools, so that the first `rebuild` takes less."""
+        async with self._building:
+            files = tuple(self._files)
+
+            def work() -> None:
+                from xiaozhi_hub.dialog.intents.matcher import prepare
+
+                with building_to_last():
+                    for language, read in self._read_files(files)[0].items():
+                        prepare(language, read)
+
+            await asyncio.to_thread(work)
 
     def recognise(self, text: str, turn: TurnInfo, pending: Pending | None = None) -> Intent | None:
         """Say what a person wants; None when that is not known.
@@ -208,11 +218,25 @@ class Intents:
 
     def _build(self, wanted: _Wanted, house: Mapping[str, House], parameters: Mapping[str, tuple[str, ...]]) -> None:
         from xiaozhi_hub.dialog.intents.matcher import Matcher
+
+        by_language, self.problems = self._read_files(wanted.files)
+        for language, files in by_language.items():
+            before = self._matchers.get(language)
+            matcher = Matcher(language, tuple(files), house[language], parameters, before)
+            matcher.warm()
+            if language in wanted.books:
+                matcher.book()
+            self._matchers = {**self._matchers, language: matcher}
+
+    def _read_files(
+        self, files: Iterable[tuple[str, Path]]
+    ) -> tuple[dict[str, list[SentenceFile]], tuple[ConfigError, ...]]:
+        """Read those that were not read before; return all of them by language, and those that cannot be used."""
         from xiaozhi_hub.dialog.intents.sentence_files import read_sentences
 
         problems: list[ConfigError] = []
         by_language: dict[str, list[SentenceFile]] = {language: [] for language in LANGUAGES}
-        for source, path in sorted(wanted.files, key=lambda held: _rank(held[0])):
+        for source, path in sorted(files, key=lambda held: _rank(held[0])):
             if path not in self._read:
                 try:
                     self._read[path] = read_sentences(path)
@@ -224,14 +248,7 @@ class Intents:
                 problems.append(known)
             else:
                 by_language[known.language].append(known)
-        self.problems = tuple(problems)
-        for language, files in by_language.items():
-            before = self._matchers.get(language)
-            matcher = Matcher(language, tuple(files), house[language], parameters, before)
-            matcher.warm()
-            if language in wanted.books:
-                matcher.book()
-            self._matchers = {**self._matchers, language: matcher}
+        return by_language, tuple(problems)
 
 
 def _rank(source: str) -> tuple[bool, str]:

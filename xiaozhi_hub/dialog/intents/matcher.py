@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
@@ -45,6 +45,13 @@ class Found:
 
     tool: str
     arguments: Mapping[str, Any]
+
+
+def prepare(language: str, files: Iterable[SentenceFile]) -> None:
+    """Load what matchers of *language* need whatever the house is like: the number words of *files*, the official data."""
+    _official_data(OFFICIAL[language])
+    for file in files:
+        _load_numbers(file.templates)
 
 
 class Matcher:
@@ -92,9 +99,7 @@ class Matcher:
     def warm(self) -> None:
         """Load the number words, which takes long the first time."""
         for templates in (self._official, *(file.templates for file in self._files)):
-            for name, slot_list in templates.slot_lists.items():
-                if isinstance(slot_list, RangeSlotList):
-                    is_match("x", parse_sentence(f"{{{name}}}"), {name: slot_list}, language=templates.language)
+            _load_numbers(templates)
         self.recognise("x")
 
     @property
@@ -180,6 +185,13 @@ class Matcher:
         domains = tuple(domain.value for domain in Domain)
         chosen = official_templates(data, self._rules, self._parameters, domains)
         return GrammarSource(chosen, OFFICIAL_WEIGHT * len(chosen.intents), heard=Heard.NEVER)
+
+
+def _load_numbers(templates: Templates) -> None:
+    """hassil keeps them for all lists of the same numbers."""
+    for name, slot_list in templates.slot_lists.items():
+        if isinstance(slot_list, RangeSlotList):
+            is_match("x", parse_sentence(f"{{{name}}}"), {name: slot_list}, language=templates.language)
 
 
 @lru_cache(maxsize=len(OFFICIAL))

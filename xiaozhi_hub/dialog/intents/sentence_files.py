@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,8 @@ from xiaozhi_hub.errors import ConfigError, Place
 SHARED_LISTS = ("name", "area", "assistant")
 _HASSIL_KEYS = ("language", "settings", "intents", "lists", "expansion_rules", "skip_words")
 _KEYS = (*_HASSIL_KEYS, "tools", "official", "answers", "first", "often", "unheard")
+_ANSWER = "answer\n"
+"""Before the name of a slot while hassil reads the answers for it among the intents; no intent is called so."""
 SHARED = Shared()
 """Sentences and what is compiled from them. The same ones are learned again with every change to a house, whenever an
 integration is loaded anew, and by each hub of a process."""
@@ -137,18 +139,23 @@ def _read(path: Path, data: dict[str, Any], digest: str) -> SentenceFile:
     ):
         if unknown := sorted(names - set(intents)):
             raise ConfigError(f"there is no intent {unknown[0]}", Place(str(path), key=key))
-    base = {
-        "language": hassil_language(language),
-        "settings": {"ignore_whitespace": language.startswith("zh"), **(data.get("settings") or {})},
-        "lists": data.get("lists") or {},
-        "expansion_rules": data.get("expansion_rules") or {},
-        "skip_words": data.get("skip_words") or [],
-    }
-    templates = Templates.from_dict({**base, "intents": {k: v for k, v in intents.items() if k not in first_names}})
-    first = Templates.from_dict({**base, "intents": {k: v for k, v in intents.items() if k in first_names}})
+    skip_words = data.get("skip_words") or []
+    answering: dict[str, Any] = data.get("answers") or {}
+    # hassil reads them all at once: the lists and rules of a file take as long to parse as its sentences.
+    whole = Templates.from_dict(
+        {
+            "language": hassil_language(language),
+            "settings": {"ignore_whitespace": language.startswith("zh"), **(data.get("settings") or {})},
+            "lists": data.get("lists") or {},
+            "expansion_rules": data.get("expansion_rules") or {},
+            "skip_words": skip_words,
+            "intents": intents | {_ANSWER + slot: {"data": blocks} for slot, blocks in answering.items()},
+        }
+    )
+    templates = replace(whole, intents={k: whole.intents[k] for k in intents if k not in first_names})
+    first = replace(whole, intents={k: whole.intents[k] for k in intents if k in first_names})
     answers = {
-        slot: Templates.from_dict({**base, "intents": {slot: {"data": blocks}}})
-        for slot, blocks in (data.get("answers") or {}).items()
+        slot: replace(whole, intents={slot: replace(whole.intents[_ANSWER + slot], name=slot)}) for slot in answering
     }
     for part in (templates, first, *answers.values()):
         _check_references(path, part)
@@ -164,7 +171,7 @@ def _read(path: Path, data: dict[str, Any], digest: str) -> SentenceFile:
         answers=answers,
         often=often,
         unheard=unheard,
-        skip_words=tuple(base["skip_words"]),
+        skip_words=tuple(skip_words),
     )
 
 

@@ -30,11 +30,12 @@ _MOST_BYTES = 16 * 1024
 class Forwarding:
     """Answers check-ins with the address of the hub at *moved_to* (``http://host:port``)."""
 
-    def __init__(self, moved_to: str, told: Callable[[str, float], None]) -> None:
+    def __init__(self, moved_to: str) -> None:
         parts = urlsplit(moved_to)
         self._url = f"{moved_to}{_PATH}"
         self._host, self._port = parts.hostname or "", parts.port or 80
-        self._told = told
+        self.told: Callable[[str, float], None] | None = None
+        """Called with the id of each device that was told, and when; must not block."""
         self._http: aiohttp.ClientSession | None = None
 
     async def contribute(self, check_in: CheckIn, address: Address, answer: dict[str, Any]) -> None:
@@ -48,7 +49,8 @@ class Forwarding:
         else:
             answer["websocket"] = {"url": websocket_url(self._host, self._port), "token": "", "version": 1}
         log.info("device %s was told that the hub has moved to %s", check_in.device.id, self._url)
-        self._told(check_in.device.id, time.time())
+        if self.told is not None:
+            self.told(check_in.device.id, time.time())
 
     async def close(self) -> None:
         if self._http is not None:

@@ -25,8 +25,8 @@ from xiaozhi_hub.dialog.vision import NothingSeen, describe
 from xiaozhi_hub.engines.vision import Vision, VisionRequest
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
-from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.web.devices.photo import MOST_BYTES, BadPhoto, Photo, read_photo
+from xiaozhi_hub.web.devices.reached import Reached
 from xiaozhi_hub.web.requests.failures import Rejected
 from xiaozhi_hub.web.requests.held import Held, Share
 from xiaozhi_hub.web.requests.hosts import Address, parse_host
@@ -69,6 +69,7 @@ class VisionParts:
     is_open: Callable[[str, str], bool]
     """Is this session of this device still open?"""
     keep: Callable[[Asked], Awaitable[None]]
+    reached: Reached
     own_port: Callable[[], int]
     public_host: str | None = None
 
@@ -98,7 +99,6 @@ class VisionDoor:
     def __init__(self, parts: VisionParts) -> None:
         self._parts = parts
         self._grants: OrderedDict[str, _Grant] = OrderedDict()
-        self._reached: OrderedDict[str, Address] = OrderedDict()
         self._worker = Worker("photos")
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._held = Held(*_HELD_BYTES)
@@ -123,10 +123,6 @@ class VisionDoor:
         """Check a picture that came on another way; raises `BadPhoto`."""
         return await self._worker.run(read_photo, data)
 
-    async def contribute(self, check_in: CheckIn, address: Address, answer: dict[str, Any]) -> None:
-        """Remember how the device reaches the hub; adds nothing to the answer (a `Contribution`)."""
-        _remember(self._reached, check_in.device.id, address)
-
     def offer(self, device: DeviceIdentity, session_id: str) -> tuple[str, str] | None:
         """Return the address and the token for ``capabilities.vision`` of MCP's ``initialize``, or None: nothing here can see.
 
@@ -137,14 +133,17 @@ class VisionDoor:
             return None
         token = secrets.token_urlsafe(24)
         grant = _Grant(_digest(token), device.id, session_id, time.monotonic() + TOKEN_S)
-        _remember(self._grants, device.id, grant)
+        self._grants[device.id] = grant
+        self._grants.move_to_end(device.id)
+        if len(self._grants) > _REMEMBERED:
+            self._grants.popitem(last=False)
         address = self._address_for(device)
         return f"http://{address.host}:{address.port}{PATH}", token
 
     def _address_for(self, device: DeviceIdentity) -> Address:
         """The way it came, because that way is known to work: the check-in tells the port too, the WebSocket does not."""
         public = parse_host(self._parts.public_host) if self._parts.public_host else None
-        came = self._reached.get(device.id) or parse_host(device.host) or Address("127.0.0.1")
+        came = self._parts.reached.get(device.id) or parse_host(device.host) or Address("127.0.0.1")
         chosen = public or came
         return Address(chosen.host, (public and public.port) or came.port or self._parts.own_port())
 
@@ -269,13 +268,6 @@ def _reply(values: dict[str, Any]) -> web.Response:
     response = web.Response(body=body, content_type="application/json")
     response.force_close()  # what is left of a request that was not read to its end is nobody's
     return response
-
-
-def _remember(table: OrderedDict[str, Any], key: str, value: Any) -> None:
-    table[key] = value
-    table.move_to_end(key)
-    if len(table) > _REMEMBERED:
-        table.popitem(last=False)
 
 
 def _digest(token: str) -> str:

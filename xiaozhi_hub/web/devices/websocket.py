@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from xiaozhi_hub.audio.opus import packet_ms
+from xiaozhi_hub.audio.packets import packet_ms
 from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.core.rate import RateLimit
 from xiaozhi_hub.errors import HubError, ProtocolError

@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from xiaozhi_hub.audio.pcm import BadAudio
 from xiaozhi_hub.errors import (
+    BadAudio,
     ConfigError,
     HubError,
     NotReady,
