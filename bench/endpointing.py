@@ -108,13 +108,24 @@ class WatchedMic(Mic):
 
 
 class TimedStream(AsrStream):
-    """A guess is there when the time that it really took has passed virtually."""
+    """A guess is there when the time that it really took has passed virtually, and what was still to be done for the sound before."""
 
     def __init__(self, inner: AsrStream, clock: VirtualTime) -> None:
         self._inner, self._clock = inner, clock
+        self._free_at = 0.0
 
     async def feed(self, chunk: PcmChunk) -> None:
+        began = processor_ms(self._clock.workers)
         await self._inner.feed(chunk)
+        if not getattr(self._inner, "following", False):
+            return
+        self._clock.computing += 1
+        try:
+            while getattr(self._inner, "following", False):
+                await asyncio.sleep(0.0005)
+        finally:
+            self._clock.computing -= 1
+        self._free_at = max(self._free_at, self._clock.now) + processor_ms(self._clock.workers) - began
 
     async def guess(self) -> Transcript:
         return await self._timed(self._inner.guess())
@@ -123,7 +134,7 @@ class TimedStream(AsrStream):
         return await self._timed(self._inner.guess_early())
 
     async def _timed(self, guess: Awaitable[Transcript]) -> Transcript:
-        began, at = processor_ms(self._clock.workers), self._clock.now
+        began, at = processor_ms(self._clock.workers), max(self._clock.now, self._free_at)
         self._clock.computing += 1
         try:
             transcript = await guess

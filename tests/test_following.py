@@ -219,7 +219,7 @@ async def feed(stream: Any, sound: Sound) -> None:
     for at in range(0, len(sound), 960):
         await stream.feed(PcmChunk(sound[at : at + 960], RATE))
         async with asyncio.timeout(20):
-            while stream._giving is not None:
+            while stream.following:
                 await asyncio.sleep(0.005)
 
 

@@ -68,6 +68,11 @@ class PhrasesStream(AsrStream):
 
     # -- while it is spoken ---------------------------------------------------------------------------------------
 
+    @property
+    def following(self) -> bool:
+        """The decoder works on something that was fed."""
+        return self._giving is not None
+
     def _follow(self) -> None:
         """Give the decoder what is new, where it has taken what was before."""
         new = self._length - self._given
