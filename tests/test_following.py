@@ -248,6 +248,18 @@ async def test_who_pauses_and_goes_on_is_followed_again() -> None:
             assert (await stream.finish()).text == "set a timer for 3 hours and 10 minutes"
 
 
+async def test_a_word_that_fades_away_is_not_followed_anew() -> None:
+    sound = await spoken("turn on standing light")
+    async with started() as engine:
+        await engine.learn(book())
+        async with speaking(engine, sound) as stream:
+            await stream.guess_early()
+            await feed(stream, sound[-RATE // 5 :])
+            assert engine.followed is None
+            await feed(stream, sound)
+            assert engine.followed is stream
+
+
 async def test_two_who_speak_at_once_are_both_understood() -> None:
     one, other = await spoken("turn on standing light"), await spoken("what time is it")
     async with started() as engine:

@@ -30,6 +30,8 @@ LONGEST_SECONDS = 10
 """The decoder refuses more; what comes after is not even kept."""
 FIRST = RATE * 8 // 10
 """Samples from which an utterance is followed: the decoder needs the mean of that many to begin with."""
+AGAIN = RATE * 4 // 10
+"""After a guess it is followed anew once there are so many more: then somebody has gone on, and it was not only a word fading away."""
 NEXT = RATE // 20
 """It is given more once there are so many."""
 TAIL = RATE // 10
@@ -55,6 +57,8 @@ class PhrasesStream(AsrStream):
         self._utterance = engine.new_utterance()
         self._given = 0
         """Samples that the decoder has been given while they came in."""
+        self._first = FIRST
+        """Samples from which it is given any."""
         self._giving: asyncio.Task[None] | None = None
         self._may_follow = True
 
@@ -75,8 +79,9 @@ class PhrasesStream(AsrStream):
 
     def _follow(self) -> None:
         """Give the decoder what is new, where it has taken what was before."""
-        new = self._length - self._given
-        if not self._may_follow or self._giving is not None or new < (NEXT if self._given else FIRST):
+        if not self._may_follow or self._giving is not None:
+            return
+        if self._length < (self._given + NEXT if self._given else self._first):
             return
         if self._engine.followed not in (None, self):
             self._may_follow = False
@@ -116,6 +121,7 @@ class PhrasesStream(AsrStream):
         # That ends what was followed. Should the person go on, it is begun anew, from the beginning.
         self._let_go()
         self._utterance, self._given, self._may_follow = self._engine.new_utterance(), 0, True
+        self._first = max(FIRST, len(samples) + AGAIN)
         transcript = await self._engine.recognise(samples, self._answering, tail, utterance)
         self._guessed = (len(samples), transcript)
         return transcript
