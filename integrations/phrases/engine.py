@@ -91,7 +91,6 @@ class Phrases(Asr):
         self.decoded = 0
         """How many utterances were decoded."""
         self.followed: object | None = None
-        """The stream whose utterance is being followed. The decoder follows one; the others are recognised when they end."""
         self._utterances = 0
 
     @classmethod
@@ -141,21 +140,16 @@ class Phrases(Asr):
             )
         self._unsayable = unsayable
 
-    # -- hearing --------------------------------------------------------------------------------------------------
+    # -- hearing: what its streams ask (`Listener`) ------------------------------------------------------------------
 
     def open(self, request: AsrRequest) -> AsrStream:
         return PhrasesStream(self, self._scope, request)
 
     def new_utterance(self) -> int:
-        """A number by which the decoder knows one utterance."""
         self._utterances += 1
         return self._utterances
 
     async def follow(self, utterance: int, answering: bool, samples: Samples, place: int) -> bool:
-        """Search the piece of an utterance that begins at *place* while the rest is still being said.
-
-        False when the decoder follows it no longer; it is then recognised as a whole when it has ended.
-        """
         lesson = self._lesson
         if lesson is None:
             return False
@@ -165,11 +159,6 @@ class Phrases(Asr):
     async def recognise(
         self, samples: Samples, answering: bool, tail: int = 0, utterance: int | None = None
     ) -> Transcript:
-        """Say which sentence *samples* (16 kHz) are, with *tail* samples of silence after them; sooner where they are an
-        *utterance* that was followed.
-
-        The text is empty when it is none, or none that is certain enough.
-        """
         lesson = self._lesson
         if lesson is None:
             raise StageError("asr", "the recogniser has not learned any sentences yet", code="recogniser-not-ready")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from xiaozhi_hub.plugins.api import (
     cancel_and_wait,
     resample,
 )
-
-if TYPE_CHECKING:
-    from .engine import Phrases
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +39,35 @@ FLOOR = 60.0
 """Level (of 32768) below which nothing is speech."""
 
 
+class Listener(Protocol):
+    """What hears the utterances of all streams: the engine."""
+
+    followed: object | None
+    """The stream whose utterance is being followed. The decoder follows one; the others are recognised when they end."""
+
+    def new_utterance(self) -> int:
+        """A number by which the decoder knows one utterance."""
+
+    async def follow(self, utterance: int, answering: bool, samples: Samples, place: int) -> bool:
+        """Search the piece of an utterance that begins at *place* while the rest is still being said.
+
+        False when the decoder follows it no longer; it is then recognised as a whole when it has ended.
+        """
+
+    async def recognise(
+        self, samples: Samples, answering: bool, tail: int = 0, utterance: int | None = None
+    ) -> Transcript:
+        """Say which sentence *samples* (16 kHz) are, with *tail* samples of silence after them; sooner where they are an
+        *utterance* that was followed.
+
+        The text is empty when it is none, or none that is certain enough.
+        """
+
+
 class PhrasesStream(AsrStream):
     """Keeps the sound, has the decoder follow it, and asks what it was."""
 
-    def __init__(self, engine: Phrases, scope: TaskScope, request: AsrRequest) -> None:
+    def __init__(self, engine: Listener, scope: TaskScope, request: AsrRequest) -> None:
         self._engine = engine
         self._scope = scope
         self._answering = request.answering
