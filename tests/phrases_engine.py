@@ -99,3 +99,14 @@ async def heard(engine: Any, sound: Sound, *, answering: bool = False) -> Transc
         return transcript
     finally:
         await stream.aclose()
+
+
+def distance(one: list[str], other: list[str]) -> int:
+    """How many of them differ: sounds, words."""
+    row = list(range(len(other) + 1))
+    for above, left in enumerate(one, 1):
+        new = [above]
+        for place, right in enumerate(other, 1):
+            new.append(min(row[place] + 1, new[-1] + 1, row[place - 1] + (left != right)))
+        row = new
+    return row[-1]

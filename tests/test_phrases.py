@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import voluptuous as vol
 from house import House
-from phrases_engine import FOLDER, RATE, book, config, decoder, heard, lexicon, spoken, started
+from phrases_engine import FOLDER, RATE, book, config, decoder, distance, heard, lexicon, spoken, started
 from recordings import SPEECH, needs_recordings
 
 from xiaozhi_hub.audio.endpoint import Patience
@@ -235,17 +235,6 @@ def test_a_known_word_is_said_as_in_the_dictionary(words: Any) -> None:
 def test_an_unknown_name_is_said_as_espeak_would_read_it(words: Any, word: str, expected: str) -> None:
     (found,) = ways(words, word)
     assert distance(found.split(), expected.split()) <= 1, found
-
-
-def distance(one: list[str], other: list[str]) -> int:
-    """How many sounds differ."""
-    row = list(range(len(other) + 1))
-    for above, left in enumerate(one, 1):
-        new = [above]
-        for place, right in enumerate(other, 1):
-            new.append(min(row[place] + 1, new[-1] + 1, row[place - 1] + (left != right)))
-        row = new
-    return row[-1]
 
 
 def test_every_sound_that_espeak_writes_is_one_of_the_models(words: Any) -> None:

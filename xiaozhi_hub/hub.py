@@ -204,7 +204,7 @@ class Hub:
                 forgetting=self.forgetting,
                 devices=lambda: self.devices,
                 serve_link=self.serve_link,
-                integrations=lambda: self.plugins.entries if hasattr(self, "plugins") else (),
+                integrations=lambda: self.plugins.entries if self._built.is_set() else (),
                 reload_integration=self.reload_integration,
                 reloading=self.reloading,
                 status=lambda: gather_status(self),
