@@ -517,31 +517,63 @@ async def test_a_hub_that_stops_while_it_looks_for_integrations_is_quiet(
     assert not hub.is_ready
 
 
-async def test_a_hub_that_stops_while_an_integration_starts_is_quiet(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+SLOW = """
+import asyncio
+from contextlib import asynccontextmanager
+from xiaozhi_hub.plugins.api import hookimpl
+
+@hookimpl
+@asynccontextmanager
+async def entry_context(hub, entry):
+    (hub.data_dir / "begun").touch()
+    while not (hub.data_dir / "go-on").exists():
+        await asyncio.sleep(0.01)
+    yield
+"""
+
+
+def write_slow_integration(folder: Path) -> None:
+    """An integration that has started when there is a file ``go-on`` beside the one called ``begun`` that it makes."""
     home = folder / "integrations" / "slow"
     home.mkdir(parents=True)
     (home / "manifest.json").write_text(
         '{"domain": "slow", "name": "S", "version": "1", "kinds": ["tools"], "online": false}'
     )
-    (home / "__init__.py").write_text(
-        "import asyncio\n"
-        "from contextlib import asynccontextmanager\n"
-        "from xiaozhi_hub.plugins.api import hookimpl\n"
-        "@hookimpl\n"
-        "@asynccontextmanager\n"
-        "async def entry_context(hub, entry):\n"
-        "    (hub.data_dir / 'begun').touch()\n"
-        "    await asyncio.sleep(60)\n"
-        "    yield\n"
-    )
-    configuration = LACKING.replace("  demo:\n", "  demo:\n  slow:\n")
-    async with asyncio.timeout(20), starting_hub(folder, configuration) as hub:
-        while not (hub.config.data_dir / "begun").exists():
-            await asyncio.sleep(0.01)
+    (home / "__init__.py").write_text(SLOW)
+
+
+async def begun(hub: Hub) -> None:
+    """Wait until the slow integration is about to start."""
+    while not (hub.config.data_dir / "begun").exists():
+        await asyncio.sleep(0.01)
+
+
+async def test_a_hub_that_stops_while_an_integration_starts_is_quiet(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_slow_integration(folder)
+    async with asyncio.timeout(20), starting_hub(folder, LACKING.replace("  demo:\n", "  demo:\n  slow:\n")) as hub:
+        await begun(hub)
     assert (hub.problems, _complaints(caplog)) == ({}, [])
     assert not hub.is_ready
+
+
+async def test_who_writes_or_is_rung_while_the_hub_starts_hears_it_when_it_can_speak(folder: Path) -> None:
+    write_slow_integration(folder)
+    async with asyncio.timeout(30), starting_hub(folder, PLAIN.replace("  demo:\n", "  demo:\n  slow:\n")) as hub:
+        await begun(hub)
+        async with device(hub) as asking, device(hub, "02:00:00:00:00:02") as rung:
+            await asking.connect()
+            await rung.connect()
+            answer = asyncio.create_task(asking.ask_text(LIGHT[0]))
+            ring = asyncio.create_task(hub.announcer.ring(rung.device_id, "The pasta is ready.", "en", rounds=1))
+            while not any("stt" in line for line in asking.conversation):
+                await asyncio.sleep(0.01)
+            assert not hub.is_ready
+            (hub.config.data_dir / "go-on").touch()
+            assert (await answer).said == LIGHT[1]
+            assert (await rung.next_answer()).said == "The pasta is ready."
+            assert await ring
 
 
 async def test_integrations_that_were_stopped_do_not_start_again(folder: Path) -> None:

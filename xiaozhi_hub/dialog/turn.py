@@ -278,6 +278,7 @@ class Turn:
         assert self._heard is not None
         if self.info.channel is Channel.TEXT:
             await self._link.send(Stt(self._heard.text))
+            await self._parts.ready()
         await self._mouth.open()
         reply = self._parts.responder.respond(self.info, self._heard.text, self._conversation, self)
         try:
@@ -296,6 +297,7 @@ class Turn:
                 yield piece
 
     async def _ring(self, text: str, rounds: int, sound: Sequence[Packet]) -> Outcome:
+        await self._parts.ready()
         await self._mouth.open()
         sentence = Sentence(text, self.info.language)
         for number in range(rounds):
