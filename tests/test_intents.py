@@ -17,7 +17,7 @@ from xiaozhi_hub.core.shared import Shared
 from xiaozhi_hub.dialog.intents import matcher, sentence_files
 from xiaozhi_hub.dialog.intents.intents import Intent, Pending
 from xiaozhi_hub.dialog.intents.sentence_files import read_sentences
-from xiaozhi_hub.errors import ConfigError
+from xiaozhi_hub.errors import ConfigError, MissingSlot
 
 
 @pytest.fixture(scope="module")
@@ -430,6 +430,46 @@ def test_a_sentence_that_may_go_on_is_known_as_such(house: House) -> None:
     assert book.completeness("cancel all timers") is Completeness.COMPLETE
     assert not book.understands("my fellow americans")
     assert book.understands("set a timer for five minutes")
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "slot"),
+    [
+        ("set a timer", "en", "duration"),
+        ("create a pasta timer", "en", "duration"),
+        ("set an alarm", "en", "alarm_time"),
+        ("设一个计时器", "zh-Hans", "duration"),
+        ("设闹钟", "zh-Hans", "alarm_time"),
+    ],
+)
+async def test_who_says_what_the_hub_must_ask_about_is_given_time_to_say_it(
+    house: House, text: str, language: str, slot: str
+) -> None:
+    turn = person_in("Kitchen", language)
+    assert house.intents.book(language).completeness(text) is Completeness.EXTENDABLE
+    assert house.intents.completeness(text, language) is Completeness.PARTIAL
+    intent = house.intents.recognise(text, turn)
+    assert intent is not None
+    _, question = await house.attempt(intent.tool, intent.arguments, turn)  # changes nothing
+    assert isinstance(question, MissingSlot) and question.slot == slot
+
+
+def test_who_has_said_all_is_not_waited_for_although_it_begins_alike(house: House) -> None:
+    assert house.intents.completeness("set a timer for five minutes", "en") is Completeness.EXTENDABLE
+    assert house.intents.completeness("set a timer for five minutes called eggs", "en") is Completeness.EXTENDABLE
+    assert house.intents.completeness("set an alarm for noon", "en") is Completeness.COMPLETE
+
+
+def test_a_place_after_a_named_thing_is_not_waited_for(house: House) -> None:
+    for text in (
+        "is the sliding door",
+        "is the sliding door open",
+        "turn the standing light on",
+        "turn on the standing light",
+    ):
+        expected = Completeness.PARTIAL if text.endswith("door") else Completeness.COMPLETE
+        assert house.intents.completeness(text, "en") is expected, text
+    assert house.intents.completeness("turn on the lights", "en") is Completeness.EXTENDABLE
 
 
 async def test_new_names_are_understood_after_a_rebuild() -> None:

@@ -251,8 +251,10 @@ class Grammar:
         return Completeness.PARTIAL if more else Completeness.UNKNOWN
 
     def _names_a_thing(self, words: tuple[str, ...]) -> bool:
-        """Do the words end with the name of an entity or scene, rather than with a kind of thing or a room?"""
-        return any(words[-size:] in self._things for size in range(1, min(len(words), 5) + 1))
+        """Do the words end with the name of an entity or scene, rather than with a kind of thing or a room, or with such a name and
+        one word ("is the front door open")?"""
+        ends = words, words[:-1]
+        return any(said[-size:] in self._things for said in ends for size in range(1, min(len(said), 5) + 1))
 
     @staticmethod
     def _ended(front: _Front) -> float:

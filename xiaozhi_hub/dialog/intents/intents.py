@@ -165,8 +165,13 @@ class Intents:
         matcher = self._matchers.get(language)
         if not text or matcher is None or not matcher.has_book:
             return Completeness.UNKNOWN
-        matcher.recognise(text)
-        return matcher.book().completeness(text)
+        found = matcher.recognise(text)
+        completeness = matcher.book().completeness(text)
+        if completeness is Completeness.EXTENDABLE and found is not None and found.asks:
+            return (
+                Completeness.PARTIAL
+            )  # who says "set a timer" and nothing more is asked; most will say it by themselves
+        return completeness
 
     def meaning(self, text: str, language: str) -> Found | None:
         """Say what *text* asks for by itself, whoever says it and whatever was asked before; None when that is not known."""

@@ -20,7 +20,13 @@ from hassil.util import normalize_text
 
 from xiaozhi_hub.dialog.grammar.grammar import Grammar, GrammarSource, Heard
 from xiaozhi_hub.dialog.intents.names import House, version_of
-from xiaozhi_hub.dialog.intents.sentence_files import SHARED, OfficialRule, SentenceFile, official_templates
+from xiaozhi_hub.dialog.intents.sentence_files import (
+    ASKS,
+    SHARED,
+    OfficialRule,
+    SentenceFile,
+    official_templates,
+)
 from xiaozhi_hub.engines.phrasebook import Phrasebook
 from xiaozhi_hub.entities.base import Domain
 
@@ -45,6 +51,8 @@ class Found:
 
     tool: str
     arguments: Mapping[str, Any]
+    asks: str = ""
+    """The slot that the tool will ask for."""
 
 
 def prepare(language: str, files: Iterable[SentenceFile]) -> None:
@@ -129,7 +137,8 @@ class Matcher:
         for file in self._files:
             result = self._match(text, file.templates)
             if result is not None and (best is None or _quality(result) < best[0]):
-                best = (_quality(result), Found(file.tools[result.intent.name], self._arguments(result)))
+                asks = (result.intent_metadata or {}).get(ASKS, "")
+                best = (_quality(result), Found(file.tools[result.intent.name], self._arguments(result), asks))
         if best is not None and best[0][0] == 0:
             return best[1]
         result = self._match(text, self._official)

@@ -16,6 +16,9 @@ more keys of ours:
     often: [StartTimer]           # intents that people use more than the others: recognisers expect them
     unheard: [Forget, which]      # intents and answers that closed recognisers do not listen for: they are written, or heard by others
 
+In a data block, ``metadata: {asks: duration}`` says that the tool will ask for this slot, because the sentences of the block lack
+it ("set a timer"): whoever stops there is given time to go on.
+
 The lists ``name``, ``area`` and ``assistant`` exist everywhere; the values of ``name`` bring ``domain`` and ``device_class`` as
 context.
 """
@@ -44,6 +47,8 @@ _HASSIL_KEYS = ("language", "settings", "intents", "lists", "expansion_rules", "
 _KEYS = (*_HASSIL_KEYS, "tools", "official", "answers", "first", "often", "unheard")
 _ANSWER = "answer\n"
 """Before the name of a slot while hassil reads the answers for it among the intents; no intent is called so."""
+ASKS = "asks"
+"""In the metadata of a data block: the slot that its sentences lack."""
 SHARED = Shared()
 """Sentences and what is compiled from them. The same ones are learned again with every change to a house, whenever an
 integration is loaded anew, and by each hub of a process."""
@@ -189,6 +194,10 @@ def _check_references(path: Path, templates: Templates) -> None:
     rules = {name: rule.expression for name, rule in templates.expansion_rules.items()}
     for name, intent in templates.intents.items():
         for block in intent.data:
+            metadata = block.metadata or {}
+            if set(metadata) - {ASKS} or not isinstance(metadata.get(ASKS, ""), str):
+                place = Place(str(path), key=f"intents → {name} → metadata")
+                raise ConfigError("metadata names the slot that is asked for", place, hint=f"{ASKS}: <slot>")
             known_lists = {*SHARED_LISTS, *templates.slot_lists, *block.slot_lists}
             known_rules = {*rules, *block.expansion_rules}
             for sentence in block.sentences:
