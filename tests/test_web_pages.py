@@ -105,7 +105,7 @@ async def test_the_language_can_be_chosen_by_a_link() -> None:
 def test_every_state_and_stage_has_a_name_for_people(language: str) -> None:
     texts = Texts()
     keys = [f"entry.{state}" for state in EntryState] + [f"outcome.{outcome}" for outcome in Outcome]
-    keys += [f"wait.{reason}" for reason in (WaitReason.HABIT, WaitReason.PAUSES)]
+    keys += [f"wait.{reason}" for reason in (WaitReason.HABIT, WaitReason.PAUSES, WaitReason.GOES_ON)]
     keys += [f"role.{role}" for role in Role] + [f"stage.{bar.stage}" for bar in bars(TURN.stamps)]
     assert [key for key in keys if not texts.has(f"page.{key}", language)] == []
     assert set(ROLES) == {role.value for role in Role}

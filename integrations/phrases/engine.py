@@ -168,12 +168,12 @@ class Phrases(Asr):
         except WorkerLost as error:
             raise StageError("asr", error.message, code="recogniser-lost") from error
         self.decoded += 1
-        text, confidence, unfinished = found
+        text, confidence = found
         if not text or confidence < self._threshold or not lesson.book.understands(text):
-            return Transcript("", "en", confidence, unfinished)
+            return Transcript("", "en", confidence)
         return Transcript(lesson.book.written(text), "en", confidence)
 
-    async def _ask(self, lesson: Lesson, answering: bool, pcm: bytes, utterance: int | None) -> tuple[str, float, bool]:
+    async def _ask(self, lesson: Lesson, answering: bool, pcm: bytes, utterance: int | None) -> tuple[str, float]:
         """Ask the decoder; teach it first where it has just been started and knows nothing."""
         found: Any = await self._call("recognise", lesson.version, answering, pcm, utterance)
         if found is None:
@@ -183,8 +183,8 @@ class Phrases(Asr):
             found = await self._call("recognise", current.version, answering, pcm)
         if found is None:
             raise StageError("asr", "the recogniser was taught something else meanwhile", code="recogniser-not-ready")
-        text, confidence, unfinished = found
-        return str(text), float(confidence), bool(unfinished)
+        text, confidence = found
+        return str(text), float(confidence)
 
     async def _call(self, method: str, *args: Any) -> Any:
         """Ask the process; once more where it died, since asking twice for the same changes nothing."""

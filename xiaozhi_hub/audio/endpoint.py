@@ -36,7 +36,7 @@ class Patience:
     last clear speech."""
 
     complete_ms: float = 120
-    extendable_ms: float = 420
+    extendable_ms: float = 300
     unfinished_ms: float = 1000
     """Who stops in the middle of a sentence that the hub knows goes on, after however long a thought."""
     unknown_ms: float = 700

@@ -21,13 +21,15 @@ def told_wait(wait: Wait, heard: str) -> str:
             why = f"{heard!r} and the like have ended here {counted}"
         case WaitReason.PAUSES:
             why = "people here do not pause for longer in mid-sentence"
+        case WaitReason.GOES_ON:
+            why = f"people here often go on after {heard!r} and the like, which have ended here {counted}"
         case WaitReason.CHECK:
             why = f"to see whether anybody still never goes on; {heard!r} and the like have ended here {counted}"
         case WaitReason.SETTING:
             why = _WHY[wait.after]
             if wait.times:
                 why += f"; {heard!r} and the like have ended here {counted}"
-    rather = f", not {wait.usual_ms:.0f}" if wait.ms < wait.usual_ms else ""
+    rather = f", not {wait.usual_ms:.0f}" if wait.usual_ms not in (0, wait.ms) else ""
     return f"{wait.ms:.0f} ms{rather}: {why}"
 
 

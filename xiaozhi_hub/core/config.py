@@ -80,14 +80,14 @@ class SilenceConfig:
 
     complete_ms: int = 120
     """After a whole command that cannot go on."""
-    extendable_ms: int = 420
-    """After a whole command that could go on."""
+    extendable_ms: int = 300
+    """After a whole command that could go on, by people of whom nothing is known."""
     unfinished_ms: int = 1000
     """After the beginning of a command."""
     unknown_ms: int = 700
     """After anything else."""
     learn: bool = True
-    """Wait for less than `extendable_ms` where people here are known not to go on."""
+    """Wait for less than `extendable_ms` where people here are known not to go on, and for up to `unknown_ms` where they do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,6 @@ class Transcript:
     language: str
     confidence: float | None = None
     """0…1, or None when the engine does not say."""
-    unfinished: bool = False
-    """Of an empty text: it is the beginning of something that the recogniser would understand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +182,8 @@ class WaitReason(StrEnum):
     """What people here mean when they say this."""
     PAUSES = "pauses"
     """How long people here pause in mid-sentence."""
+    GOES_ON = "goes_on"
+    """People here often go on after they have said this."""
     CHECK = "check"
     """It was shortened so often that it was time to see whether people still never go on."""
 

@@ -49,9 +49,9 @@ SURE = 0.6
 MEAN = "mean"
 """The search that is active while the mean of a beginning is taken: of one word, since none is wanted."""
 
-Found = tuple[str, float, bool]
-"""The sentence, how likely it is that just this was said, and whether it was only the beginning of one."""
-NOTHING: Found = ("", 0.0, False)
+Found = tuple[str, float]
+"""The sentence, and how likely it is that just this was said."""
+NOTHING: Found = ("", 0.0)
 
 
 def create() -> Recogniser:
@@ -185,7 +185,7 @@ class Recogniser:
         if len(pcm) > followed.taken:  # it refuses nothing at all
             decoder.process_raw(pcm[followed.taken :], full_utt=False)
         decoder.end_utt()
-        text, certain, _ = _found(decoder, followed.sentences)
+        text, certain = _found(decoder, followed.sentences)
         near = followed.sentences.near(text.split()) if certain >= SURE else None
         if near is None:
             return None
@@ -197,7 +197,7 @@ class Recogniser:
             decoder.activate_search(followed.sentences.name)
             decoder.remove_search(name)
         # How well its words fit is relative to what else was looked at, which is next to nothing here.
-        return (exact[0], certain, False) if exact[0] else None
+        return (exact[0], certain) if exact[0] else None
 
     def _search(self, decoder: Decoder, sentences: Sentences, search: str, pcm: bytes) -> Found:
         self._begin(decoder, search)
@@ -226,13 +226,11 @@ class Recogniser:
 
 def _found(decoder: Decoder, sentences: Sentences) -> Found:
     found = decoder.hyp()
-    if found is None:  # amid a sentence, which nothing else fits better
-        return ("", 0.0, True)
-    if not sentences.is_whole(found.hypstr.split()):  # other speech
+    if found is None or not sentences.is_whole(found.hypstr.split()):  # amid a sentence, or other speech
         return NOTHING
     words = [segment for segment in decoder.seg() if segment.word[0] not in "<[("]
     frames = sum(segment.end_frame - segment.start_frame + 1 for segment in words)
-    return (found.hypstr, confidence(sum(_log(segment.ascore) for segment in words) / frames), False)
+    return (found.hypstr, confidence(sum(_log(segment.ascore) for segment in words) / frames))
 
 
 def confidence(fit: float) -> float:

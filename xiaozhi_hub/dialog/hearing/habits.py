@@ -6,6 +6,7 @@ on; and how long they pause. The wait is the shortest one that cuts them off in 
 
     risk(wait) = P(goes on) · P(the pause is at least as long as the wait | goes on)
 
+Nobody is waited for more than usual unless people here go on more often than is expected of those of whom nothing is known.
 Both are estimated for the house and for the device that is spoken to, and the worse one counts: who pauses a lot may be one of many.
 Counts are halved when there are many, so that habits that have changed are forgotten.
 """
@@ -94,15 +95,15 @@ class Habits:
         """Those of all devices, once they were added up."""
         self._early: dict[tuple[str, str], int] = {}
         """How many turns were ended early since one was not."""
-        self._waits: dict[tuple[str, str, float, float], Wait] = {}
+        self._waits: dict[tuple[str, str, float, float, float], Wait] = {}
         self._changed: dict[tuple[str, str | None], None] = {}
 
     # -- what comes out -------------------------------------------------------------------------------------------
 
-    def wait(self, device_id: str, shape: str, shortest: float, longest: float) -> Wait:
-        """How long to wait after a sentence of *shape*: never less than *shortest* nor more than *longest* (ms), which is what it
-        is for those of whom nothing is known."""
-        key = (device_id, shape, shortest, longest)
+    def wait(self, device_id: str, shape: str, shortest: float, usual: float, longest: float) -> Wait:
+        """How long to wait after a sentence of *shape*: never less than *shortest* nor more than *longest* (ms), and the *usual* time
+        for those of whom nothing is known."""
+        key = (device_id, shape, shortest, usual, longest)
         if (known := self._waits.get(key)) is None:
             if len(self._waits) >= MOST_ROWS:
                 self._waits.clear()
@@ -120,7 +121,7 @@ class Habits:
     # -- what goes in ---------------------------------------------------------------------------------------------
 
     def ended(self, device_id: str, shape: str, at: float, *, early: bool) -> None:
-        """A sentence ended here; *early*: after less than the longest wait, so that this is only believed."""
+        """A sentence ended here; *early*: after less than the usual wait, so that this is only believed."""
         self._change(device_id, shape, at, ended=1)
         self._early[device_id, shape] = self._early.get((device_id, shape), 0) + 1 if early else 0
 
@@ -188,18 +189,22 @@ class Habits:
 
     # -- how ------------------------------------------------------------------------------------------------------
 
-    def _wait(self, device_id: str, shape: str, shortest: float, longest: float) -> Wait:
-        ms, reason = longest, WaitReason.SETTING
+    def _wait(self, device_id: str, shape: str, shortest: float, usual: float, longest: float) -> Wait:
         goes_on = self._goes_on(device_id, shape)
-        steps = (float(step * BIN_MS) for step in range(int(shortest // BIN_MS) + 1, BINS))
-        for wait in (shortest, *steps):
-            if wait < longest and goes_on * self._pauses_for(device_id, wait) <= RISK:
-                ms, reason = wait, WaitReason.HABIT if goes_on <= RISK else WaitReason.PAUSES
-                break
-        if ms < longest and self._early.get((device_id, shape), 0) >= LOOK_AGAIN:
-            ms, reason = longest, WaitReason.CHECK
+        most = longest if goes_on > GOES_ON else usual
+        steps = (shortest, *(float(step * BIN_MS) for step in range(int(shortest // BIN_MS) + 1, BINS)))
+        little = (wait for wait in steps if wait < most and goes_on * self._pauses_for(device_id, wait) <= RISK)
+        ms = next(little, most)
+        if ms > usual:
+            reason = WaitReason.GOES_ON
+        elif ms == usual:
+            reason = WaitReason.SETTING
+        elif self._early.get((device_id, shape), 0) >= LOOK_AGAIN:
+            ms, reason = usual, WaitReason.CHECK
+        else:
+            reason = WaitReason.HABIT if goes_on <= RISK else WaitReason.PAUSES
         ended, times = self._counts(shape)
-        return Wait(ms, Completeness.EXTENDABLE, reason, longest, min(round(ended), round(times)), round(times))
+        return Wait(ms, Completeness.EXTENDABLE, reason, usual, min(round(ended), round(times)), round(times))
 
     def _counts(self, shape: str) -> tuple[float, float]:
         """How often it ended in this house, of how many times."""

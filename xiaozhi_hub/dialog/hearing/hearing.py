@@ -289,11 +289,7 @@ class Hearing:
             self._guessed = task.result()
             self._stamp("guess")
             self._tell_guess(self._guessed)
-            completeness = (
-                Completeness.PARTIAL
-                if self._guessed.unfinished
-                else self._judge(self._guessed.text, self._guessed.language)
-            )
+            completeness = self._judge(self._guessed.text, self._guessed.language)
             self._judged = self._guessed, completeness
             self._complete = completeness is Completeness.COMPLETE
             self._wait_for = self._habit(self._guessed) if completeness is Completeness.EXTENDABLE else None

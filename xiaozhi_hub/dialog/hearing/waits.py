@@ -91,12 +91,9 @@ class Waits:
         """How long to wait after *guess*, which is whole and may go on; None: as it is set."""
         if not self.enabled or (found := self._meaning(guess.text, guess.language)) is None:
             return None
-        return self.habits.wait(
-            device_id,
-            shape_of(found, guess.language),
-            patience.complete_ms,
-            max(patience.complete_ms, patience.extendable_ms),
-        )
+        usual = max(patience.complete_ms, patience.extendable_ms)
+        longest = max(usual, patience.unknown_ms)
+        return self.habits.wait(device_id, shape_of(found, guess.language), patience.complete_ms, usual, longest)
 
     # -- after it -------------------------------------------------------------------------------------------------
 

@@ -162,8 +162,10 @@ class Intents:
     def completeness(self, text: str, language: str) -> Completeness:
         """Say what *text*, heard so far, may still become. Its meaning is worked out too, so that it is known already when the
         turn ends with it."""
+        if not text:
+            return Completeness.PARTIAL  # of speech that nothing was understood of yet, any sentence may be the rest
         matcher = self._matchers.get(language)
-        if not text or matcher is None or not matcher.has_book:
+        if matcher is None or not matcher.has_book:
             return Completeness.UNKNOWN
         found = matcher.recognise(text)
         completeness = matcher.book().completeness(text)
