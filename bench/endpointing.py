@@ -8,6 +8,8 @@ Into each recording a pause of 100 to 800 ms of a quiet room is put, at the quie
 recogniser and sentences hear it through the hub's own listening (`dialog/hearing/hearing.py`), in virtual time: sound arrives in frames of
 60 ms, and a recognition takes as long as the processor worked for it, or as ``--recognition`` says. The same is done with a fixed
 silence that ends every turn. A turn that ends before the last word was said is *cut*; the wait is counted from the end of the last sound.
+Something is *lost* in those that are answered otherwise than the whole sentence; of "turn on the TV … in the kitchen" nothing is, where
+there is one TV. With fixed silences nothing is recognised, so what is lost there is not known.
 
 With ``--household N`` the hub first hears each recording N times and learns from these turns as from any others. Two
 houses are rehearsed: one that pauses as it is measured then, each time for one of the lengths by chance, and one that never pauses. Who
@@ -308,6 +310,20 @@ async def rehearse(hub: Hub, clips: list[Clip], asr: Asr, pauses: Sequence[int],
             hub.archive.remember(again)
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What somebody says, with a pause in it."""
+
+    utterance: Utterance
+    command: str
+    """The words."""
+
+
+async def is_answered_otherwise(hub: Hub, heard: str, command: str) -> bool:
+    """Does the hub not do for what it *heard* what it does for all of *command*?"""
+    return not heard or (await hub.ask(heard, "en", DEVICE)).said != (await hub.ask(command, "en", DEVICE)).said
+
+
 def row_of(waits: Sequence[float]) -> dict[str, float]:
     heard = [wait for wait in waits if wait == wait]
     whole = [wait for wait in heard if wait >= 0]
@@ -320,8 +336,15 @@ def row_of(waits: Sequence[float]) -> dict[str, float]:
     }
 
 
-async def measure(hub: Hub, sounds: Sequence[Utterance], asr: Asr | None, patience: Patience) -> dict[str, float]:
-    return row_of([(await hear(hub, utterance, asr, patience))[0] for utterance in sounds])
+async def lost_percent(hub: Hub, turns: Sequence[tuple[Said, float, Hearing, str]]) -> float:
+    lost = [wait < 0 and await is_answered_otherwise(hub, heard, said.command) for said, wait, _, heard in turns]
+    return round(100 * sum(lost) / max(1, len(lost)), 2)
+
+
+async def measure(hub: Hub, sounds: Sequence[Said], asr: Asr | None, patience: Patience) -> dict[str, float]:
+    turns = [(said, *(await hear(hub, said.utterance, asr, patience))) for said in sounds]
+    row = row_of([wait for _, wait, _, _ in turns])
+    return row if asr is None else row | {"lost_percent": await lost_percent(hub, turns)}
 
 
 async def rehearsed(hub: Hub, clips: list[Clip], asr: Asr, times: int) -> dict[str, dict[str, float]]:
@@ -331,16 +354,19 @@ async def rehearsed(hub: Hub, clips: list[Clip], asr: Asr, times: int) -> dict[s
     for house, pauses in (("nothing learned", ()), ("never pauses", (0,)), ("pauses", PAUSES_MS)):
         await rehearse(hub, clips, asr, pauses, times if pauses else 0)
         for how, lengths in (("without pauses", (0,)), ("with pauses", PAUSES_MS)):
-            sounds = [with_pause(clip.sound, ms) for clip in clips for ms in lengths]
-            heard = [await hear(hub, sound, asr, hub.parts.patience, habits=True) for sound in sounds]
+            sounds = [Said(with_pause(clip.sound, ms), clip.command or "") for clip in clips for ms in lengths]
+            heard = [
+                (said, *(await hear(hub, said.utterance, asr, hub.parts.patience, habits=True))) for said in sounds
+            ]
             of = [open_ended for open_ended in may_go_on for _ in lengths]
             for which, chosen in (
                 ("", heard),
                 (", may go on", [each for each, it in zip(heard, of, strict=True) if it]),
             ):
-                asked = [hearing.wait.ms for _, hearing, _ in chosen if hearing.wait is not None]
-                row = row_of([wait for wait, _, _ in chosen]) | {
-                    "asked_ms_mean": round(sum(asked) / max(1, len(asked)))
+                asked = [hearing.wait.ms for _, _, hearing, _ in chosen if hearing.wait is not None]
+                row = row_of([wait for _, wait, _, _ in chosen]) | {
+                    "lost_percent": await lost_percent(hub, chosen),
+                    "asked_ms_mean": round(sum(asked) / max(1, len(asked))),
                 }
                 rows[f"{house}, {how}{which}"] = row
                 print(f"{house}, {how}{which}: {row}", flush=True)
@@ -349,7 +375,7 @@ async def rehearsed(hub: Hub, clips: list[Clip], asr: Asr, times: int) -> dict[s
 
 async def ends_in_speech(hub: Hub, sound: PcmChunk) -> bool:
     """False for a recording that ends in a click some time after the last word: it marks no end of speech."""
-    row = await measure(hub, [Utterance.of(sound)], None, Patience(300, 300, 300, 300))
+    row = await measure(hub, [Said(Utterance.of(sound), "")], None, Patience(300, 300, 300, 300))
     return row["wait_ms_p50"] >= 200
 
 
@@ -372,7 +398,7 @@ async def main() -> None:
         async with running_hub(Path(folder), CONFIGURATION) as hub:
             asr = hub.parts.engines.asrs((), "en")[0]
             clips = [clip for clip in clips if await ends_in_speech(hub, clip.sound)]
-            sounds = [with_pause(clip.sound, ms) for clip in clips for ms in PAUSES_MS]
+            sounds = [Said(with_pause(clip.sound, ms), clip.command or "") for clip in clips for ms in PAUSES_MS]
             print(f"{len(clips)} recordings, {len(sounds)} turns each", flush=True)
             for ms in FIXED_MS if not args.household else ():
                 rows[f"fixed {ms} ms"] = await measure(hub, sounds, None, Patience(ms, ms, ms, ms))

@@ -178,6 +178,15 @@ def test_chinese_is_read_character_by_character() -> None:
     assert book.completeness("把灯调到五十一") is COMPLETE
 
 
+def test_a_room_is_waited_for_where_two_things_have_the_same_name() -> None:
+    rooms = TextSlotList.from_strings(["Kitchen", "Bedroom"])
+    source = GrammarSource(templates("turn on [the] {name} [in [the] {area}]"))
+    for names, expected in ((["TV", "Lamp"], COMPLETE), (["TV", "Lamp", "TV"], EXTENDABLE)):
+        book = Grammar("en", [source], {"name": TextSlotList.from_strings(names), "area": rooms})
+        assert book.completeness("turn on the TV") is expected
+        assert book.completeness("turn on the lamp") is COMPLETE
+
+
 def test_a_number_can_be_said_in_several_ways() -> None:
     assert number_words("105", "en") == (
         ("one", "hundred", "five"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -126,7 +127,10 @@ class Grammar:
         self._answering = merge(begins[Heard.ALWAYS] + begins[Heard.ANSWERING])
         self._start = merge([begin for some in begins.values() for begin in some])
         self._graphs: dict[bool, SentenceGraph] = {}
-        self._things = {spoken_words(name, language) for name in self._written("name")}
+        names = Counter(spoken_words(name, language) for name in self._written("name"))
+        self._things = {
+            words for words, times in names.items() if times == 1
+        }  # two of a name are told apart by their rooms
 
     # -- Phrasebook -----------------------------------------------------------------------------------------------
 
