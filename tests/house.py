@@ -13,8 +13,8 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.flow import ToolCall, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.devices.device_commands import DeviceCommands, device_tools
-from xiaozhi_hub.devices.device_tools import DeviceTools
+from xiaozhi_hub.devices.abilities.tools import DeviceCommands, device_tools
+from xiaozhi_hub.devices.abilities.toolsets import DeviceTools
 from xiaozhi_hub.dialog.intents.conversation_tools import conversation_tools
 from xiaozhi_hub.dialog.intents.intents import Intents
 from xiaozhi_hub.entities.registry import EntityRegistry

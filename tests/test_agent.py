@@ -19,7 +19,7 @@ from talking_model import Home, Piece, ScriptedModel, call
 
 from xiaozhi_hub.core.flow import Outcome, Sentence, TurnRecord
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.devices.conversations import Conversations
+from xiaozhi_hub.devices.sessions.conversations import Conversations
 from xiaozhi_hub.dialog.agent import keeping
 from xiaozhi_hub.dialog.agent.agent import ROUNDS
 from xiaozhi_hub.dialog.agent.calls import AT_ONCE, IN_ALL

@@ -20,7 +20,7 @@ from xiaozhi_hub.audio.tones import chime
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.voice import say
 from xiaozhi_hub.core.flow import Packet
-from xiaozhi_hub.devices.messenger import MOST_WAITING
+from xiaozhi_hub.devices.announcements.messenger import MOST_WAITING
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import DeviceState, FakeDevice, NoAnswer, TurnResult, Utterance, running_hub
 

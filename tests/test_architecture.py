@@ -83,6 +83,15 @@ INSIDE = {
         "transcribe": 5,
         "turn": 5,
     },
+    "devices": {
+        "abilities": 0,
+        "acquaintance": 0,
+        "pairing": 0,
+        "waking": 0,
+        "management": 1,
+        "sessions": 1,
+        "announcements": 2,
+    },
     "web": {"requests": 0, "devices": 1, "pages": 1, "programs": 2, "openai": 3, "app": 3},
 }
 """Rooms with walls of their own: the same rule, and parts of equal rank know nothing of each other."""

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from xiaozhi_hub.devices import conversations, pairing
-from xiaozhi_hub.devices.conversations import FORGET_SECONDS, MOST_ENDED, Conversations
+from xiaozhi_hub.devices.pairing import pairing
+from xiaozhi_hub.devices.sessions import conversations
+from xiaozhi_hub.devices.sessions.conversations import FORGET_SECONDS, MOST_ENDED, Conversations
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, running_hub
 

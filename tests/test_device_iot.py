@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from tone_words import spoken
 
 from xiaozhi_hub.core.flow import Channel, TurnInfo
+from xiaozhi_hub.devices.abilities.iot import IotToolset
 from xiaozhi_hub.errors import ToolError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.protocol.device_messages import Iot
 from xiaozhi_hub.protocol.hub_messages import IotCommand
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
-from xiaozhi_hub.tools.device_iot import IotToolset
 
 MAC = "02:00:00:00:00:01"
 CONFIGURATION = """

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from xiaozhi_hub.core.events import DeviceRenamed
 from xiaozhi_hub.core.flow import Channel, TurnInfo
+from xiaozhi_hub.devices.abilities.mcp import McpToolset, VisionOffer
 from xiaozhi_hub.errors import MissingSlot, ToolError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.protocol.device_messages import Mcp, parse_device_message
@@ -24,7 +25,6 @@ from xiaozhi_hub.protocol.hub_messages import McpRequest
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, FirmwareTool, TurnResult, running_hub
 from xiaozhi_hub.tools.arguments import Misfit
 from xiaozhi_hub.tools.device import CallLimits, DeviceCallError
-from xiaozhi_hub.tools.device_mcp import McpToolset, VisionOffer
 
 MAC = "02:00:00:00:00:01"
 KITCHEN = "02:00:00:00:00:02"

@@ -21,8 +21,8 @@ from xiaozhi_hub.cli import main
 from xiaozhi_hub.core.events import DeviceForgotten
 from xiaozhi_hub.core.forgetting import MOST_LATER, Forget, Forgetting
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.devices.audience import Listener
-from xiaozhi_hub.devices.messenger import Said
+from xiaozhi_hub.devices.announcements.audience import Listener
+from xiaozhi_hub.devices.announcements.messenger import Said
 from xiaozhi_hub.engines.conversations import owner_of
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.store.announcements import Kind

@@ -21,9 +21,9 @@ from tiny_wakeword import pitch_hz, write_word
 
 from xiaozhi_hub.core.flow import Packet, PcmChunk, TurnRecord
 from xiaozhi_hub.core.places import builtin
-from xiaozhi_hub.devices import open_mic
-from xiaozhi_hub.devices.doze import MOST_MS, Doze
-from xiaozhi_hub.devices.wake_arbiter import WINDOW_SECONDS
+from xiaozhi_hub.devices.sessions import open_mic
+from xiaozhi_hub.devices.waking.arbiter import WINDOW_SECONDS
+from xiaozhi_hub.devices.waking.doze import MOST_MS, Doze
 from xiaozhi_hub.engines.asr import AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import Role
 from xiaozhi_hub.engines.registry import EngineRegistry

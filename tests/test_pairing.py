@@ -565,8 +565,8 @@ async def test_check_ins_of_a_fleet_are_answered_with_tokens_at_once(folder: Pat
 async def test_while_the_database_is_not_open_nobody_loses_a_token_and_nobody_comes_in(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("xiaozhi_hub.devices.pairing.LOAD_SECONDS", 0.05)
-    monkeypatch.setattr("xiaozhi_hub.devices.pairing.DOOR_SECONDS", 0.05)
+    monkeypatch.setattr("xiaozhi_hub.devices.pairing.pairing.LOAD_SECONDS", 0.05)
+    monkeypatch.setattr("xiaozhi_hub.devices.pairing.pairing.DOOR_SECONDS", 0.05)
     async with hub_with(folder, "approve") as hub:
         token = await token_of(hub)
     config = load_config(folder)

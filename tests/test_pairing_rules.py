@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from xiaozhi_hub.core.rate import RateLimits
-from xiaozhi_hub.devices.door import CLOCK_IS_SET, FIRST_DAY_SECONDS, Door
-from xiaozhi_hub.devices.tokens import GRACE_SECONDS, MOST_TOKENS, TokenRing
-from xiaozhi_hub.devices.waiting import (
+from xiaozhi_hub.devices.pairing.door import CLOCK_IS_SET, FIRST_DAY_SECONDS, Door
+from xiaozhi_hub.devices.pairing.tokens import GRACE_SECONDS, MOST_TOKENS, TokenRing
+from xiaozhi_hub.devices.pairing.waiting import (
     FORGET_SECONDS,
     MOST_PER_ADDRESS,
     MOST_WAITING,

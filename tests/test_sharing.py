@@ -9,7 +9,7 @@ import pytest
 
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.secret import Secret
-from xiaozhi_hub.devices.tickets import SKEW_SECONDS, TICKET_SECONDS, Tickets
+from xiaozhi_hub.devices.pairing.tickets import SKEW_SECONDS, TICKET_SECONDS, Tickets
 from xiaozhi_hub.errors import ConfigErrors
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, running_hub

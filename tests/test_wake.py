@@ -13,7 +13,7 @@ import pytest
 from tone_words import spoken as said
 
 from xiaozhi_hub.core.flow import Packet, PcmChunk
-from xiaozhi_hub.devices.wake_arbiter import WINDOW_SECONDS, Wake, WakeArbiter, loudness
+from xiaozhi_hub.devices.waking.arbiter import WINDOW_SECONDS, Wake, WakeArbiter, loudness
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, Utterance, running_hub
 
@@ -55,7 +55,7 @@ def murmur(loud: float) -> tuple[bytes, ...]:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two wake words count as one person's however slow this machine is just now."""
-    monkeypatch.setattr("xiaozhi_hub.devices.wake_arbiter.WINDOW_SECONDS", 4.0)
+    monkeypatch.setattr("xiaozhi_hub.devices.waking.arbiter.WINDOW_SECONDS", 4.0)
 
 
 async def test_of_two_devices_that_hear_the_wake_word_the_louder_one_answers(hub: Hub, at_once: None) -> None:
@@ -156,8 +156,8 @@ async def test_without_a_farewell_the_hub_just_hangs_up(tmp_path: Path) -> None:
 
 async def test_a_quiet_line_is_kept_alive(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """A device takes a link for dead on which nothing came for two minutes."""
-    monkeypatch.setattr("xiaozhi_hub.devices.session.KEEPALIVE_SECONDS", 0.2)
-    monkeypatch.setattr("xiaozhi_hub.devices.registry.TICK_SECONDS", 0.1)
+    monkeypatch.setattr("xiaozhi_hub.devices.sessions.session.KEEPALIVE_SECONDS", 0.2)
+    monkeypatch.setattr("xiaozhi_hub.devices.sessions.registry.TICK_SECONDS", 0.1)
     async with device(hub) as speaker:
         await speaker.connect()
         hub.announcer.keep_line(speaker.device_id, "test", time.time() + 1000)

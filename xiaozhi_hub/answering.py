@@ -13,8 +13,8 @@ from xiaozhi_hub.core.flow import Channel, TurnInfo, TurnRecord
 from xiaozhi_hub.core.i18n import Texts, language_of
 from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.devices.device_tools import DeviceTools
-from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.devices.abilities.toolsets import DeviceTools
+from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
 from xiaozhi_hub.dialog.agent.agent import Agent
 from xiaozhi_hub.dialog.agent.briefing import Briefing
 from xiaozhi_hub.dialog.ask import ask

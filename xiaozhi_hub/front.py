@@ -18,7 +18,7 @@ from aiohttp import web
 from xiaozhi_hub import __version__
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.i18n import Texts, language_of
-from xiaozhi_hub.devices.pairing import Pairing
+from xiaozhi_hub.devices.pairing.pairing import Pairing
 from xiaozhi_hub.protocol.link import Link
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.protocol.transport import WEBSOCKET, Transports

@@ -13,10 +13,10 @@ from xiaozhi_hub.answering import Answering
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.core.places import PACKAGE
-from xiaozhi_hub.devices.announce_tools import announce_tools
-from xiaozhi_hub.devices.device_commands import DeviceCommands, device_tools
-from xiaozhi_hub.devices.device_tools import DeviceTools
-from xiaozhi_hub.devices.messenger import Messenger
+from xiaozhi_hub.devices.abilities.tools import DeviceCommands, device_tools
+from xiaozhi_hub.devices.abilities.toolsets import DeviceTools
+from xiaozhi_hub.devices.announcements.messenger import Messenger
+from xiaozhi_hub.devices.announcements.tools import announce_tools
 from xiaozhi_hub.dialog.assistants.tools import assistant_tools
 from xiaozhi_hub.dialog.intents.conversation_tools import conversation_tools
 from xiaozhi_hub.dialog.memory.tools import memory_tools
@@ -57,7 +57,7 @@ class OwnTools:
         commands = DeviceCommands(parts.device_tools, parts.entities, texts)
         own = [*home_tools(parts.entities, texts, commands), *device_tools(commands), *conversation_tools(texts)]
         own += announce_tools(parts.messenger, texts, Phrasing(texts, parts.entities))
-        self._add(CORE, own, PACKAGE / "devices" / "sentences")
+        self._add(CORE, own, PACKAGE / "devices" / "announcements" / "sentences")
         tools.add_for_turns(parts.device_tools.for_turn, CORE)
         if parts.config.memory.enabled:
             self._add(CORE_MEMORY, self._of_memory(), PACKAGE / "dialog" / "memory" / "sentences")

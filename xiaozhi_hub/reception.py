@@ -10,10 +10,10 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.events import DeviceForgotten, DeviceRenamed, DeviceRevoked
 from xiaozhi_hub.core.forgetting import Forget, Forgetting
 from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.devices.abilities.toolsets import DeviceTools
 from xiaozhi_hub.devices.acquaintance import Acquaintance
-from xiaozhi_hub.devices.device_tools import DeviceTools
-from xiaozhi_hub.devices.pairing import Pairing
-from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.devices.pairing.pairing import Pairing
+from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
 from xiaozhi_hub.dialog.assistants.assistants import Assistants
 from xiaozhi_hub.display.lettering import Lettering
 from xiaozhi_hub.protocol.identity import DeviceIdentity

@@ -16,9 +16,9 @@ from xiaozhi_hub.core.flow import TurnRecord
 from xiaozhi_hub.core.forgetting import Forgetting
 from xiaozhi_hub.core.i18n import Texts, language_of
 from xiaozhi_hub.devices.acquaintance import Acquaintance
+from xiaozhi_hub.devices.announcements.messenger import Messenger
 from xiaozhi_hub.devices.management import DeviceManagement
-from xiaozhi_hub.devices.messenger import Messenger
-from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
 from xiaozhi_hub.front import Rooms
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.protocol.link import Link

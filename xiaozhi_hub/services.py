@@ -17,7 +17,8 @@ from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import Texts
-from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.devices.abilities.mcp import VisionOffer
+from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
 from xiaozhi_hub.dialog.vision import Eyes
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.errors import StoreError
@@ -30,7 +31,6 @@ from xiaozhi_hub.store.devices import Devices
 from xiaozhi_hub.store.moves import Moves
 from xiaozhi_hub.store.photos import Photos
 from xiaozhi_hub.store.rollouts import Release, Rollouts
-from xiaozhi_hub.tools.device_mcp import VisionOffer
 from xiaozhi_hub.web.devices.firmware import FirmwareDoor
 from xiaozhi_hub.web.devices.ota import Contribution
 from xiaozhi_hub.web.devices.vision import Asked, VisionDoor, VisionParts

@@ -14,8 +14,8 @@ from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.acquaintance import Acquaintance
-from xiaozhi_hub.devices.pairing import Pairing
-from xiaozhi_hub.devices.tickets import Tickets
+from xiaozhi_hub.devices.pairing.pairing import Pairing
+from xiaozhi_hub.devices.pairing.tickets import Tickets
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.front import Front, FrontParts
 from xiaozhi_hub.problems import Problems

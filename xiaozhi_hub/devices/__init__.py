@@ -1,1 +1,1 @@
-"""Pieces of hardware, and the conversations with them."""
+"""Pieces of hardware: who may come in, what they can do, and the conversations with them."""

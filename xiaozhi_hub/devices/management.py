@@ -13,10 +13,10 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import DeviceConfig
 from xiaozhi_hub.core.events import DeviceDisconnected, DeviceRenamed
 from xiaozhi_hub.core.forgetting import Forget, Forgetting
-from xiaozhi_hub.devices.admission import PairingError
-from xiaozhi_hub.devices.door import Opening
-from xiaozhi_hub.devices.pairing import Pairing
-from xiaozhi_hub.devices.waiting import Waiting
+from xiaozhi_hub.devices.pairing.admission import PairingError
+from xiaozhi_hub.devices.pairing.door import Opening
+from xiaozhi_hub.devices.pairing.pairing import Pairing
+from xiaozhi_hub.devices.pairing.waiting import Waiting
 from xiaozhi_hub.protocol.arrivals import SoundFigures
 from xiaozhi_hub.store.devices import Device, Devices
 from xiaozhi_hub.store.grants import GrantState

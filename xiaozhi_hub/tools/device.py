@@ -1,6 +1,6 @@
-"""What a connected device can do by itself, whatever protocol tells of it: MCP (`device_mcp`) or IoT (`device_iot`).
+"""What a connected device can do by itself, whatever protocol tells of it: the contract of `xiaozhi_hub.devices.abilities`.
 
-Both give the tools the names that today's firmware uses, so that those who call them need not know which it is.
+The tools have the names that today's firmware uses, so that those who call them need not know which protocol it is.
 """
 
 from __future__ import annotations

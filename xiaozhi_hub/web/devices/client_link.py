@@ -14,7 +14,7 @@ from xiaozhi_hub.audio.pcm import BadAudio
 from xiaozhi_hub.audio.transcode import OpusToSamples, SamplesToOpus
 from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.core.i18n import Texts, language_of
-from xiaozhi_hub.devices.wake_words import is_wake_word
+from xiaozhi_hub.devices.waking.words import is_wake_word
 from xiaozhi_hub.dialog.vision import Eyes
 from xiaozhi_hub.errors import HubError, ProtocolError
 from xiaozhi_hub.protocol.client import (

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from xiaozhi_hub.devices.invitation import split_token
+from xiaozhi_hub.devices.pairing.invitation import split_token
 from xiaozhi_hub.protocol.client import ClientHello
 from xiaozhi_hub.protocol.identity import DeviceIdentity, plain
 from xiaozhi_hub.protocol.ota import CheckIn

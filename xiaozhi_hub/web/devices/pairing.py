@@ -10,8 +10,8 @@ from aiohttp import web
 
 from xiaozhi_hub.core.i18n import Texts, language_of
 from xiaozhi_hub.core.rate import RateLimits
-from xiaozhi_hub.devices.admission import Refused
-from xiaozhi_hub.devices.pairing import Pairing
+from xiaozhi_hub.devices.pairing.admission import Refused
+from xiaozhi_hub.devices.pairing.pairing import Pairing
 from xiaozhi_hub.protocol.identity import DeviceIdentity, identify
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.web.devices.ota import BODY_LIMIT, BODY_SECONDS, PATHS

@@ -12,8 +12,8 @@ from xiaozhi_hub.audio.ogg import read_ogg
 from xiaozhi_hub.audio.opus import encode_all, packet_ms
 from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.core.i18n import language_of, written_in
-from xiaozhi_hub.devices.audience import Listener
-from xiaozhi_hub.devices.messenger import LONGEST_LIFE, LONGEST_TEXT, Messenger, Said, TooMuch
+from xiaozhi_hub.devices.announcements.audience import Listener
+from xiaozhi_hub.devices.announcements.messenger import LONGEST_LIFE, LONGEST_TEXT, Messenger, Said, TooMuch
 from xiaozhi_hub.errors import ProtocolError, ToolError
 from xiaozhi_hub.store.announcements import Announcement, Kind, Receipt
 from xiaozhi_hub.web.programs.local import answer, local_only

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiohttp import web
 
-from xiaozhi_hub.devices.admission import PairingError
 from xiaozhi_hub.devices.management import LONGEST_NAME, DeviceManagement, ManagedDevice
+from xiaozhi_hub.devices.pairing.admission import PairingError
 from xiaozhi_hub.dialog.assistants.assistants import DEFAULT, Assistant, Assistants
 from xiaozhi_hub.dialog.assistants.switching import Switching
 from xiaozhi_hub.web.programs.local import answer, local_only

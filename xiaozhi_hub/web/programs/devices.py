@@ -9,10 +9,10 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from xiaozhi_hub.devices.admission import PairingError
-from xiaozhi_hub.devices.door import Opening
 from xiaozhi_hub.devices.management import LONGEST_NAME, DeviceManagement, ManagedDevice
-from xiaozhi_hub.devices.waiting import Waiting
+from xiaozhi_hub.devices.pairing.admission import PairingError
+from xiaozhi_hub.devices.pairing.door import Opening
+from xiaozhi_hub.devices.pairing.waiting import Waiting
 from xiaozhi_hub.errors import ProtocolError
 from xiaozhi_hub.web.programs.local import answer, local_only
 from xiaozhi_hub.web.requests.body import read_json, text_field

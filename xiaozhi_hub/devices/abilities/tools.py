@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.i18n import Texts
-from xiaozhi_hub.devices.device_tools import ASK_FIRST, LEARN_SECONDS, DeviceTools
+from xiaozhi_hub.devices.abilities.toolsets import ASK_FIRST, LEARN_SECONDS, DeviceTools
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.entities.registry import EntityRegistry
 from xiaozhi_hub.entities.tools import VOLUME_STEP

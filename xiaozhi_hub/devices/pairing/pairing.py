@@ -17,13 +17,13 @@ from dataclasses import replace
 from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.events import DeviceForgotten, DeviceRevoked
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.devices.admission import Admission, PairingError, Refused, fingerprint
-from xiaozhi_hub.devices.door import LONGEST_WINDOW_MINUTES, Door, Opening
-from xiaozhi_hub.devices.invitation import is_client, join_token, new_client_id
-from xiaozhi_hub.devices.memory import PairingMemory
-from xiaozhi_hub.devices.tickets import Tickets
-from xiaozhi_hub.devices.tokens import TokenRing
-from xiaozhi_hub.devices.waiting import Tries, Waiting, WaitingRoom
+from xiaozhi_hub.devices.pairing.admission import Admission, PairingError, Refused, fingerprint
+from xiaozhi_hub.devices.pairing.door import LONGEST_WINDOW_MINUTES, Door, Opening
+from xiaozhi_hub.devices.pairing.invitation import is_client, join_token, new_client_id
+from xiaozhi_hub.devices.pairing.memory import PairingMemory
+from xiaozhi_hub.devices.pairing.tickets import Tickets
+from xiaozhi_hub.devices.pairing.tokens import TokenRing
+from xiaozhi_hub.devices.pairing.waiting import Tries, Waiting, WaitingRoom
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.protocol.ota import CheckIn
 from xiaozhi_hub.store.grants import Grant, Grants, GrantState, PairingState

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from xiaozhi_hub.core.i18n import Texts
-from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
 from xiaozhi_hub.protocol.hub_messages import Alert
 from xiaozhi_hub.protocol.transport import Transports
 

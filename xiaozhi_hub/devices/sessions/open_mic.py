@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 from xiaozhi_hub.core.flow import Packet
-from xiaozhi_hub.devices.doze import Doze
-from xiaozhi_hub.devices.session import BEFORE_MS, Session
-from xiaozhi_hub.devices.wake_arbiter import Wake
+from xiaozhi_hub.devices.sessions.session import BEFORE_MS, Session
+from xiaozhi_hub.devices.waking.arbiter import Wake
+from xiaozhi_hub.devices.waking.doze import Doze
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.client import ClientError, WakeHeard, WakeWaiting
 from xiaozhi_hub.protocol.device_messages import DeviceMessage, ListenStart

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from xiaozhi_hub.core.flow import SOUND, Packet, TurnInfo
 from xiaozhi_hub.core.i18n import Texts, written_in
-from xiaozhi_hub.devices.audience import Listener
-from xiaozhi_hub.devices.messenger import LONGEST_TEXT, Messenger, Said, Sent, TooMuch
+from xiaozhi_hub.devices.announcements.audience import Listener
+from xiaozhi_hub.devices.announcements.messenger import LONGEST_TEXT, Messenger, Said, Sent, TooMuch
 from xiaozhi_hub.entities.phrasing import Phrasing
 from xiaozhi_hub.errors import MissingSlot, ToolError
 from xiaozhi_hub.store.announcements import Kind

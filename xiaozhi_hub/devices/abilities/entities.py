@@ -11,7 +11,7 @@ from typing import Any
 
 from xiaozhi_hub.core.config import DeviceConfig
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts
-from xiaozhi_hub.devices.device_tools import DeviceTools
+from xiaozhi_hub.devices.abilities.toolsets import DeviceTools
 from xiaozhi_hub.entities.base import Domain, Entity
 from xiaozhi_hub.entities.registry import EntityRegistry, fold
 from xiaozhi_hub.tools.device import SET_VOLUME, DeviceStatus, DeviceToolset

@@ -15,6 +15,8 @@ from typing import Any
 from xiaozhi_hub.core.config import DeviceConfig
 from xiaozhi_hub.core.flow import TurnInfo
 from xiaozhi_hub.core.i18n import Texts
+from xiaozhi_hub.devices.abilities.iot import IotToolset
+from xiaozhi_hub.devices.abilities.mcp import McpToolset, VisionOffer
 from xiaozhi_hub.entities.registry import EntityRegistry, fold
 from xiaozhi_hub.errors import MissingSlot, ToolError
 from xiaozhi_hub.protocol.link import Link
@@ -34,8 +36,6 @@ from xiaozhi_hub.tools.device import (
     DeviceToolset,
     parse_json_object,
 )
-from xiaozhi_hub.tools.device_iot import IotToolset
-from xiaozhi_hub.tools.device_mcp import McpToolset, VisionOffer
 
 log = logging.getLogger(__name__)
 

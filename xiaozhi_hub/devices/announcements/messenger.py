@@ -21,9 +21,9 @@ from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.devices.audience import Audience, Listener
-from xiaozhi_hub.devices.registry import DeviceRegistry
-from xiaozhi_hub.devices.session import Session
+from xiaozhi_hub.devices.announcements.audience import Audience, Listener
+from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
+from xiaozhi_hub.devices.sessions.session import Session
 from xiaozhi_hub.errors import HubError, StoreError
 from xiaozhi_hub.protocol.hub_messages import Alert
 from xiaozhi_hub.protocol.transport import Transports

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from xiaozhi_hub.core.i18n import Texts
-from xiaozhi_hub.devices.device_tools import DeviceTools
+from xiaozhi_hub.devices.abilities.toolsets import DeviceTools
 from xiaozhi_hub.devices.management import DeviceManagement, ManagedDevice
 from xiaozhi_hub.entities.registry import EntityRegistry, fold
 from xiaozhi_hub.errors import ToolError

@@ -11,12 +11,12 @@ from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import DeviceConnected, DeviceDisconnected
 from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.i18n import language_of
-from xiaozhi_hub.devices.conversations import Conversations
-from xiaozhi_hub.devices.device_tools import DeviceTools
-from xiaozhi_hub.devices.open_mic import OpenMicSession
-from xiaozhi_hub.devices.session import DeviceProfile, Session
-from xiaozhi_hub.devices.wake_arbiter import WakeArbiter
-from xiaozhi_hub.devices.wake_check import WakeCheck
+from xiaozhi_hub.devices.abilities.toolsets import DeviceTools
+from xiaozhi_hub.devices.sessions.conversations import Conversations
+from xiaozhi_hub.devices.sessions.open_mic import OpenMicSession
+from xiaozhi_hub.devices.sessions.session import DeviceProfile, Session
+from xiaozhi_hub.devices.waking.arbiter import WakeArbiter
+from xiaozhi_hub.devices.waking.check import WakeCheck
 from xiaozhi_hub.dialog.agent.keeping import Kept
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn_parts import TurnParts

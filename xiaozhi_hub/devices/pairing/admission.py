@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from xiaozhi_hub.devices.waiting import Waiting
+from xiaozhi_hub.devices.pairing.waiting import Waiting
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.identity import DeviceIdentity
 

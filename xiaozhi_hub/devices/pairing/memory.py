@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.devices.tokens import TokenRing
+from xiaozhi_hub.devices.pairing.tokens import TokenRing
 from xiaozhi_hub.errors import StoreError
 from xiaozhi_hub.store.grants import Grant, Grants, PairingState
 

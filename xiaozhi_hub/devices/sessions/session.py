@@ -13,10 +13,10 @@ from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Channel, Outcome, Packet, TurnInfo
 from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait
-from xiaozhi_hub.devices.echo_path import EchoPath
-from xiaozhi_hub.devices.wake_arbiter import Wake
-from xiaozhi_hub.devices.wake_check import WakeCheck
-from xiaozhi_hub.devices.wake_words import is_wake_word
+from xiaozhi_hub.devices.sessions.echo_path import EchoPath
+from xiaozhi_hub.devices.waking.arbiter import Wake
+from xiaozhi_hub.devices.waking.check import WakeCheck
+from xiaozhi_hub.devices.waking.words import is_wake_word
 from xiaozhi_hub.dialog.hearing.hearing import RATE, Ears
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.dialog.turn import Turn

@@ -1,0 +1,1 @@
+"""What devices can do by themselves, in whatever protocol they tell of it."""

@@ -1,0 +1,1 @@
+"""Who may come in, decided for every transport: approval, a door that may stand open, a token for each device."""
