@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     arguments = parser.parse_args()
     integration = import_integration(builtin("integrations") / "faster_whisper")
-    models = importlib.import_module(f"{integration.__name__}.model")
+    models, loading = (importlib.import_module(f"{integration.__name__}.{name}") for name in ("model", "loading"))
     print(
         f"| model | sound | window | beam 1 | beam 5 |   ms of processor time (quickest of {arguments.runs}), {arguments.threads} threads"
     )
@@ -64,7 +64,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = write_whisper(Path(folder) / name, Script(SAYS), SHAPES[name])
             began = time.perf_counter()
-            model = models.load(InstalledModel("faster_whisper", name, path), "cpu", "int8", arguments.threads)
+            model = loading.load(InstalledModel("faster_whisper", name, path), "cpu", "int8", arguments.threads)
             loaded = time.perf_counter() - began
             for seconds in (2.2, 6.0):
                 for kind, windows in WINDOWS.items():

@@ -137,13 +137,13 @@ async def test_people_are_heard_by_two_devices_at_once(tmp_path: Path, written: 
         device(hub, 1) as one,
         device(hub, 2) as other,
     ):
-        assert "Standing Light" in engine.hot_words("en")
+        assert "Standing Light" in engine.recogniser.hot_words["en"]
         await asyncio.gather(one.say(long), other.say(speech))
         results = await asyncio.gather(one.answer(), other.answer())
         turn = await last_turn(hub)
     assert [(result.heard, result.said) for result in results] == [(SAYS, f"You said: {SAYS}")] * 2
     assert turn.confidence is not None and turn.confidence > 0.9
-    assert engine.info.detail == "tiny" and engine.desk.finals >= 2
+    assert engine.info.detail == "tiny" and engine.recogniser.desk.finals >= 2
 
 
 @pytest.mark.parametrize("captions", [True, False])
@@ -166,7 +166,7 @@ async def test_a_client_reads_along_while_it_speaks_if_it_wants_to(
                     await asyncio.sleep(0.1)
 
             async def speak() -> None:
-                while not engine.desk.partials:  # a busy machine has no time for them at once
+                while not engine.recogniser.desk.partials:  # a busy machine has no time for them at once
                     await say(speech.samples)
                 await say(speech.samples)
                 await say(np.zeros(3 * RATE, np.int16))
@@ -180,7 +180,7 @@ async def test_a_client_reads_along_while_it_speaks_if_it_wants_to(
                         break
             speaking.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
-        assert engine.desk.partials >= 1
+        assert engine.recogniser.desk.partials >= 1
     assert [message["text"] for message in read if message.get("state") == "partial"] == [SAYS] * captions
     assert read[-1]["text"] == SAYS
 
@@ -193,7 +193,7 @@ async def test_the_guess_in_the_silence_ends_the_turn(tmp_path: Path, written: A
     assert result.heard == "what time is it"
     assert turn.stamps["guess"] <= turn.stamps["endpoint"]  # a whole command: nobody waits any longer
     assert turn.stamps["transcript"] - turn.stamps["endpoint"] < 50  # nothing was left to recognise
-    assert engine.desk.partials == 0
+    assert engine.recogniser.desk.partials == 0
 
 
 async def test_without_a_model_it_is_merely_available(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ async def test_what_the_known_sentences_explain_is_not_put_to_whisper(
     assert recording.text == "not this"
     assert known.heard == "what time is it"
     assert unknown.heard == "not this"
-    assert engine.desk.finals >= 1
+    assert engine.recogniser.desk.finals >= 1
 
 
 async def _said(text: str) -> PcmChunk:
@@ -318,7 +318,7 @@ async def test_noise_in_the_room_does_not_become_text(tmp_path: Path, written: A
         with suppress(NoAnswer):  # it may ask back, if it takes that for speech at all
             await speaker.ask(PcmChunk(noise(3000), RATE), within=4.0)
         assert not any("stt" in line for line in speaker.conversation)
-        assert len(engine.model.encoded) == 1  # the run at the start
+        assert len(engine.recogniser.model.encoded) == 1  # the run at the start
 
 
 # -- the engine ---------------------------------------------------------------------------------------------------
@@ -334,11 +334,11 @@ def noise(level: float, seconds: float = 2.0) -> Samples:
 )
 async def test_silence_and_noise_are_nothing_and_cost_nothing(written: Any, sound: Samples) -> None:
     async with started(written(Script(SAYS))) as engine:
-        before = len(engine.model.encoded)
+        before = len(engine.recogniser.model.encoded)
         transcript = await hear(engine, sound)
         assert transcript.text == ""
-        assert engine.refused == 1
-        assert len(engine.model.encoded) == before
+        assert engine.recogniser.refused == 1
+        assert len(engine.recogniser.model.encoded) == before
 
 
 @needs_recordings
@@ -371,7 +371,7 @@ async def test_a_synthesised_voice_is_not_taken_for_noise() -> None:
 async def test_what_the_model_makes_up_is_refused(written: Any, speech: PcmChunk, script: Script) -> None:
     async with started(written(script)) as engine:
         assert (await hear(engine, speech.samples)).text == ""
-        assert engine.refused == 1
+        assert engine.recogniser.refused == 1
 
 
 async def test_the_devices_language_is_kept_unless_the_voice_shall_tell(written: Any, speech: PcmChunk) -> None:
@@ -396,24 +396,24 @@ async def test_the_window_fits_the_sound(written: Any, speech: PcmChunk) -> None
     async with started(written(Script(SAYS)), partials=False) as engine:
         await hear(engine, speech.samples)
         await hear(engine, twice)
-        assert engine.model.encoded[-2:] == [1000, 1500]
+        assert engine.recogniser.model.encoded[-2:] == [1000, 1500]
     async with started(written(Script(SAYS)), partials=False, window="whole") as engine:
         await hear(engine, speech.samples)
-        assert engine.model.encoded[-1] == 3000
+        assert engine.recogniser.model.encoded[-1] == 3000
 
 
 async def test_a_doubtful_sentence_is_read_again_in_a_whole_window(written: Any, speech: PcmChunk) -> None:
     async with started(written(Script("perhaps it was this", sure=10.6)), partials=False) as engine:
         await hear(engine, speech.samples)
-        assert engine.model.encoded[-2:] == [1000, 3000]
-        assert engine.looked_again == 1
+        assert engine.recogniser.model.encoded[-2:] == [1000, 3000]
+        assert engine.recogniser.looked_again == 1
 
 
 async def test_the_language_is_detected_without_looking_twice(written: Any, speech: PcmChunk) -> None:
     async with started(written(Script(SAYS)), partials=False, language="detect") as engine:
-        before = len(engine.model.encoded)
+        before = len(engine.recogniser.model.encoded)
         await hear(engine, speech.samples)
-        assert len(engine.model.encoded) == before + 1
+        assert len(engine.recogniser.model.encoded) == before + 1
 
 
 async def test_the_end_is_the_guess_when_only_silence_has_come(written: Any, speech: PcmChunk) -> None:
@@ -423,10 +423,10 @@ async def test_the_end_is_the_guess_when_only_silence_has_come(written: Any, spe
         guess = await stream.guess()
         await stream.feed(PcmChunk(noise(5, 0.5), RATE))
         assert await stream.finish() == guess
-        assert engine.desk.finals == 1
+        assert engine.recogniser.desk.finals == 1
         await stream.feed(speech)
         assert (await stream.finish()).text == SAYS
-        assert engine.desk.finals == 2  # that was new
+        assert engine.recogniser.desk.finals == 2  # that was new
         await stream.aclose()
 
 
@@ -453,7 +453,7 @@ async def test_work_that_nobody_waits_for_ends_at_its_next_step(written: Any, sp
             for patience in range(50):
                 stop = Impatient(patience)
                 try:
-                    result = await worker.run(engine.model.recognise, stop, task)
+                    result = await worker.run(engine.recogniser.model.recognise, stop, task)
                 except models.Abandoned:
                     asked += 1
                 else:
@@ -494,14 +494,14 @@ async def interrupted_guess(stream: Any) -> None:
 
 async def test_what_is_closed_before_its_turn_is_never_begun(written: Any, speech: PcmChunk) -> None:
     async with started(written(Script(SAYS)), partials=False) as engine:
-        before = len(engine.model.encoded)
+        before = len(engine.recogniser.model.encoded)
         async with held_up(engine):
             stream = engine.open(AsrRequest(("en",)))
             await stream.feed(speech)
             await interrupted_guess(stream)
             await stream.aclose()
         assert (await hear(engine, speech.samples)).text == SAYS
-        assert len(engine.model.encoded) == before + 1
+        assert len(engine.recogniser.model.encoded) == before + 1
 
 
 async def test_who_comes_back_when_the_last_sound_has_faded_gets_what_was_begun(written: Any, speech: PcmChunk) -> None:
@@ -515,13 +515,13 @@ async def test_who_comes_back_when_the_last_sound_has_faded_gets_what_was_begun(
             back = asyncio.ensure_future(stream.guess())
             await asyncio.sleep(0.2)  # longer than it is kept for nobody
         assert (await back).text == SAYS
-        assert engine.desk.finals == 1
+        assert engine.recogniser.desk.finals == 1
         await stream.aclose()
 
 
 async def test_work_is_given_up_when_speech_goes_on_or_nobody_comes_back(written: Any, speech: PcmChunk) -> None:
     async with started(written(Script(SAYS)), partials=False) as engine:
-        before = len(engine.model.encoded)
+        before = len(engine.recogniser.model.encoded)
         stream, other = engine.open(AsrRequest(("en",))), engine.open(AsrRequest(("en",)))
         async with held_up(engine):
             await stream.feed(speech)
@@ -530,10 +530,10 @@ async def test_work_is_given_up_when_speech_goes_on_or_nobody_comes_back(written
             await interrupted_guess(other)
             await stream.feed(speech)
             async with asyncio.timeout(20):
-                while engine.desk.awaited:
+                while engine.recogniser.desk.awaited:
                     await asyncio.sleep(0.01)
         assert (await stream.guess()).text == SAYS
-        assert len(engine.model.encoded) == before + 1
+        assert len(engine.recogniser.model.encoded) == before + 1
         await stream.aclose()
         await other.aclose()
 

@@ -41,9 +41,9 @@ from xiaozhi_hub.holders import forget_old, holders_of
 from xiaozhi_hub.models.shelf import ModelShelf
 from xiaozhi_hub.overview import gather_status, parts_of
 from xiaozhi_hub.own_tools import CORE, OwnTools, OwnToolsParts
-from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.checking import Prepared
 from xiaozhi_hub.plugins.entries import Entry
+from xiaozhi_hub.plugins.hub_api import HubApi
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
 from xiaozhi_hub.reception import Reception, ReceptionParts
 from xiaozhi_hub.reloading import Reloading, ReloadingParts, hand_out

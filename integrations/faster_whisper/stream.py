@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xiaozhi_hub.plugins.api import (
-    AsrRequest,
     AsrStream,
     HubError,
     PcmChunk,
@@ -22,9 +20,7 @@ from xiaozhi_hub.plugins.api import (
 )
 
 from .guards import RATE
-
-if TYPE_CHECKING:
-    from .engine import Whisper
+from .recogniser import Recogniser
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +43,9 @@ FLOOR = 60.0
 class WhisperStream(AsrStream):
     """Keeps the sound, and tries it out now and then while it comes in."""
 
-    def __init__(self, engine: Whisper, request: AsrRequest, scope: TaskScope) -> None:
-        self._engine = engine
-        self._languages = engine.languages_for(request)
+    def __init__(self, recogniser: Recogniser, languages: tuple[str, ...], scope: TaskScope) -> None:
+        self._recogniser = recogniser
+        self._languages = languages
         self._scope = scope
         self._pieces: list[Samples] = []
         self._length = 0
@@ -69,13 +65,13 @@ class WhisperStream(AsrStream):
             await self._give_up()
         new = self._length - self._tried
         due = new >= NEW_SECONDS * RATE and self._length >= FIRST_SECONDS * RATE
-        if due and self._engine.partials and self._trying is None and self._engine.desk.may_try:
+        if due and self._trying is None and self._recogniser.may_try:
             self._tried = self._length
             self._trying = self._scope.start(self._try(self._samples()), name="partial")
 
     async def _try(self, samples: Samples) -> None:
         try:
-            heard = await self._engine.try_out(samples, self._languages)
+            heard = await self._recogniser.try_out(samples, self._languages)
         except HubError as error:
             log.debug("a partial recognition failed: %s", error)
             heard = None
@@ -110,7 +106,7 @@ class WhisperStream(AsrStream):
 
     async def _recognise(self, samples: Samples) -> Transcript | HubError:
         try:
-            return await self._engine.recognise(samples, self._languages)
+            return await self._recogniser.recognise(samples, self._languages)
         except HubError as error:  # for who waits, if anybody does
             return error
 

@@ -13,12 +13,14 @@ import tqdm
 
 from faster_whisper import WhisperModel
 
-from .model import FRAMES_PER_SECOND, MARGIN_SECONDS, Abandoned
+from .model import FRAMES_PER_SECOND, Abandoned
 
 # Its progress bar, though never shown, would start a thread that watches over it.
 tqdm.tqdm.monitor_interval = 0
 
 WHOLE = 30 * FRAMES_PER_SECOND
+MARGIN_SECONDS = 2.0
+"""Silence that Whisper sees after the last word."""
 
 
 class WindowedWhisper(WhisperModel):  # type: ignore[misc]  # the library has no types

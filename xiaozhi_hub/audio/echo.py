@@ -265,11 +265,4 @@ class _Likeness:
         return int(_DELAYS[best]) if likeness[best] >= _ALIKE else None
 
 
-def open_canceller() -> EchoCanceller:
-    """The best canceller that this machine has. May take a moment the first time: call it in a thread."""
-    from xiaozhi_hub.audio import apm
-
-    return apm.ApmCanceller() if apm.available() else EchoGate()
-
-
-__all__ = ["Alignment", "EchoCanceller", "EchoGate", "Reference", "closed", "open_canceller"]
+__all__ = ["Alignment", "EchoCanceller", "EchoGate", "Reference", "closed"]

@@ -17,17 +17,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pluggy
 
 from xiaozhi_hub.engines.base import Engine
 from xiaozhi_hub.entities.base import Entity
+from xiaozhi_hub.plugins.entries import Entry
+from xiaozhi_hub.plugins.hub_api import HubApi
 from xiaozhi_hub.protocol.transport import Transport
 from xiaozhi_hub.tools.base import Tool
-
-if TYPE_CHECKING:
-    from xiaozhi_hub.plugins.api import Entry, HubApi
 
 PROJECT = "xiaozhi_hub"
 hookspec = pluggy.HookspecMarker(PROJECT)

@@ -23,11 +23,11 @@ from xiaozhi_hub.engines.base import Engine
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.base import Entity
 from xiaozhi_hub.errors import ConfigError, EntryError, HubError, NotInstalled, NotReady
-from xiaozhi_hub.plugins.api import HubApi
 from xiaozhi_hub.plugins.checking import Prepared
 from xiaozhi_hub.plugins.containing import THREAD_SECONDS, call_plainly, contained, is_ours, told
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.hookspecs import PROJECT, Hooks
+from xiaozhi_hub.plugins.hub_api import HubApi
 from xiaozhi_hub.plugins.loader import (
     NAMESPACE,
     check_requirements,

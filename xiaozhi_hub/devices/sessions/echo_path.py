@@ -10,7 +10,8 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from xiaozhi_hub.audio.echo import RATE, EchoCanceller, open_canceller
+from xiaozhi_hub.audio import apm
+from xiaozhi_hub.audio.echo import RATE, EchoCanceller, EchoGate
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Packet, PcmChunk
 from xiaozhi_hub.errors import ProtocolError
@@ -42,7 +43,7 @@ class EchoPath:
     async def open(self) -> None:
         """From now on `clean` takes the echo out. Nothing happens when it does so already."""
         if self._canceller is None:
-            self._canceller = await asyncio.to_thread(open_canceller)
+            self._canceller = await asyncio.to_thread(_best_canceller)
             self._decoder = OpusDecoder(RATE)
             log.debug("echoes are cancelled by %s", type(self._canceller).__name__)
 
@@ -81,6 +82,11 @@ class EchoPath:
 
     def _now_ms(self) -> float:
         return (self._loop.time() - self._epoch) * 1000
+
+
+def _best_canceller() -> EchoCanceller:
+    """The best that this machine has. May take a moment the first time."""
+    return apm.ApmCanceller() if apm.available() else EchoGate()
 
 
 __all__ = ["EchoPath"]
