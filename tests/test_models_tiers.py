@@ -323,7 +323,7 @@ async def test_models_that_cannot_be_looked_at_are_told_of_and_cost_nothing_else
             async with device(hub) as speaker:
                 assert (await speaker.ask_text("tell me a story")).said == "I am the big one."
             ill.chmod(0o755)
-            await hub.reload_integration("llama_cpp")
+            await hub.readiness.reload("llama_cpp")
             assert hub.problems == {}
             hub.stepping.free_mib = lambda: 120
             hub.stepping.look_at_memory()

@@ -31,7 +31,6 @@ from xiaozhi_hub.engines.wake import Wake
 from xiaozhi_hub.errors import NeedsAttention, NotInstalled, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.models.shelf import ModelShelf
-from xiaozhi_hub.overview import parts_of
 from xiaozhi_hub.plugins.entries import Entry, EntryState
 from xiaozhi_hub.plugins.loader import import_integration
 from xiaozhi_hub.testing import FakeDevice, Utterance, running_hub
@@ -306,7 +305,7 @@ async def test_a_device_that_was_woken_by_something_else_is_let_go_and_counted(h
         await person.wake("Alexa", packets(SAID))
         assert (await person.ask(spoken("turn on the bed light"))).said == "Turned on the Bed Light."
         assert person.connected
-        (part,) = [part for part in parts_of(hub) if part.name == "wake_words"]
+        (part,) = [part for part in hub.overview.parts() if part.name == "wake_words"]
         assert part.healthy and part.detail == "1 of 2 were false"
 
 

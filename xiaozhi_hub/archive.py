@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Container, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from xiaozhi_hub.audio import ogg
@@ -13,7 +13,7 @@ from xiaozhi_hub.core.bus import Bus
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import TurnFinished
 from xiaozhi_hub.core.flow import Outcome, TurnRecord
-from xiaozhi_hub.core.forgetting import Forget
+from xiaozhi_hub.core.forgetting import Forget, Forgetting
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.agent import keeping
 from xiaozhi_hub.dialog.agent.keeping import Kept
@@ -26,6 +26,7 @@ from xiaozhi_hub.store.history import History
 
 DIALOGUES = "dialogues.json"
 """What was talked about with language models, in the data folder while the hub does not run."""
+DAY_SECONDS = 86400.0
 RETENTION_SECONDS = 6 * 3600.0
 FORGET_SECONDS = 2.0
 """For turns to be written that have ended just before they are to be forgotten."""
@@ -36,13 +37,21 @@ class Archive:
     hub's own self-test."""
 
     def __init__(
-        self, config: Config, storage: Storage, bus: Bus, scope: TaskScope, problems: Problems, nobody: str
+        self,
+        config: Config,
+        storage: Storage,
+        bus: Bus,
+        scope: TaskScope,
+        problems: Problems,
+        forgetting: Forgetting,
+        nobody: str,
     ) -> None:
         self._config = config
         self._storage = storage
         self._bus = bus
         self._scope = scope
         self._problems = problems
+        self._forgetting = forgetting
         self._nobody = nobody
         self._writing: set[asyncio.Task[None]] = set()
         self.history: History
@@ -109,9 +118,9 @@ class Archive:
             self._problems.solved("history")
 
     async def retention(self, others: Iterable[Callable[[float], Awaitable[None]]]) -> None:
-        """Forget what is older than the owner wishes, now and every few hours: turns, and what *others* forget when they are
-        told the time. Never returns."""
-        everyone = (self.history.apply_retention, *others)
+        """Forget what is older than the owner wishes, now and every few hours: turns, what *others* forget when they are told
+        the time, and what all else hold. Never returns."""
+        everyone = (self.history.apply_retention, *others, self._forget_old)
         while True:
             try:
                 for forget in everyone:
@@ -119,6 +128,11 @@ class Archive:
             except StoreError as error:
                 self._problems.show("retention", f"Old turns are not deleted: {error.message}", error.hint)
             await asyncio.sleep(RETENTION_SECONDS)
+
+    async def _forget_old(self, now: float) -> None:
+        keep_days = self._config.history.keep_days
+        if keep_days > 0:
+            await self._forgetting.forget(Forget(before=now - keep_days * DAY_SECONDS))
 
     async def forget(self, what: Forget) -> None:
         """Delete turns and recordings, those that are being written included; devices too, where they are gone."""
@@ -133,8 +147,12 @@ class Archive:
         else:
             await self.history.forget_turns(what.devices)
 
-    async def forget_caches(self, running: Container[str]) -> None:
-        """Delete the caches of integrations that are not *running*: nobody can look through them now, and they can be made again."""
+    async def forget_caches(self, what: Forget) -> None:
+        """Delete the caches of integrations that are not running: nobody can look through them now, and they can be made again.
+        What is too old in them is left."""
+        if what.before is not None:
+            return
+        running = self._forgetting.holders
 
         def delete() -> None:
             for folder in (self.folder / "cache").glob("*"):

@@ -7,7 +7,6 @@ before it even imports the rest. Engines come last; `Hub.ready` returns when the
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -17,12 +16,8 @@ from typing import TYPE_CHECKING
 from xiaozhi_hub.answering import Answering, AnsweringParts
 from xiaozhi_hub.archive import Archive
 from xiaozhi_hub.core.config import Config
-from xiaozhi_hub.core.events import (
-    EntryChanged,
-    NamesChanged,
-    TurnFinished,
-)
-from xiaozhi_hub.core.forgetting import Forgetting
+from xiaozhi_hub.core.events import TurnFinished
+from xiaozhi_hub.core.forgetting import Forgetting, Holder
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.devices.abilities.entities import DeviceEntities
@@ -37,14 +32,14 @@ from xiaozhi_hub.display.lettering import Lettering
 from xiaozhi_hub.engines.household import Household
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.entities.registry import EntityRegistry
-from xiaozhi_hub.holders import forget_old, holders_of
 from xiaozhi_hub.models.shelf import ModelShelf
-from xiaozhi_hub.overview import gather_status, parts_of
+from xiaozhi_hub.overview import Overview, OverviewParts
 from xiaozhi_hub.own_tools import CORE, OwnTools, OwnToolsParts
 from xiaozhi_hub.plugins.checking import Prepared
 from xiaozhi_hub.plugins.entries import Entry
 from xiaozhi_hub.plugins.hub_api import HubApi
 from xiaozhi_hub.plugins.manager import PATIENCE, Patience, PluginManager
+from xiaozhi_hub.readiness import Readiness, ReadinessParts
 from xiaozhi_hub.reception import Reception, ReceptionParts
 from xiaozhi_hub.reloading import Reloading, ReloadingParts, hand_out
 from xiaozhi_hub.rooms import RoomParts, rooms_of
@@ -63,10 +58,6 @@ from xiaozhi_hub.tools.registry import ToolRegistry
 if TYPE_CHECKING:
     from xiaozhi_hub.discovery import Discovery
 
-log = logging.getLogger(__name__)
-
-RELOAD_SECONDS = 10.0
-"""A large model may take longer to load: whoever asked for it learns that it is starting."""
 REMEMBER_SECONDS = 1.0
 """For turns to end, and for what is then still to be written, when the hub stops."""
 
@@ -88,10 +79,8 @@ class Hub:
         """Build what needs neither store nor integrations; the rest follows in `_start`."""
         self.config = config
         """What is in force."""
-        self._patience = patience
         self.started_at = time.time()
         self._built = asyncio.Event()
-        self._ready = asyncio.Event()
         self._stack = AsyncExitStack()
         self._threshold = threshold or Threshold(config)
         self._has_its_own = threshold is None
@@ -109,7 +98,9 @@ class Hub:
         self.engines = EngineRegistry()
         self.entities = EntityRegistry(self.bus)
         self.tools = ToolRegistry(self.texts)
-        self.archive = Archive(config, first.storage, self.bus, self._scope, self.problems, nobody=SELF_TEST)
+        self.archive = Archive(
+            config, first.storage, self.bus, self._scope, self.problems, self.forgetting, nobody=SELF_TEST
+        )
 
         self.device_tools = DeviceTools(config.devices, self.entities, self.texts)
         self.reloading = Reloading(ReloadingParts(load, self, self.bus, self.problems, patience.start))
@@ -148,6 +139,17 @@ class Hub:
         self.intents, self.memories = self.answering.intents, self.answering.memories
         self.brains, self.speaker, self.parts = self.answering.brains, self.answering.speaker, self.answering.parts
         self.ask, self.ask_stream = self.answering.ask, self.answering.ask_stream
+        readiness = ReadinessParts(
+            config=config,
+            bus=self.bus,
+            engines=self.engines,
+            answering=self.answering,
+            problems=self.problems,
+            scope=self._scope,
+            patience=patience,
+            prewarm=lambda: self.prewarm,
+        )
+        self.readiness = Readiness(readiness)
 
         self.announcer = DeviceAnnouncer(self.texts, self.transports)
         self.device_management = DeviceManagement(
@@ -189,6 +191,19 @@ class Hub:
         self.reception = Reception(reception)
         self.serve_link, self.admits = self.reception.serve_link, self.reception.admits
 
+        overview = OverviewParts(
+            config=lambda: self.config,
+            started_at=self.started_at,
+            front=self.front,
+            archive=self.archive,
+            engines=self.engines,
+            pairing=self.pairing,
+            problems=self.problems,
+            devices=lambda: self.devices,
+            entries=lambda: self.plugins.entries,
+            is_ready=lambda: self.is_ready,
+        )
+        self.overview = Overview(overview)
         self._rooms = rooms_of(
             RoomParts(
                 config=config,
@@ -205,10 +220,10 @@ class Hub:
                 devices=lambda: self.devices,
                 serve_link=self.serve_link,
                 integrations=lambda: self.plugins.entries if self._built.is_set() else (),
-                reload_integration=self.reload_integration,
+                reload_integration=self.readiness.reload,
                 reloading=self.reloading,
-                status=lambda: gather_status(self),
-                health=lambda: parts_of(self) if self.is_ready else None,
+                status=self.overview.status,
+                health=self.overview.health,
             )
         )
         self.database: Database
@@ -233,11 +248,11 @@ class Hub:
 
     async def ready(self) -> None:
         """Return when the engines have started and the recognisers have learned."""
-        await self._ready.wait()
+        await self.readiness.wait()
 
     @property
     def is_ready(self) -> bool:
-        return self._ready.is_set()
+        return self.readiness.reached
 
     # -- start and stop -------------------------------------------------------------------------------------------
 
@@ -256,28 +271,26 @@ class Hub:
         await self.answering.open(HabitRows(self.database))
         await self.services.open(self.database, data_dir)
 
-        models = ModelShelf(data_dir / "models")
-        self.stepping = Stepping(config, models, self._reload, self._scope, self.problems.show, self.problems.solved)
-        self.engines.asked = self.stepping.asked
-        self.plugins = PluginManager(self._api(data_dir, models), self.engines, self.intents, self._patience)
-        if config.memory.enabled:
-            self.engines.add(Household(Facts(self.database)), CORE)
+        self.readiness.open(self._api(data_dir))
+        self.plugins, self.stepping = self.readiness.plugins, self.readiness.stepping
+        household = Household(Facts(self.database)) if config.memory.enabled else None
+        if household is not None:
+            self.engines.add(household, CORE)
             self._stack.callback(self.engines.remove_source, CORE)
         self.devices = DeviceRegistry(
             config, self.bus, self.parts, self.device_tools, self._acquaintance.locale, self._acquaintance.area
         )
         self.devices.resume(await self.archive.take_dialogues(), time.time())
         self.announcer.attach(self.devices)
-        self.prewarm = Prewarm(self.parts, self._languages, self.devices.quiet)
+        self.prewarm = Prewarm(
+            self.parts, lambda: self.devices.languages(self._acquaintance.known()), self.devices.quiet
+        )
 
         enter(self.speaker.close)
         enter(self._leisure.close)
         enter(self.lettering.close)
-        self._stack.callback(self.bus.watch(NamesChanged, self._names_changed))
-        self._stack.callback(self.bus.watch(EntryChanged, self._entry_changed))
-        self._stack.callback(self.bus.watch(TurnFinished, self.stepping.turn_finished))
         self._stack.callback(self.bus.watch(TurnFinished, self.answering.waits.turn_finished))
-        for stop in self.reception.watch(self.bus):
+        for stop in (*self.readiness.watch(), *self.reception.watch(self.bus)):
             self._stack.callback(stop)
         enter(self.plugins.stop)
         enter(self._start_up.close)
@@ -286,27 +299,40 @@ class Hub:
         await self.messenger.open(self.announcements, self.bus)
         enter(self.archive.keep_dialogues, self.devices.dialogues)
         enter(self._hang_up)
-        for name, holder in holders_of(self):
+        for name, holder in self._holders(household).items():
             self._stack.callback(self.forgetting.add(name, holder))
 
-        async def old(now: float) -> None:
-            await forget_old(self.forgetting, self.config.history, now)
-
-        others = (self.services.apply_retention, self.announcements.apply_retention, old)
+        others = (self.services.apply_retention, self.announcements.apply_retention)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")
-        self._start_up.start(self._warm_up(data_dir), name="warm-up")
+        self._start_up.start(self.readiness.warm_up(data_dir), name="warm-up")
         self._scope.start(self.archive.retention(others), name="retention")
         self._leisure.start(self.prewarm.run(), name="prewarm")
         self._scope.start(self.stepping.watch(), name="stepping")
         self._scope.start(self.reloading.watch(), name="reloading")
         self._built.set()
 
-    def _api(self, data_dir: Path, models: ModelShelf) -> HubApi:
+    def _holders(self, household: Household | None) -> dict[str, Holder]:
+        """Which parts hold what was said. Integrations and the API for programs add themselves."""
+        holders: dict[str, Holder] = {
+            "turns": self.archive.forget,
+            "habits": self.answering.waits.forget,
+            "photos": self.services.forget,
+            "announcements": self.messenger.forget,
+            "conversations": self.devices.forget,
+            "phrases": self.speaker.forget,
+            "devices": self.reception.forget,
+            "caches": self.archive.forget_caches,
+        }
+        if household is not None:  # its notes are there even while another memory is in use
+            holders["memory"] = household.forget_devices
+        return holders
+
+    def _api(self, data_dir: Path) -> HubApi:
         """What integrations are given."""
         return HubApi(
             current_config=lambda: self.config,
             data_dir=data_dir,
-            models=models,
+            models=ModelShelf(data_dir / "models"),
             texts=self.texts,
             bus=self.bus,
             entities=self.entities,
@@ -322,22 +348,6 @@ class Hub:
             forgetting=self.forgetting,
             brains=self.brains,
         )
-
-    async def _warm_up(self, data_dir: Path) -> None:
-        began = time.monotonic()
-        try:
-            await asyncio.gather(self._start_plugins(), self.answering.warm(data_dir))
-            await self.answering.learning.learn()
-            self.answering.show_lacking(self.plugins.entries)
-        except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
-            log.exception("the start is not complete")
-            self.problems.show("start", f"The start is not complete: {type(error).__name__}: {error}.", "See the log.")
-        self._ready.set()
-        log.info("ready after %.1f s", time.monotonic() - began)
-
-    async def _start_plugins(self) -> None:
-        await self.stepping.choose()
-        await self.plugins.start()
 
     async def _hang_up(self) -> None:
         """End all conversations while everything they need is still there, and remember them."""
@@ -371,24 +381,7 @@ class Hub:
     def local_url(self) -> str:
         return self.front.local_url
 
-    # -- integrations ---------------------------------------------------------------------------------------------
-
-    async def reload_integration(self, domain: str) -> Entry | None:
-        """Have an integration look again at its packages, models and files; return its entry as it is after a few seconds.
-
-        None when there is no such integration, or it is not set up.
-        """
-        await self.ready()
-        if (entry := self.plugins.entry(domain)) is None:
-            return None
-        await self.stepping.choose()
-        await asyncio.wait([self._scope.start(self._reload(domain), name=f"reload-{domain}")], timeout=RELOAD_SECONDS)
-        return entry
-
-    async def _reload(self, domain: str) -> None:
-        if self.plugins.entry(domain) is not None:
-            await self.plugins.reload(domain)
-            self.answering.learning.soon()  # a recogniser that is new here has learned nothing yet
+    # -- a new configuration: see `Reloading` ----------------------------------------------------------------------
 
     async def take_over(self, config: Config, prepared: Prepared) -> tuple[asyncio.Task[None], ...]:
         """Make *config* what is in force, in one step; then let integrations follow, each by itself. See `Reloading`."""
@@ -410,35 +403,12 @@ class Hub:
             },
             self.problems,
         )
-        try:
-            await self.stepping.choose()
-        finally:  # whatever happens: *config* is in force now, and nobody would find a difference another time
-            tasks = self.plugins.follow(prepared)
-            if (before.assistants, before.devices) != (config.assistants, config.devices):
-                self.bus.tell(NamesChanged())
-            self.answering.show_lacking(self.plugins.entries)
-            self.prewarm.again()
-        return tasks
+        renamed = (before.assistants, before.devices) != (config.assistants, config.devices)
+        return await self.readiness.follow(prepared, renamed=renamed)
 
     def entry(self, domain: str) -> Entry | None:
         """The entry of an integration; None when there is no such one, or it is not set up."""
         return self.plugins.entry(domain)
-
-    def _entry_changed(self, event: EntryChanged) -> None:
-        in_trouble = self.problems.of_entry(event.domain, self.plugins.entry(event.domain))
-        if self.is_ready:  # the warm-up does so at its end
-            if not in_trouble:
-                self.prewarm.again()
-            self.answering.show_lacking(self.plugins.entries)
-
-    def _names_changed(self, _: NamesChanged) -> None:
-        if self.is_ready:  # the warm-up learns at its end
-            self.answering.learning.soon()
-
-    def _languages(self) -> set[str]:
-        """Those that people speak with this hub."""
-        devices = {*self.config.devices, *self._acquaintance.known()}
-        return {language_of(self.config.hub.language), *(self.devices.profile(device).language for device in devices)}
 
     async def _management(self) -> DeviceManagement:
         await self._built.wait()

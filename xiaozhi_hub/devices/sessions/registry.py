@@ -115,6 +115,11 @@ class DeviceRegistry:
         default = language_of(self._config.hub.language)
         return DeviceProfile(language_of(locale, default) if locale else default, area)
 
+    def languages(self, known: Iterable[str]) -> set[str]:
+        """Those that people speak with this hub: its own, and those of the devices of the configuration and of *known* ones."""
+        devices = {*self._config.devices, *known}
+        return {language_of(self._config.hub.language), *(self.profile(device_id).language for device_id in devices)}
+
     async def serve(self, link: Link) -> None:
         """Serve *link* until it ends."""
         if self._closing:
