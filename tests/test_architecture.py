@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,44 @@ def test_every_room_has_a_rank() -> None:
     assert rooms_in(PACKAGE) - {"docs", "translations", "builtin"} <= set(RANK)
     for room, parts in INSIDE.items():
         assert rooms_in(PACKAGE / room) == set(parts)
+
+
+def circle_in(folders: tuple[Path, ...], root: Path = ROOT) -> list[str]:
+    """One circle of files that import each other; imports that only type checkers follow are imports, too."""
+    module = {path: path.relative_to(root).with_suffix("").parts for folder in folders for path in folder.rglob("*.py")}
+    path_of = {".".join(parts).removesuffix(".__init__"): path for path, parts in module.items()}
+
+    def imported(path: Path) -> Iterator[Path]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = module[path][: len(module[path]) - node.level] if node.level else ()
+                start = ".".join((*base, *((node.module,) if node.module else ())))
+                inside = (f"{start}.{alias.name}" for alias in node.names)
+                names = [name if name in path_of else start for name in inside]
+            yield from (path_of[name] for name in names if name in path_of)
+
+    try:
+        TopologicalSorter({path: set(imported(path)) - {path} for path in module}).prepare()
+    except CycleError as error:
+        return [str(path.relative_to(root)) for path in error.args[1]]
+    return []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circle_in((PACKAGE, ROOT / "integrations")) == []
+
+
+def test_the_rule_against_circles_would_notice(tmp_path: Path) -> None:
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    (folder / "stream.py").write_text("from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from .whole import X\n")
+    (folder / "whole.py").write_text("def f():\n    from . import stream\n")
+    assert set(circle_in((folder,), tmp_path)) == {"engine/stream.py", "engine/whole.py"}
+    (folder / "whole.py").write_text("import stream\n")
+    assert circle_in((folder,), tmp_path) == []
 
 
 def test_packages_import_nothing_by_themselves() -> None:
