@@ -24,6 +24,7 @@ from xiaozhi_hub.dialog.intents.sentence_files import SHARED
 # How long something takes says nothing on a machine that does other things, too.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+os.environ["LC_ALL"] = "C.UTF-8"  # whoever runs the tests may have a terminal in Chinese; commands would speak it
 SHARED.keep(400)  # hubs whose sentences are the same follow one another
 
 # -- nothing leaves this machine ----------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from xiaozhi_hub.audio.ogg import read_ogg
 from xiaozhi_hub.audio.pcm import write_wav
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.device import add_parser, lines, own_client_id, own_id, run
+from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.testing import AlertShown, TurnResult, running_hub
 
@@ -231,7 +232,7 @@ def test_every_trouble_is_told() -> None:
         cut_short=True,
         alerts=(AlertShown("Hub", "No voice", "sad"),),
     )
-    assert lines(result) == [
+    assert lines(result, Words("en")) == [
         "heard   (nothing)",
         "said    (nothing)",
         "alert   Hub: No voice",

@@ -20,6 +20,7 @@ from model_mirror import GGUF, PATH, Deed, Mirror, mirror, sha256
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.progress import TerminalProgress
+from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.models import board
 from xiaozhi_hub.models.board import Board
 from xiaozhi_hub.testing import running_hub
@@ -280,7 +281,9 @@ async def test_an_unknown_integration_is_told_and_nobody_else_may_ask(house: Hou
 
 def test_a_terminal_sees_how_far_it_is_and_how_long_it_takes() -> None:
     screen, clock = io.StringIO(), iter([0.0, 0.0, 1.0, 2.0, 2.05, 4.0])
-    bar = TerminalProgress(screen, count=lambda amount: f"{amount} B", now=lambda: next(clock), terminal=True)
+    bar = TerminalProgress(
+        screen, count=lambda amount: f"{amount} B", words=Words("en"), now=lambda: next(clock), terminal=True
+    )
     bar.begin("model.bin", 400)
     bar.advance(100)
     bar.advance(200)
@@ -295,7 +298,7 @@ def test_a_terminal_sees_how_far_it_is_and_how_long_it_takes() -> None:
 
 def test_where_nobody_looks_only_what_happened_is_written() -> None:
     screen = io.StringIO()
-    bar = TerminalProgress(screen, count=str)
+    bar = TerminalProgress(screen, count=str, words=Words("en"))
     bar.begin("model.bin", 400)
     bar.advance(200)
     bar.note("the connection broke; trying again in 1 s")

@@ -85,7 +85,7 @@ async def test_a_turn_is_shown_with_what_was_done_and_its_waterfall(
 
 async def test_what_is_not_there_is_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     await look(folder, "nothing", code=1)
-    assert "there is no turn nothing. List them: xiaozhi-hub turns" in capsys.readouterr().err
+    assert "There is no turn nothing. List them: xiaozhi-hub turns" in capsys.readouterr().err
     empty = tmp_path / "empty"
     empty.mkdir()
     await look(empty, code=1)

@@ -19,6 +19,7 @@ from xiaozhi_hub.audio.apm import ApmCanceller
 from xiaozhi_hub.audio.echo import Alignment, EchoCanceller, EchoGate, Reference
 from xiaozhi_hub.audio.endpoint import Endpoint, Patience
 from xiaozhi_hub.cli.devices import listed
+from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.core.flow import Outcome, Samples
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.protocol.arrivals import Arrivals
@@ -241,7 +242,7 @@ async def test_an_answer_that_comes_back_into_the_microphone_is_told_to_its_end(
     stamps = [packet.timestamp for packet in told.packets]
     assert all(stamps) and stamps == sorted(stamps)
     assert figures["played"] > 30 and figures["lost"] <= 5 and figures["round_trip_ms"] < 1000
-    assert f"sound: jitter {figures['jitter_ms']:g} ms" in listed(listing)
+    assert f"sound: jitter {figures['jitter_ms']:g} ms" in listed(listing, Words("en"))
     assert speaker.complaints == []
 
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xiaozhi_hub.cli.waited import told_wait
+from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.events import TurnFinished
 from xiaozhi_hub.core.flow import (
@@ -283,7 +284,7 @@ MAY_GO_ON = Completeness.EXTENDABLE
     ],
 )
 def test_a_person_can_read_why_it_waited(known: Wait, told: str) -> None:
-    assert told_wait(known, "lights on") == told
+    assert told_wait(known, "lights on", Words("en")) == told
 
 
 # -- what is learned from a turn ----------------------------------------------------------------------------------

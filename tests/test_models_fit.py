@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.models.board import Board, measure, memory_mib
 from xiaozhi_hub.models.catalogue import load_catalogue
 from xiaozhi_hub.models.fit import BUDGET_SECONDS, REFERENCE, Basis, Fit, Timed, Verdict, expected_delay, fits
 
 KNOWN = load_catalogue()
-LANGUAGES = ("en", "zh-Hans")
 
 # None of these boards was measured. Derived from clock and width of their cores (additions and multiplications per cycle in
 # single precision: Cortex-A72 8, A76 16, Gracemont 16), of which a good matrix product reaches about three quarters; the
@@ -35,6 +35,10 @@ def best(board: Board, timed: Timed | None = None, languages: tuple[str, ...] = 
     return chosen
 
 
+def why(fit: Fit, language: str = "en") -> str:
+    return Texts().text(f"models.{fit.reason}", language, **fit.values)
+
+
 def test_the_reference_machine_gets_the_figures_of_the_catalogue_back() -> None:
     alone = replace(REFERENCE, cores=1)
     model = KNOWN.find("faster-whisper-base")
@@ -48,7 +52,7 @@ def test_a_pi_4_is_too_slow_for_dictation_and_conversation_and_is_told_so() -> N
     chosen, judged = best(PI4), judge(PI4)
     assert chosen["asr"] == [] and chosen["llm"] == []
     assert judged["faster-whisper-tiny"].verdict is Verdict.SLOW
-    assert "slower than 1 s" in judged["faster-whisper-tiny"].why
+    assert "slower than 1 s" in why(judged["faster-whisper-tiny"])
     assert judged["qwen3-0.6b"].verdict is Verdict.SLOW
 
 
@@ -70,14 +74,14 @@ def test_what_is_recommended_fits_together_into_memory_and_budget(board: Board) 
     chosen = [fit for fit in judge(board).values() if fit.verdict is Verdict.BEST]
     assert sum(fit.model.memory_mib for fit in chosen) <= board.memory_mib - 700
     assert all(fit.delay is None or fit.delay <= BUDGET_SECONDS[fit.model.role] for fit in chosen)
-    assert all(fit.why for fit in judge(board).values())
+    assert all(why(fit, language) for fit in judge(board).values() for language in LANGUAGES)
 
 
 def test_a_quick_machine_with_little_memory_is_not_filled_up() -> None:
     small = replace(N100, memory_mib=2048)
     judged = judge(small)
     assert judged["qwen3-1.7b"].verdict is Verdict.MEMORY
-    assert "2390 MiB" in judged["qwen3-1.7b"].why
+    assert "2390 MiB" in why(judged["qwen3-1.7b"])
     assert best(small)["llm"] in ([], ["qwen3-0.6b"])
 
 
@@ -110,7 +114,7 @@ def test_voices_are_honest_about_what_nobody_has_measured() -> None:
     judged = judge(PI5)
     assert judged["zh_CN-huayan-medium"].basis is Basis.UNKNOWN
     assert judged["zh_CN-huayan-medium"].delay is None
-    assert "not known" in judged["zh_CN-huayan-medium"].why
+    assert "not known" in why(judged["zh_CN-huayan-medium"])
     assert judge(PI4)["zh_CN-huayan-x_low"].verdict is Verdict.BEST
 
 

@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xiaozhi_hub.cli.waterfall import Span, device_spans, draw, turn_spans
+from xiaozhi_hub.cli.words import Words
 
+ENGLISH = Words("en")
 DEVICE = {
     "speech_start": -1200.0,
     "speech_sent": 30.0,
@@ -49,8 +51,8 @@ def test_without_unicode_bars_are_drawn_with_what_there_is() -> None:
 
 def test_nothing_is_drawn_of_nothing() -> None:
     assert draw([]) == []
-    assert device_spans({}) == []
-    assert turn_spans({}) == []
+    assert device_spans({}, ENGLISH) == []
+    assert turn_spans({}, ENGLISH) == []
 
 
 @settings(deadline=None, derandomize=True)
@@ -62,7 +64,7 @@ def test_every_line_has_the_same_width(spans: list[tuple[float, float]], width: 
 
 
 def labels(stamps: dict[str, float]) -> list[tuple[str, float, float]]:
-    return [(span.label, span.begin, span.end) for span in device_spans(stamps)]
+    return [(span.label, span.begin, span.end) for span in device_spans(stamps, ENGLISH)]
 
 
 def test_a_spoken_question_has_all_its_stages() -> None:
@@ -97,12 +99,12 @@ def test_what_did_not_happen_has_no_bar(
 
 def test_a_turn_of_the_hub_is_drawn_from_its_own_stamps() -> None:
     stamps = {"speech_start": 100.0, "speech_end": 900.0, "endpoint": 1100.0, "transcript": 1150.0, "reply": 1160.0}
-    spans = turn_spans({**stamps, "first_voice": 1200.0, "played": 2500.0})
+    spans = turn_spans({**stamps, "first_voice": 1200.0, "played": 2500.0}, ENGLISH)
     assert [(span.label, span.ms) for span in spans] == [
         ("speech", 800),
         ("silence", 200),
-        ("hearing", 50),
-        ("thinking", 10),
+        ("recognition", 50),
+        ("answer", 10),
         ("voice", 40),
         ("playing", 1300),
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import io
 import os
@@ -10,25 +9,27 @@ import sys
 from collections.abc import Sequence
 
 from xiaozhi_hub import __version__
+from xiaozhi_hub.cli.parser import Parser
 from xiaozhi_hub.errors import HubError
 
-COMMANDS = {
-    "run": "start the hub",
-    "reload": "have the running hub read its configuration again, and see what has changed",
-    "check-config": "say whether the configuration is right, and what is wrong with it",
-    "device": "be a device: ask the hub something and hear its answer",
-    "devices": "list the devices, approve new ones, shut out others",
-    "assistants": "show who answers on which device, and change it",
-    "memory": "show, export or delete what the hub was asked to remember",
-    "say": "say something on devices, now or at their next wake-up, and see who has heard it",
-    "turns": "list what was asked and answered, or look closely at one turn",
-    "doctor": "look at the hub as a device does, and say what is wrong and what to do",
-    "firmware": "list firmware images, release one to devices, stop it, or pin a device to a version",
-    "conformance": "check a server against the device protocol",
-    "models": "list the models, see which fit this board, fetch them, bring them on a stick",
-    "integrations": "list the integrations and whether they can run",
-}
-"""What each command is for. Its module is imported only when it is called, so that help and checks come at once."""
+COMMANDS = (
+    "run",
+    "reload",
+    "check-config",
+    "device",
+    "devices",
+    "assistants",
+    "memory",
+    "say",
+    "turns",
+    "doctor",
+    "firmware",
+    "conformance",
+    "models",
+    "integrations",
+)
+"""The module of a command is imported only when it is called, so that help and checks come at once. What each is for stands in the
+translation files."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,17 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")  # a terminal without arrows or Chinese shows question marks
     given = list(sys.argv[1:] if arguments is None else arguments)
     called = next((word for word in given if not word.startswith("-")), "")
-    parser = argparse.ArgumentParser(
-        prog="xiaozhi-hub", description="An offline-first voice hub for the home.", allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=f"XiaoZhi Hub {__version__}")
-    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
+    parser = Parser(prog="xiaozhi-hub", description="cli.about", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"XiaoZhi Hub {__version__}", help="cli.options.version")
+    subparsers = parser.add_subparsers(title="cli.options.commands", dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
         if name == called:
             command = importlib.import_module(f"xiaozhi_hub.cli.{name.replace('-', '_')}")
             command.add_parser(subparsers)
         else:
-            subparsers.add_parser(name, help=summary)
+            subparsers.add_parser(name, help=f"cli.commands.{name}")
     args = parser.parse_args(given)
     try:
         return int(command.run(args))

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 from xiaozhi_hub.cli.options import add_config
+from xiaozhi_hub.cli.table import cells, pad
+from xiaozhi_hub.cli.words import Words, words_for
 from xiaozhi_hub.core.config import MAIN_FILE, Config, load_config
 from xiaozhi_hub.errors import ConfigErrors
 
@@ -17,12 +19,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Describe the command line."""
     parser = subparsers.add_parser(
         "check-config",
-        help="say whether the configuration is right",
-        description="Read the configuration as the hub would. Exit code 1 when something is wrong with it.",
+        help="cli.commands.check-config",
+        description="cli.check_config.about",
     )
     add_config(parser)
-    parser.add_argument("--diff", action="store_true", help="say what is not in force yet in the hub that runs")
-    parser.add_argument("--port", type=int, help="with --diff: the hub's port, where it was started with --port")
+    parser.add_argument("--diff", action="store_true", help="cli.check_config.help.diff")
+    parser.add_argument("--port", type=int, help="cli.check_config.help.port")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,23 +36,24 @@ def run(args: argparse.Namespace) -> int:
     except ConfigErrors as wrong:
         for error in wrong.errors[:SHOWN_ERRORS]:
             print(error, file=sys.stderr)
-        count = len(wrong.errors)
+        words, count = words_for(), len(wrong.errors)
         if count > SHOWN_ERRORS:
-            print(f"… and {count - SHOWN_ERRORS} more", file=sys.stderr)
-        print(f"{count} mistake{'s' if count != 1 else ''} in {folder}", file=sys.stderr)
+            print(words("cli.check_config.more", count=count - SHOWN_ERRORS), file=sys.stderr)
+        print(words.counted("cli.check_config.mistakes", count, folder=folder), file=sys.stderr)
         return 1
-    print(f"OK  {folder}")
-    for line in summary(config):
+    words = words_for(config)
+    print(f"{words('cli.check_config.ok')}  {folder}")
+    for line in summary(config, words):
         print(f"    {line}")
     if args.diff:
-        from xiaozhi_hub.cli.local_hub import ask_hub, url_of
+        from xiaozhi_hub.cli.local_hub import LocalHub
         from xiaozhi_hub.cli.reload import print_changes
 
-        told = ask_hub(url_of(args), "/api/configuration/changes", None, "Only a running hub knows what is in force")
+        told = LocalHub(config, args.port).ask("/api/configuration/changes", None, "cli.check_config.why")
         if told["changes"]:
-            print_changes(told["changes"], at_once="will be in force in a moment")
+            print_changes(told["changes"], words, at_once="cli.reload.soon")
         else:
-            print("All of it is in force in the hub that runs.")
+            print(words("cli.check_config.in_force"))
     return 0
 
 
@@ -67,25 +70,26 @@ def _check_integrations(config: Config) -> None:
         raise ConfigErrors([*errors, *checked.errors])
 
 
-def summary(config: Config) -> list[str]:
+def summary(config: Config, words: Words) -> list[str]:
     """What the configuration comes to, without anything secret."""
     on = [domain for domain, options in config.integrations.items() if options is not False]
     off = [domain for domain, options in config.integrations.items() if options is False]
     engines = [
         f"{role} {', '.join(ids)}" for role in ("vad", "asr", "tts", "llm") if (ids := getattr(config.voice, role))
     ]
-    lines = [
-        f"name          {config.hub.name}.local, language {config.hub.language}",
-        f"listens       {config.server.ip}, ports {config.server.http_port} and {config.server.port}",
-        f"data          {config.data_dir}",
-        f"integrations  {', '.join(on) or 'none beyond the built-in ones'}",
-    ]
-    if off:
-        lines.append(f"switched off  {', '.join(off)}")
-    if engines:
-        lines.append(f"engines       {'; '.join(engines)}")
-    if config.devices:
-        lines.append(f"devices       {', '.join(device.name for device in config.devices.values())}")
+    server = config.server
+    facts = {
+        "name": words("cli.check_config.name_is", name=config.hub.name, language=config.hub.language),
+        "listens": words("cli.check_config.listens_on", address=server.ip, first=server.http_port, second=server.port),
+        "data": str(config.data_dir),
+        "integrations": words.joined(on) or words("cli.check_config.only_built_in"),
+        "switched_off": words.joined(off),
+        "engines": "; ".join(engines),
+        "devices": words.joined(device.name for device in config.devices.values()),
+    }
+    titled = [(words(f"cli.check_config.{name}"), fact) for name, fact in facts.items() if fact]
+    width = max(cells(title) for title, _ in titled)
+    lines = [f"{pad(title, width)}  {fact}" for title, fact in titled]
     if not (config.config_dir / MAIN_FILE).exists():
-        lines.append(f"(there is no {MAIN_FILE} yet: these are the defaults)")
+        lines.append(words("cli.check_config.defaults", file=MAIN_FILE))
     return lines

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from xiaozhi_hub.audio.pcm import read_wav
 from xiaozhi_hub.cli.voice import say
+from xiaozhi_hub.cli.words import Words, words_for
 from xiaozhi_hub.conformance import CHECKS, Check, Known, Result, Server, Times, Voice, run_checks
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.errors import HubError
@@ -33,29 +34,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Describe the command line."""
     parser = subparsers.add_parser(
         "conformance",
-        help="check a server against the device protocol",
-        description="Run the protocol's checklist (P-01 to P-60) against a server. Exit code 1 when something fails.",
+        help="cli.commands.conformance",
+        description="cli.conformance.about",
     )
-    parser.add_argument("url", metavar="URL", help="the OTA address (http://…) or the WebSocket address (ws://…)")
-    parser.add_argument(
-        "--profile", choices=tuple(PROFILES), default="2.4.2", help="which firmware to be (default: 2.4.2)"
-    )
-    parser.add_argument("--only", metavar="P-01,P-02", help="these checks only")
-    parser.add_argument("--quick", action="store_true", help="leave out what takes half a minute or longer")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--wav", type=Path, metavar="FILE", help="a recorded question (default: a synthesised voice)")
-    parser.add_argument("--long-wav", type=Path, metavar="FILE", help="a recorded question with a long answer")
-    parser.add_argument("--say", metavar="TEXT", default=SHORT, help=f'the short question (default: "{SHORT}")')
-    parser.add_argument("--say-long", metavar="TEXT", default=LONG, help="the question with a long answer")
-    parser.add_argument("--say-volume", metavar="TEXT", default=VOLUME, help="the wish that sets the volume")
-    parser.add_argument("--language", default="en-US", metavar="LOCALE", help="of the voice (default: en-US)")
-    parser.add_argument("--token", default="", help="for a WebSocket address")
-    parser.add_argument("--device-id", default="", metavar="MAC", help="be this device; the checks run one by one")
-    parser.add_argument("--approve", metavar="COMMAND", help="approves a device; {code} stands for its code")
-    parser.add_argument("--host", default="", help="the host that the server tells to every device")
-    parser.add_argument("--time-zone", default="", metavar="ZONE", help="the server's, such as Europe/Berlin")
-    parser.add_argument("--name", default="", metavar="NAME.local", help="what it announces on the network")
-    parser.add_argument("--at-once", type=int, default=4, metavar="N", help="checks that run together (default: 4)")
+    parser.add_argument("url", metavar="URL", help="cli.conformance.help.url")
+    parser.add_argument("--profile", choices=tuple(PROFILES), default="2.4.2", help="cli.conformance.help.profile")
+    parser.add_argument("--only", metavar="P-01,P-02", help="cli.conformance.help.only")
+    parser.add_argument("--quick", action="store_true", help="cli.conformance.help.quick")
+    parser.add_argument("--json", action="store_true", help="cli.conformance.help.json")
+    parser.add_argument("--wav", type=Path, metavar="FILE", help="cli.conformance.help.wav")
+    parser.add_argument("--long-wav", type=Path, metavar="FILE", help="cli.conformance.help.long_wav")
+    parser.add_argument("--say", metavar="TEXT", default=SHORT, help="cli.conformance.help.say")
+    parser.add_argument("--say-long", metavar="TEXT", default=LONG, help="cli.conformance.help.say_long")
+    parser.add_argument("--say-volume", metavar="TEXT", default=VOLUME, help="cli.conformance.help.say_volume")
+    parser.add_argument("--language", default="en-US", metavar="LOCALE", help="cli.conformance.help.language")
+    parser.add_argument("--token", default="", help="cli.conformance.help.token")
+    parser.add_argument("--device-id", default="", metavar="MAC", help="cli.conformance.help.device_id")
+    parser.add_argument("--approve", metavar="COMMAND", help="cli.conformance.help.approve")
+    parser.add_argument("--host", default="", help="cli.conformance.help.host")
+    parser.add_argument("--time-zone", default="", metavar="ZONE", help="cli.conformance.help.time_zone")
+    parser.add_argument("--name", default="", metavar="NAME.local", help="cli.conformance.help.name")
+    parser.add_argument("--at-once", type=int, default=4, metavar="N", help="cli.conformance.help.at_once")
     parser.set_defaults(run=run)
 
 
@@ -75,7 +74,9 @@ async def _check(args: argparse.Namespace, say: Say) -> int:
             print(f"{result.check.number} {result.verdict}", file=sys.stderr, flush=True)
 
     results = await run_checks(checks, server, profile, at_once=max(1, args.at_once), tell=tell)
-    skipped = [Result(check, "n/a", "Skipped: it takes long (--quick).") for check in wanted if check not in checks]
+    # What programs read is in one language.
+    why = (Words("en") if args.json else words_for())("cli.conformance.skipped")
+    skipped = [Result(check, "n/a", why) for check in wanted if check not in checks]
     results = sorted([*results, *skipped], key=lambda result: result.check.number)
     if args.json:
         document = {
@@ -97,9 +98,11 @@ def chosen(only: str | None) -> list[Check]:
     numbers = {number.strip().upper() for number in only.split(",") if number.strip()}
     unknown = numbers - {check.number for check in CHECKS}
     if unknown or not numbers:
+        words = words_for()
+        message = words("cli.conformance.no_check", numbers=words.joined(sorted(unknown)))
         raise HubError(
-            f"There is no check {', '.join(sorted(unknown)) or 'without a number'}.",
-            hint=f"They are {CHECKS[0].number} to {CHECKS[-1].number}.",
+            message if unknown else words("cli.conformance.no_number"),
+            hint=words("cli.conformance.no_check_do", first=CHECKS[0].number, last=CHECKS[-1].number),
         )
     return [check for check in CHECKS if check.number in numbers]
 
@@ -107,7 +110,8 @@ def chosen(only: str | None) -> list[Check]:
 def _server(args: argparse.Namespace, voice: Voice) -> Server:
     scheme = urlsplit(args.url).scheme
     if scheme not in ("http", "https", "ws", "wss"):
-        raise HubError(f"{args.url} is no address of a server.", hint="Give one that begins with http:// or ws://.")
+        words = words_for()
+        raise HubError(words("cli.conformance.no_server", url=args.url), hint=words("cli.conformance.no_server_do"))
     is_ota = scheme in ("http", "https")
     return Server(
         voice=voice,
@@ -122,11 +126,11 @@ def _server(args: argparse.Namespace, voice: Voice) -> Server:
 
 
 def _approver(command: str) -> Callable[[str], Awaitable[None]]:
-    words = command.split()
+    arguments = command.split()
 
     async def approve(code: str) -> None:
         process = await asyncio.create_subprocess_exec(
-            *(word.replace("{code}", code) for word in words),
+            *(argument.replace("{code}", code) for argument in arguments),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
         )
@@ -136,9 +140,10 @@ def _approver(command: str) -> Callable[[str], Awaitable[None]]:
         except TimeoutError as error:
             process.kill()
             await process.wait()
-            raise HubError(f"{words[0]} did not approve the device within {APPROVE_SECONDS:.0f} s.") from error
+            late = words_for()("cli.conformance.approve_late", command=arguments[0], seconds=APPROVE_SECONDS)
+            raise HubError(late) from error
         if status != 0:
-            raise HubError(f"{words[0]} could not approve the device: exit code {status}.")
+            raise HubError(words_for()("cli.conformance.approve_failed", command=arguments[0], status=status))
 
     return approve
 
@@ -148,7 +153,7 @@ async def _voice(args: argparse.Namespace, say: Say) -> Voice:
         try:
             return read_wav(path.read_bytes())
         except OSError as error:
-            raise HubError(f"{path} cannot be read: {error.strerror}.") from error
+            raise HubError(words_for()("cli.files.unreadable", file=path, why=error.strerror)) from error
 
     if args.wav is not None:
         short = recorded(args.wav)
@@ -169,7 +174,8 @@ def table(results: Sequence[Result]) -> list[str]:
             lines.append(f"{'':12}{'→ ' if result.verdict == 'fail' else ''}{result.reason}")
     counts = Counter(result.verdict for result in results)
     lines.append("")
-    lines.append(f"{counts['pass']} passed, {counts['fail']} failed, {counts['n/a']} not applicable")
+    told = {"passed": counts["pass"], "failed": counts["fail"], "not_applicable": counts["n/a"]}
+    lines.append(words_for()("cli.conformance.counts", **told))
     return lines
 
 

@@ -18,13 +18,16 @@ from xiaozhi_hub.audio.ogg import write_ogg
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import read_wav, write_wav
 from xiaozhi_hub.cli.done import what_was_done
+from xiaozhi_hub.cli.table import pad
 from xiaozhi_hub.cli.voice import say
 from xiaozhi_hub.cli.waterfall import device_spans, draw
+from xiaozhi_hub.cli.words import Words, words_for
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.discovery import find_hubs
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.testing import FakeDevice, NoAnswer, TurnResult
 
+TITLE_CELLS = 8
 DISCOVER_SECONDS = 5.0
 APPROVAL_SECONDS = 300.0
 """How long a person has to approve this device, where the hub asks for that."""
@@ -39,30 +42,28 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Describe the command line."""
     parser = subparsers.add_parser(
         "device",
-        help="be a device: ask the hub something and hear its answer",
-        description="Be a complete XiaoZhi device: find the hub, check in, connect, ask in real time, hear the answer.",
+        help="cli.commands.device",
+        description="cli.device.about",
     )
     where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--discover", action="store_true", help="find the hub on the local network")
-    where.add_argument("--ota", metavar="URL", help="the OTA address that the hub shows at its start")
+    where.add_argument("--discover", action="store_true", help="cli.device.help.discover")
+    where.add_argument("--ota", metavar="URL", help="cli.device.help.ota")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--wav", type=Path, metavar="FILE", help="ask with a recording")
-    what.add_argument("--say", metavar="TEXT", help="ask with a synthesised voice")
-    what.add_argument("--text", metavar="TEXT", help="ask with a text, without any sound")
+    what.add_argument("--wav", type=Path, metavar="FILE", help="cli.device.help.wav")
+    what.add_argument("--say", metavar="TEXT", help="cli.device.help.say")
+    what.add_argument("--text", metavar="TEXT", help="cli.device.help.text")
     parser.add_argument(
         "--mode",
         choices=("auto", "manual", "realtime"),
         default="auto",
-        help="auto: the hub finds the end of the question (default); manual: push-to-talk; realtime: full duplex",
+        help="cli.device.help.mode",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each answer")
-    parser.add_argument("--save", type=Path, metavar="FILE", help="keep the answer's sound as Ogg Opus")
-    parser.add_argument("--play", action="store_true", help="play the answer's sound")
-    parser.add_argument(
-        "--stay", type=float, default=0.0, metavar="SECONDS", help="stay and hear what else comes, such as timers"
-    )
-    parser.add_argument("--device-id", metavar="MAC", help="which device to be (default: one of this machine)")
-    parser.add_argument("--language", default="en-US", metavar="LOCALE", help="the device's language (default: en-US)")
+    parser.add_argument("--json", action="store_true", help="cli.device.help.json")
+    parser.add_argument("--save", type=Path, metavar="FILE", help="cli.device.help.save")
+    parser.add_argument("--play", action="store_true", help="cli.device.help.play")
+    parser.add_argument("--stay", type=float, default=0.0, metavar="SECONDS", help="cli.device.help.stay")
+    parser.add_argument("--device-id", metavar="MAC", help="cli.device.help.device_id")
+    parser.add_argument("--language", default="en-US", metavar="LOCALE", help="cli.device.help.language")
     parser.set_defaults(run=run)
 
 
@@ -72,8 +73,9 @@ def run(args: argparse.Namespace, say: Say = say) -> int:
 
 
 async def _talk(args: argparse.Namespace, say: Say) -> int:
-    question = await _question(args, say)
-    ota_url = args.ota if args.ota is not None else await _discover()
+    words = words_for()
+    question = await _question(args, say, words)
+    ota_url = args.ota if args.ota is not None else await _discover(words)
     device_id = args.device_id or own_id()
     async with FakeDevice(
         ota_url=ota_url,
@@ -83,12 +85,10 @@ async def _talk(args: argparse.Namespace, say: Say) -> int:
         mode=args.mode,
     ) as device:
         if device.activation is not None:
-            print(
-                f"waits   {device.activation.message}  (xiaozhi-hub devices approve {device.activation.code})",
-                file=sys.stderr,
-            )
+            told = words("cli.device.waits", message=device.activation.message, code=device.activation.code)
+            print(titled("waits", told, words), file=sys.stderr)
             await device.activated(APPROVAL_SECONDS)
-        show = _Show(args, lambda heard: what_was_done(ota_url, device_id, device.session_id, heard))
+        show = _Show(args, words, lambda heard: what_was_done(ota_url, device_id, device.session_id, heard, words))
         try:
             asked = device.ask(question) if question is not None else device.ask_text(args.text)
             await show.answer(await asked)
@@ -104,26 +104,27 @@ async def _talk(args: argparse.Namespace, say: Say) -> int:
     return 0
 
 
-async def _question(args: argparse.Namespace, say: Say) -> PcmChunk | None:
+async def _question(args: argparse.Namespace, say: Say, words: Words) -> PcmChunk | None:
     """The sound to ask with; None asks with a text."""
     if args.wav is not None:
         try:
             return read_wav(args.wav.read_bytes())
         except OSError as error:
-            raise HubError(f"{args.wav} cannot be read: {error.strerror}.") from error
+            raise HubError(words("cli.files.unreadable", file=args.wav, why=error.strerror)) from error
     if args.say is not None:
         return await say(args.say, args.language)
     return None
 
 
-async def _discover() -> str:
+async def _discover(words: Words) -> str:
     hubs = await find_hubs(DISCOVER_SECONDS, only_first=True)
     if not hubs:
         raise HubError(
-            f"No hub answered on this network within {DISCOVER_SECONDS:g} s.",
-            hint="Is one running? Otherwise give its address with --ota.",
+            words("cli.device.nobody", seconds=DISCOVER_SECONDS),
+            hint=words("cli.device.nobody_do"),
         )
-    print(f"found   {hubs[0].name} at {hubs[0].ota_url}", file=sys.stderr)
+    told = words("cli.device.found", name=hubs[0].name, url=hubs[0].ota_url)
+    print(titled("found", told, words), file=sys.stderr)
     return hubs[0].ota_url
 
 
@@ -155,8 +156,9 @@ def own_client_id() -> str:
 class _Show:
     """Shows answers as they come."""
 
-    def __init__(self, args: argparse.Namespace, done: Callable[[str], Awaitable[list[str]]]) -> None:
+    def __init__(self, args: argparse.Namespace, words: Words, done: Callable[[str], Awaitable[list[str]]]) -> None:
         """*done* returns what the hub did about what it heard."""
+        self._words = words
         self._done = done
         self._json: bool = args.json
         self._save: Path | None = args.save
@@ -172,7 +174,7 @@ class _Show:
         else:
             plain = not (sys.stdout.encoding or "").lower().startswith("utf")
             done = await self._done(result.heard) if result.heard else []
-            print("\n".join(lines(result, error, done, plain=plain)), flush=True)
+            print("\n".join(lines(result, self._words, error, done, plain=plain)), flush=True)
         if not result.packets:
             return
         if self._save is not None:
@@ -180,57 +182,61 @@ class _Show:
             try:
                 path.write_bytes(write_ogg(result.packets, result.rate))
             except OSError as problem:
-                raise HubError(f"{path} cannot be written: {problem.strerror}.") from problem
-            print(f"saved   {path}", file=sys.stderr)
+                raise HubError(self._words("cli.files.unwritable", file=path, why=problem.strerror)) from problem
+            print(titled("saved", str(path), self._words), file=sys.stderr)
         if self._play:
-            await play(decode_all([packet.data for packet in result.packets], result.rate))
+            await play(decode_all([packet.data for packet in result.packets], result.rate), self._words)
 
 
-def lines(result: TurnResult, error: str = "", done: Sequence[str] = (), *, plain: bool = False) -> list[str]:
+def titled(title: str, text: str, words: Words) -> str:
+    """A line about an answer, behind what it is about."""
+    return f"{pad(words(f'cli.device.label.{title}'), TITLE_CELLS)}{text}".rstrip()
+
+
+def lines(
+    result: TurnResult, words: Words, error: str = "", done: Sequence[str] = (), *, plain: bool = False
+) -> list[str]:
     """An answer as people read it."""
-    shown = []
-    if result.asked:
-        shown.append(f"heard   {result.heard or '(nothing)'}")
-    else:
-        shown.append("unasked")
-    shown += [f"did     {call}" for call in done]
-    shown.append(f"said    {result.said or '(nothing)'}")
+    nothing = words("cli.device.nothing")
+    told = [("heard", result.heard or nothing) if result.asked else ("unasked", "")]
+    told += [("did", call) for call in done]
+    told.append(("said", result.said or nothing))
     if result.emotion:
-        shown.append(f"face    {result.emotion}")
-    shown += [f"alert   {alert.status}: {alert.message}" for alert in result.alerts]
-    troubles = [
-        f"{count} {what}"
-        for count, what in (
-            (result.underruns, f"gaps in the sound, {result.stall_ms:.0f} ms together"),
-            (result.overflows, "packets too many for the device's queue"),
-            (result.dropped_early, "packets while the device was not speaking"),
-            (result.unplayable, "packets that cannot be played"),
+        told.append(("face", result.emotion))
+    told += [("alert", f"{alert.status}: {alert.message}") for alert in result.alerts]
+    told += [
+        ("trouble", words(f"cli.device.{what}", count=count, ms=result.stall_ms))
+        for what, count in (
+            ("gaps", result.underruns),
+            ("overflows", result.overflows),
+            ("early", result.dropped_early),
+            ("unplayable", result.unplayable),
         )
         if count
     ]
     if result.cut_short:
-        troubles.append("the hub did not wait for the end of the question")
-    shown += [f"trouble {trouble}" for trouble in troubles]
+        told.append(("trouble", words("cli.device.cut_short")))
     if error:
-        shown.append(f"failed  {error}")
-    shown += [f"  {line}" for line in draw(device_spans(result.stamps), plain=plain)]
+        told.append(("failed", error))
+    shown = [titled(title, text, words) for title, text in told]
+    shown += [f"  {line}" for line in draw(device_spans(result.stamps, words), plain=plain)]
     if result.asked and "first_voice" in result.stamps:
-        shown.append(f"  {result.stamps['first_voice'] / 1000:.2f} s from the last word to the first sound")
+        shown.append("  " + words("cli.device.delay", seconds=result.stamps["first_voice"] / 1000))
     return shown
 
 
-async def play(sound: PcmChunk) -> None:
+async def play(sound: PcmChunk, words: Words) -> None:
     """Play *sound* with whatever this machine has."""
     player = next((command for command in PLAYERS if shutil.which(command[0])), None)
     if player is None:
-        names = ", ".join(command[0] for command in PLAYERS)
-        raise HubError("Nothing on this machine plays sound.", hint=f"Install one of {names}, or use --save.")
+        names = words.joined(command[0] for command in PLAYERS)
+        raise HubError(words("cli.device.no_player"), hint=words("cli.device.no_player_do", names=names))
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
         file.write(write_wav(sound))
         file.flush()
         process = await asyncio.create_subprocess_exec(*player, file.name)
         if await process.wait() != 0:
-            raise HubError(f"{player[0]} could not play the answer.")
+            raise HubError(words("cli.device.not_played", player=player[0]))
 
 
-__all__ = ["Say", "add_parser", "lines", "own_client_id", "own_id", "play", "run"]
+__all__ = ["Say", "add_parser", "lines", "own_client_id", "own_id", "play", "run", "titled"]

@@ -8,142 +8,141 @@ import re
 from datetime import datetime
 from typing import Any
 
-from xiaozhi_hub.cli.local_hub import add_actions_options, add_options, ask_hub, url_of
+from xiaozhi_hub.cli.local_hub import LocalHub, add_actions_options, add_options, local_hub
+from xiaozhi_hub.cli.table import cells, pad
+from xiaozhi_hub.cli.words import Words
 
-_WHY = "Only a running hub can approve and shut out"
-_STATES = {"in": "let in", "out": "shut out", "unknown": "not met yet"}
-_KINDS = {
-    "first-day": "this hub is new",
-    "window": "opened by the owner",
-    "open": "by configuration: devices → pairing: open",
-}
+_WHY = "cli.devices.why"
+_STATES = ("in", "out", "unknown")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Describe the command line."""
-    parser = subparsers.add_parser("devices", help="list the devices, approve new ones, shut out others",
-                                   description="Say which devices may come in. The hub must be running.")  # fmt: skip
+    parser = subparsers.add_parser("devices", help="cli.commands.devices", description="cli.devices.about")
     add_options(parser)
     parser.set_defaults(run=run, action="list")
-    actions = parser.add_subparsers(title="what to do", metavar="ACTION")
-    actions.add_parser("list", help="show all devices, and those that wait with their codes (default)")
-    approve = actions.add_parser("approve", help="let in the device that shows this code, or keep one that is in")
-    approve.add_argument(
-        "code", metavar="CODE", help="the six digits that the device shows and speaks; or an id or name"
-    )
-    invite = actions.add_parser("invite", help="make a token for a phone or a page that talks to the hub directly")
-    invite.add_argument("name", metavar="NAME", help="what to call it, in lists and to shut it out")
-    invite.add_argument("--area", help='where it is: what "the light" means there')
-    revoke = actions.add_parser("revoke", help="shut a device out, at once")
-    revoke.add_argument("device", metavar="ID", help="its id or name")
-    rename = actions.add_parser("rename", help="give a device a name")
-    rename.add_argument("device", metavar="ID", help="its id or name")
-    rename.add_argument("name", metavar="NAME")
-    rename.add_argument("--area", help='where it stands: what "the light" means there; empty for nowhere')
-    forget = actions.add_parser("forget", help="delete a device and everything that was said on it, for good")
-    forget.add_argument("device", metavar="ID", help="its id or name")
-    forget.add_argument("--only-said", action="store_true",
-                        help="delete only what was said: turns, recordings, photos, messages; it may still come in")  # fmt: skip
-    opening = actions.add_parser("open", help="let every device in for some minutes")
-    opening.add_argument("--minutes", type=float, default=10.0, metavar="N", help="how long (default: 10)")
-    actions.add_parser("close", help="let nobody in without approval")
+    actions = parser.add_subparsers(title="cli.options.actions", metavar="ACTION")
+    actions.add_parser("list", help="cli.devices.help.list")
+    approve = actions.add_parser("approve", help="cli.devices.help.approve")
+    approve.add_argument("code", metavar="CODE", help="cli.devices.help.code")
+    invite = actions.add_parser("invite", help="cli.devices.help.invite")
+    invite.add_argument("name", metavar="NAME", help="cli.devices.help.invite_name")
+    invite.add_argument("--area", help="cli.devices.help.invite_area")
+    revoke = actions.add_parser("revoke", help="cli.devices.help.revoke")
+    revoke.add_argument("device", metavar="ID", help="cli.devices.help.device")
+    rename = actions.add_parser("rename", help="cli.devices.help.rename")
+    rename.add_argument("device", metavar="ID", help="cli.devices.help.device")
+    rename.add_argument("name", metavar="NAME", help="cli.devices.help.name")
+    rename.add_argument("--area", help="cli.devices.help.rename_area")
+    forget = actions.add_parser("forget", help="cli.devices.help.forget")
+    forget.add_argument("device", metavar="ID", help="cli.devices.help.device")
+    forget.add_argument("--only-said", action="store_true", help="cli.devices.help.only_said")
+    opening = actions.add_parser("open", help="cli.devices.help.open")
+    opening.add_argument("--minutes", type=float, default=10.0, metavar="N", help="cli.devices.help.minutes")
+    actions.add_parser("close", help="cli.devices.help.close")
     add_actions_options(actions.choices)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the running hub; returns 1 with a message when it is not there or refuses."""
-    url = url_of(args)
+    hub = local_hub(args)
+    words = hub.words
     match args.action:
         case "approve":
             code = re.sub(r"[ -]", "", args.code)
             given = {"code": code} if re.fullmatch(r"\d{1,6}", code) else {"device": args.code}
-            answer = _ask(url, "/approve", given)
-            text = f"{answer['device']['id']} is let in. It goes on by itself within a minute."
+            answer = _ask(hub, "/approve", given)
+            text = words("cli.devices.approved", device=answer["device"]["id"])
         case "invite":
-            answer = _ask(url, "/invite", {"name": args.name, "area": args.area})
+            answer = _ask(hub, "/invite", {"name": args.name, "area": args.area})
             device = answer["device"]
-            text = (
-                f"{device['name']} ({device['id']}) may come in with this token. It is shown only now:\n\n"
-                f"    {answer['token']}\n\n"
-                f"Take it back: xiaozhi-hub devices revoke {device['id']}"
-            )
+            text = words("cli.devices.invited", name=device["name"], device=device["id"], token=answer["token"])
         case "revoke":
-            answer = _ask(url, "/revoke", {"device": args.device})
-            text = f"{answer['device']['id']} is shut out."
+            answer = _ask(hub, "/revoke", {"device": args.device})
+            text = words("cli.devices.revoked", device=answer["device"]["id"])
         case "forget" if args.only_said:
-            answer = ask_hub(url, "/api/history/forget", {"device": args.device}, _WHY)
-            text = f"What was said on {args.device} is deleted.{_pending(answer)}"
+            answer = hub.ask("/api/history/forget", {"device": args.device}, _WHY)
+            text = words("cli.devices.forgot_said", device=args.device) + _pending(answer, words)
         case "forget":
-            answer = _ask(url, "/forget", {"device": args.device})
-            text = f"{answer['device']['id']} is forgotten, with everything that was said on it.{_pending(answer)}"
+            answer = _ask(hub, "/forget", {"device": args.device})
+            text = words("cli.devices.forgot", device=answer["device"]["id"]) + _pending(answer, words)
         case "rename":
-            answer = _ask(url, "/rename", {"device": args.device, "name": args.name, "area": args.area})
+            answer = _ask(hub, "/rename", {"device": args.device, "name": args.name, "area": args.area})
             device = answer["device"]
-            text = f"{device['id']} is called {device['name']}" + (f", in {device['area']}." if device["area"] else ".")
+            key = "cli.devices.renamed_in" if device["area"] else "cli.devices.renamed"
+            text = words(key, device=device["id"], name=device["name"], area=device["area"])
         case "open":
-            answer = _ask(url, "/open", {"minutes": args.minutes})
-            text = door_line(answer["door"])
+            answer = _ask(hub, "/open", {"minutes": args.minutes})
+            text = door_line(answer["door"], words)
         case "close":
-            answer = _ask(url, "/close", {})
-            text = door_line(answer["door"])
+            answer = _ask(hub, "/close", {})
+            text = door_line(answer["door"], words)
         case _:
-            answer = _ask(url, "", None)
-            text = listed(answer)
+            answer = _ask(hub, "", None)
+            text = listed(answer, words)
     print(json.dumps(answer, ensure_ascii=False) if args.json else text)
     return 0
 
 
-def _ask(hub: str, action: str, values: dict[str, Any] | None) -> dict[str, Any]:
-    return ask_hub(hub, f"/api/devices{action}", values, _WHY)
+def _ask(hub: LocalHub, action: str, values: dict[str, Any] | None) -> dict[str, Any]:
+    return hub.ask(f"/api/devices{action}", values, _WHY)
 
 
-def _pending(answer: dict[str, Any]) -> str:
-    names = ", ".join(answer["pending"])
-    return f" Not finished yet: {names}; see the log." if names else ""
+def _pending(answer: dict[str, Any], words: Words) -> str:
+    return words("cli.devices.pending", names=words.joined(answer["pending"])) if answer["pending"] else ""
 
 
-def door_line(door: dict[str, Any] | None) -> str:
+def door_line(door: dict[str, Any] | None, words: Words) -> str:
     """Whether everybody is let in, and until when."""
     if door is None:
-        return "The door is closed: new devices show a code and wait. Approve: xiaozhi-hub devices approve CODE"
-    why = _KINDS.get(door["open"], door["open"])
+        return words("cli.devices.door.closed")
+    why = words.named("cli.devices.opened", door["open"])
     if door["until"] is None:
-        return f"The door is open ({why}): every device in the network is let in."
-    return (
-        f"The door is open until {_when(door['until'])} ({why}): every device in the network is let in."
-        " Close it: xiaozhi-hub devices close"
-    )
+        return words("cli.devices.door.open", why=why)
+    return words("cli.devices.door.until", time=_when(door["until"], words), why=why)
 
 
-def listed(answer: dict[str, Any]) -> str:
+def listed(answer: dict[str, Any], words: Words) -> str:
     """All devices, for people."""
-    lines = [door_line(answer["door"])]
+    lines = [door_line(answer["door"], words)]
+    width = max(cells(words.named("cli.devices.state", state)) for state in _STATES)
     for each in answer["waiting"]:
         what = " ".join(part for part in (each["board"], each["firmware"]) if part)
-        lines.append(f"code {each['code']}  {each['id']:17}  {what} at {each['address']}, since {_when(each['since'])}")
+        since = _when(each["since"], words)
+        facts = {"code": each["code"], "device": pad(each["id"], 17), "address": each["address"]}
+        lines.append(words("cli.devices.waiting", **facts, what=what, since=since))
     for each in answer["devices"]:
         name = "" if each["name"] == each["id"] else each["name"]
         where = " · ".join(part for part in (name, each["area"], f"{each['board']} {each['firmware']}".strip()) if part)
-        now = "in conversation" if each["connected"] else f"seen {_when(each['last_seen_at'])}"
-        lines.append(f"{_STATES.get(each['state'], each['state']):11}  {each['id']:17}  {where}  ({now})")
+        if each["connected"]:
+            now = words("page.devices.connected")
+        else:
+            now = words("cli.devices.seen", when=_when(each["last_seen_at"], words))
+        state = pad(words.named("cli.devices.state", each["state"]), width)
+        lines.append(f"{state}  {pad(each['id'], 17)}  {where}  ({now})")
         if each.get("sound") is not None:
-            lines.append(f"{'':11}  {sound_line(each['sound'])}")
+            lines.append(f"{pad('', width)}  {sound_line(each['sound'], words)}")
     if not answer["devices"] and not answer["waiting"]:
-        lines.append("No device has checked in yet.")
+        lines.append(words("page.devices.none"))
     return "\n".join(lines)
 
 
-def sound_line(sound: dict[str, Any]) -> str:
+def sound_line(sound: dict[str, Any], words: Words) -> str:
     """How a device's sound travels, for people."""
-    trip = "" if sound["round_trip_ms"] is None else f", {sound['round_trip_ms']:g} ms there and back"
-    return (
-        f"sound: jitter {sound['jitter_ms']:g} ms, {sound['late']} of {sound['packets']} packets late,"
-        f" {sound['lost']} of {sound['lost'] + sound['played']} that it should have played lost{trip}"
+    trip = sound["round_trip_ms"]
+    told = words(
+        "cli.devices.sound",
+        jitter=sound["jitter_ms"],
+        late=sound["late"],
+        packets=sound["packets"],
+        lost=sound["lost"],
+        due=sound["lost"] + sound["played"],
     )
+    return told if trip is None else told + words("cli.devices.round_trip", ms=trip)
 
 
-def _when(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else "never"
+def _when(seconds: float | None, words: Words) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M") if seconds else words("cli.devices.never")
 
 
 __all__ = ["add_parser", "door_line", "listed", "run", "sound_line"]

@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xiaozhi_hub.cli.options import add_config
+from xiaozhi_hub.cli.table import cells, pad
+from xiaozhi_hub.cli.words import Words, words_for
 
 if TYPE_CHECKING:
     from xiaozhi_hub.doctor.finding import Finding
 
-_MARKS = {"ok": "ok     ", "warning": "WARNING", "error": "ERROR  "}
+_LEVELS = ("ok", "warning", "error")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser("doctor", help="say what is wrong and what to do", description=__doc__)
+    parser = subparsers.add_parser("doctor", help="cli.commands.doctor", description="cli.doctor.about")
     add_config(parser)
-    parser.add_argument("--port", type=int, help="the hub was started with this --port")
-    parser.add_argument("--hub", metavar="HOST[:PORT]", help="look at a hub on another machine, as a device would")
-    parser.add_argument("--language", choices=("en", "zh-Hans"), help="of the findings (default: the hub's)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--port", type=int, help="cli.doctor.help.port")
+    parser.add_argument("--hub", metavar="HOST[:PORT]", help="cli.doctor.help.hub")
+    parser.add_argument("--language", choices=("en", "zh-Hans"), help="cli.doctor.help.language")
+    parser.add_argument("--json", action="store_true", help="cli.options.print_json")
     parser.set_defaults(run=run)
 
 
@@ -33,7 +35,6 @@ def run(args: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from xiaozhi_hub.core.config import Config, load_config
-    from xiaozhi_hub.core.i18n import Texts, language_of
     from xiaozhi_hub.doctor.address import Way
     from xiaozhi_hub.doctor.examination import examine, examine_from_afar
     from xiaozhi_hub.doctor.finding import Level, error
@@ -41,22 +42,25 @@ def run(args: argparse.Namespace) -> int:
 
     folder: Path = args.config.expanduser().resolve()
     findings: list[Finding] = []
-    config = Config(folder)
+    config, words = Config(folder), words_for()
     try:
         config = load_config(folder)
+        words = words_for(config)
     except ConfigErrors as wrong:
         # The rest is looked at with the defaults: a mistake in a file need not be the only one.
         findings += [error("configuration_wrong", mistake=str(each)) for each in wrong.errors]
     if args.port is not None:
         config = replace(config, server=replace(config.server, port=args.port, http_port=args.port))
-    texts, language = Texts(), args.language or language_of(config.hub.language)
+    if args.language:
+        words = Words(args.language)
+    width = max(cells(words(f"cli.doctor.level.{level}")) for level in _LEVELS)
 
     if args.hub:
         from xiaozhi_hub.web.requests.hosts import parse_host
 
         address = parse_host(args.hub)
         if address is None:
-            raise HubError(f"{args.hub} is no address.", hint="Such as xiaozhi-hub.local or 192.168.1.20:8003.")
+            raise HubError(words("cli.doctor.no_address", given=args.hub), hint=words("cli.doctor.no_address_do"))
         found: AsyncIterator[Finding] = examine_from_afar(Way(address.host, address.port or config.server.http_port))
     else:
         found = examine(config)
@@ -64,9 +68,11 @@ def run(args: argparse.Namespace) -> int:
     def show(finding: Finding) -> None:
         if args.json:
             return
-        print(f"{_MARKS[finding.level]}  {finding.message(texts, language)}")
-        if hint := finding.hint(texts, language):
-            print(f"         → {hint}")
+        print(
+            f"{pad(words(f'cli.doctor.level.{finding.level}'), width)}  {finding.message(words.texts, words.language)}"
+        )
+        if hint := finding.hint(words.texts, words.language):
+            print(f"{pad('', width)}  → {hint}")
         sys.stdout.flush()
 
     async def collect() -> None:
@@ -82,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
             {
                 "level": str(finding.level),
                 "code": finding.code,
-                "message": finding.message(texts, language),
-                "hint": finding.hint(texts, language),
+                "message": finding.message(words.texts, words.language),
+                "hint": finding.hint(words.texts, words.language),
             }
             for finding in findings
         ]

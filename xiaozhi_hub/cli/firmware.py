@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.cli.options import add_again, add_config
+from xiaozhi_hub.cli.words import Words, words_for
 from xiaozhi_hub.errors import HubError
 
 if TYPE_CHECKING:
@@ -21,25 +22,23 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser("firmware", help="list and release firmware", description=__doc__)
+    parser = subparsers.add_parser("firmware", help="cli.commands.firmware", description="cli.firmware.about")
     add_config(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="show the images, what is released, and what became of it")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    release = actions.add_parser("release", help="let devices have a version: one first, then the rest")
-    release.add_argument("board")
-    release.add_argument("version")
+    listing = actions.add_parser("list", help="cli.firmware.help.list")
+    listing.add_argument("--json", action="store_true", help="cli.options.print_json")
+    release = actions.add_parser("release", help="cli.firmware.help.release")
+    release.add_argument("board", help="cli.firmware.help.board")
+    release.add_argument("version", help="cli.firmware.help.version")
     first = release.add_mutually_exclusive_group()
-    first.add_argument(
-        "--canary", metavar="DEVICE", help="the device that tries it first (default: the first that comes)"
-    )
-    first.add_argument("--all", action="store_true", help="let all devices of the board have it at once")
-    stop = actions.add_parser("stop", help="give a version to nobody any more")
-    stop.add_argument("board")
-    stop.add_argument("version")
-    pin = actions.add_parser("pin", help="let a device have one version and no other")
-    pin.add_argument("device", help="its MAC address")
-    pin.add_argument("version", help="the version; hold for the one it has; none to take the pin out")
+    first.add_argument("--canary", metavar="DEVICE", help="cli.firmware.help.canary")
+    first.add_argument("--all", action="store_true", help="cli.firmware.help.all")
+    stop = actions.add_parser("stop", help="cli.firmware.help.stop")
+    stop.add_argument("board", help="cli.firmware.help.board")
+    stop.add_argument("version", help="cli.firmware.help.version")
+    pin = actions.add_parser("pin", help="cli.firmware.help.pin")
+    pin.add_argument("device", help="cli.firmware.help.device")
+    pin.add_argument("version", help="cli.firmware.help.pin_version")
     add_again(actions.choices)
     parser.set_defaults(run=run)
 
@@ -56,26 +55,29 @@ async def _run(config: Config, args: argparse.Namespace) -> int:
     from xiaozhi_hub.store.database import Database
     from xiaozhi_hub.store.rollouts import Rollouts
 
+    words = words_for(config)
     shelf = firmware_shelf(config.config_dir / "firmware")
     database = Database(config.data_dir / "hub.db")
     try:
         await database.open()
         stock, store = await shelf.stock(), Rollouts(database)
         if args.action == "list":
-            await _list(store, stock, config, as_json=args.json)
+            await _list(store, stock, config, words, as_json=args.json)
         elif args.action == "release":
-            await _release(store, stock, args)
+            await _release(store, stock, args, words)
         elif args.action == "stop":
-            await _stop(store, args)
+            await _stop(store, args, words)
         else:
-            await _pin(store, config, args)
+            await _pin(store, config, args, words)
         return 0
     finally:
         await database.close()
         await shelf.close()
 
 
-async def _list(store: Rollouts, stock: Sequence[Stocked[Image]], config: Config, *, as_json: bool) -> None:
+async def _list(
+    store: Rollouts, stock: Sequence[Stocked[Image]], config: Config, words: Words, *, as_json: bool
+) -> None:
     releases, offers = await store.releases(), await store.offers()
     pins = await store.pins() | {id: device.firmware for id, device in config.devices.items() if device.firmware}
     if as_json:
@@ -89,50 +91,53 @@ async def _list(store: Rollouts, stock: Sequence[Stocked[Image]], config: Config
         return
     by_version = {(release.board, release.version): release for release in releases}
     if not stock:
-        print(f"There is no firmware in {config.config_dir / 'firmware'}: put images there as <board>/<version>.bin")
+        print(words("cli.firmware.empty", folder=config.config_dir / "firmware"))
     for item in stock:
         image = item.content
-        about = f"{image.chip}, {image.bytes / 2**20:.1f} MiB" if image is not None else f"unusable: {item.problem}"
-        print(f"{item.board}  {item.name}  {about}  {_state(by_version.pop((item.board, item.name), None))}")
+        about = words("cli.firmware.unusable", problem=item.problem)
+        if image is not None:
+            about = f"{image.chip}, {image.bytes / 2**20:.1f} MiB"
+        print(f"{item.board}  {item.name}  {about}  {_state(by_version.pop((item.board, item.name), None), words)}")
     for release in by_version.values():
-        print(f"{release.board}  {release.version}  the file is gone  {_state(release)}")
+        print(f"{release.board}  {release.version}  {words('cli.firmware.file_gone')}  {_state(release, words)}")
     for offer in offers:
         when = datetime.fromtimestamp(offer.offered_at).strftime("%m-%d %H:%M")
-        print(f"  {when}  {offer.device_id}  {offer.from_version} → {offer.version}  {_progress(offer)}")
+        print(f"  {when}  {offer.device_id}  {offer.from_version} → {offer.version}  {_progress(offer, words)}")
     for device, version in sorted(pins.items()):
-        print(f"  pinned  {device}  {version}")
+        print(f"  {words('cli.firmware.pinned')}  {device}  {version}")
 
 
-async def _release(store: Rollouts, stock: Sequence[Stocked[Image]], args: argparse.Namespace) -> None:
+async def _release(store: Rollouts, stock: Sequence[Stocked[Image]], args: argparse.Namespace, words: Words) -> None:
     from xiaozhi_hub.store.rollouts import ReleaseState
 
     item = next((item for item in stock if (item.board, item.name) == (args.board, args.version)), None)
     if item is None:
-        there = ", ".join(f"{item.board} {item.name}" for item in stock) or "none"
-        raise HubError(f"There is no image {args.board}/{args.version}.bin.", hint=f"There are: {there}.")
+        there = words.joined(f"{item.board} {item.name}" for item in stock) or words("cli.firmware.none")
+        raise HubError(
+            words("cli.firmware.no_image", board=args.board, version=args.version),
+            hint=words("cli.firmware.no_image_do", names=there),
+        )
     if item.content is None:
-        raise HubError(f"{item.path} cannot be given to a device: {item.problem}.")
+        raise HubError(words("cli.firmware.bad_image", path=item.path, problem=item.problem))
     canary = _device(args.canary) if args.canary else ""
     state = ReleaseState.RELEASED if args.all else ReleaseState.CANARY
     await store.release(args.board, args.version, state, time.time(), canary=canary)
-    who = (
-        "every device of the board"
-        if args.all
-        else f"{canary or 'the first device of the board that comes'}, then the rest"
-    )
-    print(f"{args.board} {args.version} is offered at the next start to {who}.")
+    whom = "all" if args.all else "one" if canary else "first"
+    print(words(f"cli.firmware.to_{whom}", board=args.board, version=args.version, device=canary))
 
 
-async def _stop(store: Rollouts, args: argparse.Namespace) -> None:
+async def _stop(store: Rollouts, args: argparse.Namespace, words: Words) -> None:
     from xiaozhi_hub.store.rollouts import ReleaseState
 
     if all((release.board, release.version) != (args.board, args.version) for release in await store.releases()):
-        raise HubError(f"{args.board} {args.version} was not released.")
-    await store.release(args.board, args.version, ReleaseState.STOPPED, time.time(), reason="stopped by hand")
-    print(f"{args.board} {args.version} is given to nobody any more.")
+        raise HubError(words("cli.firmware.not_released", board=args.board, version=args.version))
+    await store.release(
+        args.board, args.version, ReleaseState.STOPPED, time.time(), reason=words("cli.firmware.by_hand")
+    )
+    print(words("cli.firmware.stopped", board=args.board, version=args.version))
 
 
-async def _pin(store: Rollouts, config: Config, args: argparse.Namespace) -> None:
+async def _pin(store: Rollouts, config: Config, args: argparse.Namespace, words: Words) -> None:
     from xiaozhi_hub.firmware.versions import is_sendable
     from xiaozhi_hub.store.rollouts import HOLD
 
@@ -140,35 +145,38 @@ async def _pin(store: Rollouts, config: Config, args: argparse.Namespace) -> Non
     written = config.devices.get(device)
     if written is not None and written.firmware:
         place = config.place(("devices", device, "firmware"))
-        raise HubError(f"{device} is pinned to {written.firmware} in {place}.", hint="Change it there.")
+        raise HubError(
+            words("cli.firmware.pinned_in", device=device, version=written.firmware, place=place),
+            hint=words("cli.firmware.pinned_in_do"),
+        )
     version = None if args.version == "none" else args.version
     if version not in (None, HOLD) and not is_sendable(version):
-        raise HubError(
-            f"{version} is no firmware version.", hint="It is made of whole numbers and dots, such as 2.4.2."
-        )
+        raise HubError(words("cli.firmware.no_version", version=version), hint=words("cli.firmware.no_version_do"))
     await store.pin(device, version)
-    told = {None: "gets what is released", HOLD: "keeps the version it has"}
-    print(f"{device} {told.get(version, f'gets version {version} and no other')}.")
+    told = {None: "gets_released", HOLD: "keeps"}.get(version, "gets")
+    print(words(f"cli.firmware.{told}", device=device, version=version))
 
 
 def _device(given: str) -> str:
     return given.strip().lower().replace("-", ":")
 
 
-def _state(release: Release | None) -> str:
+def _state(release: Release | None, words: Words) -> str:
     if release is None:
-        return "not released"
+        return words("cli.firmware.unreleased")
     if release.state == "canary":
-        return f"tried first by {release.canary or 'the first device that comes'}"
-    return f"{release.state}{f': {release.reason}' if release.reason else ''}"
+        key = "cli.firmware.first_by" if release.canary else "cli.firmware.first_comer"
+        return words(key, device=release.canary)
+    state = words.named("cli.firmware.state", str(release.state))
+    return words("cli.firmware.because", state=state, reason=release.reason) if release.reason else state
 
 
-def _progress(offer: Offer) -> str:
+def _progress(offer: Offer, words: Words) -> str:
     if offer.result:
-        return str(offer.result)
+        return words.named("cli.firmware.result", str(offer.result))
     if offer.delivered_at is not None:
-        return "delivered; the device has not come back yet"
-    return "being fetched" if offer.fetched_at is not None else f"offered {offer.times} ×"
+        return words("cli.firmware.delivered")
+    return words("cli.firmware.fetching" if offer.fetched_at is not None else "cli.firmware.offered", times=offer.times)
 
 
 def _image_facts(item: Stocked[Image]) -> dict[str, Any]:
@@ -196,5 +204,5 @@ def _offer_facts(offer: Offer) -> dict[str, Any]:
         "version": offer.version,
         "from": offer.from_version,
         "offered_at": offer.offered_at,
-        "progress": _progress(offer),
+        "progress": _progress(offer, Words("en")),  # programs read it
     }

@@ -6,8 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from xiaozhi_hub.cli.local_hub import ask_hub, url_of
+from xiaozhi_hub.cli.local_hub import LocalHub
 from xiaozhi_hub.cli.options import add_config
+from xiaozhi_hub.cli.table import table
+from xiaozhi_hub.cli.words import Words, words_for
 from xiaozhi_hub.core.config import Config, load_config
 from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.errors import ConfigErrors, HubError, NeedsAttention
@@ -19,12 +21,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Describe the command line."""
     parser = subparsers.add_parser(
         "integrations",
-        help="list the integrations and what they need",
-        description="List the integrations: which are on, where they come from, and what is missing for them. "
-        "Of a hub that runs, also how each of them is. Exit code 1 when one that is on cannot work.",
+        help="cli.commands.integrations",
+        description="cli.integrations.about",
     )
     add_config(parser)
-    parser.add_argument("--port", type=int, help="the hub's port, where it was started with --port")
+    parser.add_argument("--port", type=int, help="cli.options.port")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -35,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
         for error in wrong.errors:
             print(error, file=sys.stderr)
         return 1
+    words = words_for(config)
     own = config.config_dir / "integrations"
-    running = _running(args)
+    running = _running(LocalHub(config, args.port))
     found, errors = find_integrations(own)
     usable = True
     rows = []
@@ -44,38 +46,39 @@ def run(args: argparse.Namespace) -> int:
         on = is_on(config, manifest)
         missing = missing_for(manifest)
         usable = usable and not (on and missing)
-        state = (f"on{_why(config, domain)}" if on else f"off{_why(config, domain)}", _source(manifest, own))
-        rows.append((domain, manifest.version, *state, manifest.name, missing or _now(running.get(domain))))
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(4)]
-    for row in rows:
-        columns = "  ".join(cell.ljust(width) for cell, width in zip(row[:4], widths, strict=True))
-        print(f"{columns}  {row[4]}")
-        for line in row[5]:
-            print(f"    {line}")
+        why = words("cli.integrations.configured" if domain in config.integrations else "cli.integrations.default")
+        state = words("cli.integrations.on" if on else "cli.integrations.off", why=why)
+        row = (domain, manifest.version, state, words(f"cli.integrations.{_source(manifest, own)}"), manifest.name)
+        rows.append((row, missing or _now(running.get(domain), words)))
+    for line, (_, notes) in zip(table([row for row, _ in rows]), rows, strict=True):
+        print(line)
+        for note in notes:
+            print(f"    {note}")
     for error in errors:
         print(error, file=sys.stderr)
     for domain, options in config.integrations.items():
         if domain not in found and options is not False:
             usable = False
             place = config.place(("integrations", domain))
-            print(f'{place}: there is no integration "{domain}".', file=sys.stderr)
+            print(words("cli.integrations.unknown", place=place, domain=domain), file=sys.stderr)
     return 0 if usable and not errors else 1
 
 
-def _running(args: argparse.Namespace) -> dict[str, dict[str, str]]:
+def _running(hub: LocalHub) -> dict[str, dict[str, str]]:
     """The entries of the hub that runs, by domain; none where no hub runs."""
     try:
-        entries = ask_hub(url_of(args), "/api/integrations", None, "")["entries"]
+        entries = hub.ask("/api/integrations", None, "cli.check_config.why")["entries"]
         return {entry["domain"]: entry for entry in entries}
     except (HubError, KeyError, TypeError):
         return {}
 
 
-def _now(entry: dict[str, str] | None) -> list[str]:
+def _now(entry: dict[str, str] | None, words: Words) -> list[str]:
     """How an integration is in the hub that runs; nothing where all is well."""
     if entry is None or (entry["state"] == "ready" and not entry["reason"]):
         return []
-    return [f"{entry['state']}: {entry['reason']}", *([entry["hint"]] if entry["hint"] else [])]
+    told = words("cli.integrations.now", state=words.named("cli.entry", entry["state"]), reason=entry["reason"])
+    return [told, *([entry["hint"]] if entry["hint"] else [])]
 
 
 def is_on(config: Config, manifest: Manifest) -> bool:
@@ -94,14 +97,10 @@ def missing_for(manifest: Manifest) -> list[str]:
     return []
 
 
-def _why(config: Config, domain: str) -> str:
-    return " (configuration)" if domain in config.integrations else " (default)"
-
-
 def _source(manifest: Manifest, own: Path) -> str:
     if manifest.folder.parent == own:
         return "own"
-    return "built in" if manifest.folder.parent == builtin("integrations") else "package"
+    return "built_in" if manifest.folder.parent == builtin("integrations") else "package"
 
 
 __all__ = ["add_parser", "is_on", "missing_for", "run"]

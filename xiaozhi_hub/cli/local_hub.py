@@ -8,10 +8,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xiaozhi_hub.cli.options import add_again, add_config, add_json, add_port
+from xiaozhi_hub.cli.words import words_for
 from xiaozhi_hub.errors import HubError
+
+if TYPE_CHECKING:
+    from xiaozhi_hub.core.config import Config
 
 SECONDS = 15.0
 
@@ -30,37 +34,45 @@ def add_actions_options(actions: Mapping[str, argparse.ArgumentParser]) -> None:
         action.set_defaults(action=name)
 
 
-def url_of(args: argparse.Namespace) -> str:
-    """Where the hub of this configuration answers."""
+def local_hub(args: argparse.Namespace) -> LocalHub:
+    """The hub of the configuration that *args* names."""
     from xiaozhi_hub.core.config import load_config
 
-    server = load_config(Path(args.config).resolve()).server
-    ip = "127.0.0.1" if server.ip == "0.0.0.0" else server.ip
-    return f"http://{f'[{ip}]' if ':' in ip else ip}:{args.port or server.http_port}"
+    return LocalHub(load_config(Path(args.config).resolve()), args.port)
 
 
-def ask_hub(url: str, path: str, values: dict[str, Any] | None, why: str) -> dict[str, Any]:
-    """Return what the hub at *url* answers; *values* None only looks. `HubError` with its words, or when nobody answers:
-    then *why* says what a running hub is needed for."""
-    data = json.dumps(values).encode() if values is not None else None
-    request = urllib.request.Request(f"{url}{path}", data=data, headers={"Content-Type": "application/json"})
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on this machine
-    try:
-        with opener.open(request, timeout=SECONDS) as reply:
-            answer: dict[str, Any] = json.load(reply)
-            return answer
-    except urllib.error.HTTPError as error:
-        with error:
-            try:
-                told = json.load(error)
-                raise HubError(told["error"], hint=told.get("hint", "")) from error
-            except (ValueError, KeyError, TypeError):
-                raise HubError(f"{url} answers with status {error.code}.", hint="Is that the hub?") from error
-    except (OSError, ValueError) as error:
-        raise HubError(
-            f"No hub answers at {url}.",
-            hint=f"Start it: xiaozhi-hub run. {why}; give its --port if it has another.",
-        ) from error
+class LocalHub:
+    """Where the hub of *config* answers, on *port* if one is given; and ``words`` in which to tell what it says."""
+
+    def __init__(self, config: Config, port: int | None = None) -> None:
+        ip = "127.0.0.1" if config.server.ip == "0.0.0.0" else config.server.ip
+        self._url = f"http://{f'[{ip}]' if ':' in ip else ip}:{port or config.server.http_port}"
+        self.words = words_for(config)
+
+    def ask(self, path: str, values: dict[str, Any] | None, why: str) -> dict[str, Any]:
+        """Return what the hub answers; *values* None only looks. `HubError` with its words, or when nobody answers: then the text
+        *why* says what a running hub is needed for."""
+        data = json.dumps(values).encode() if values is not None else None
+        request = urllib.request.Request(f"{self._url}{path}", data=data, headers={"Content-Type": "application/json"})
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on this machine
+        try:
+            with opener.open(request, timeout=SECONDS) as reply:
+                answer: dict[str, Any] = json.load(reply)
+                return answer
+        except urllib.error.HTTPError as error:
+            with error:
+                try:
+                    told = json.load(error)
+                    raise HubError(told["error"], hint=told.get("hint", "")) from error
+                except (ValueError, KeyError, TypeError):
+                    raise HubError(
+                        self.words("cli.hub.status", url=self._url, status=error.code),
+                        hint=self.words("cli.hub.status_do"),
+                    ) from error
+        except (OSError, ValueError) as error:
+            raise HubError(
+                self.words("cli.hub.none", url=self._url), hint=self.words("cli.hub.none_do", why=self.words(why))
+            ) from error
 
 
-__all__ = ["add_actions_options", "add_options", "ask_hub", "url_of"]
+__all__ = ["LocalHub", "add_actions_options", "add_options", "local_hub"]

@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from xiaozhi_hub.cli.self_test import synthesise
+from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
+from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.engines.asr import Asr, AsrRequest
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
@@ -29,26 +31,30 @@ from xiaozhi_hub.stepping import STAGES
 
 COMMAND = "turn on the light in the kitchen please"
 PERSONA = "You are a helpful assistant in a home. Answer in one short sentence."
+QUESTION = "How many days has a week? It is {moment}."
+"""Another one each time, so that it must be read."""
+SENTENCES = {"en": "It is three o'clock.", "zh-Hans": "现在是三点。"}
 READY_SECONDS = 90.0
 RUN_SECONDS = 60.0
 VOICE = "espeak"
 """Says the command that recognisers hear; it comes with the hub."""
 
 
-def time_installed(config: Config, shelf: ModelShelf) -> dict[str, float]:
+def time_installed(config: Config, shelf: ModelShelf, words: Words) -> dict[str, float]:
     """Seconds until something is heard of each installed model, as `fit.Timed` wants them; what cannot run is left out."""
     installed = {engine: shelf.installed(engine) for engine in RUNNERS}
     if not any(installed.values()):
         return {}
     logging.disable(logging.ERROR)  # what an engine has to say about its start is shown below, in one line
     try:
-        return asyncio.run(_time(config, shelf, {engine: models for engine, models in installed.items() if models}))
+        there = {engine: models for engine, models in installed.items() if models}
+        return asyncio.run(_time(config, shelf, there, words))
     finally:
         logging.disable(logging.NOTSET)
 
 
 async def _time(
-    config: Config, shelf: ModelShelf, installed: dict[str, tuple[InstalledModel, ...]]
+    config: Config, shelf: ModelShelf, installed: dict[str, tuple[InstalledModel, ...]], words: Words
 ) -> dict[str, float]:
     timed: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="xiaozhi-hub-") as folder:
@@ -58,20 +64,18 @@ async def _time(
                 async with asyncio.timeout(READY_SECONDS):
                     await hub.ready()
             except TimeoutError:
-                print(f"The models did not load within {READY_SECONDS:.0f} s.", file=sys.stderr)
+                print(words("cli.models.not_loaded", seconds=READY_SECONDS), file=sys.stderr)
                 return timed
             voices = hub.engines.ttss((VOICE,))
-            spoken = await synthesise(voices[0], COMMAND) if voices else None
+            spoken = await synthesise(voices[0], COMMAND, words) if voices else None
             for domain, models in installed.items():
                 for model in models:
                     try:
                         async with asyncio.timeout(RUN_SECONDS):
                             seconds = await _time_one(hub, domain, model, spoken)
                     except (HubError, TimeoutError) as error:
-                        print(
-                            f"{model.name} was not run: {str(error) or f'no end within {RUN_SECONDS:.0f} s'}",
-                            file=sys.stderr,
-                        )
+                        why = str(error) or words("cli.models.no_end", seconds=RUN_SECONDS)
+                        print(words("cli.models.not_run", model=model.name, why=why), file=sys.stderr)
                     else:
                         if seconds is not None:
                             timed[model.name] = seconds
@@ -137,7 +141,7 @@ async def _hear(engine: Asr, spoken: PcmChunk) -> float:
 
 async def _think(engine: Llm) -> float:
     """Until a sentence is written; the persona has been read before, as in a conversation."""
-    question = f"How many days has a week? It is {time.perf_counter_ns()}."  # new each time, so that it must be read
+    question = QUESTION.format(moment=time.perf_counter_ns())
     request = ChatRequest((Message("system", PERSONA), Message("user", question)), conversation="measuring")
     began, pieces = time.perf_counter(), 0
     async with aclosing(engine.chat(request)) as answer:
@@ -149,9 +153,9 @@ async def _think(engine: Llm) -> float:
 
 
 async def _speak(engine: Tts, voice: str) -> float:
-    language, text = ("zh-Hans", "现在是三点。") if voice.startswith("zh") else ("en", "It is three o'clock.")
+    language = language_of(voice)
     began = time.perf_counter()
-    async with aclosing(engine.speak(SpeechRequest(text, language, voice))) as sound:
+    async with aclosing(engine.speak(SpeechRequest(SENTENCES[language], language, voice))) as sound:
         async for _ in sound:
             break
     return time.perf_counter() - began

@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xiaozhi_hub.cli.local_hub import ask_hub, url_of
+from xiaozhi_hub.cli.local_hub import LocalHub
 from xiaozhi_hub.cli.options import add_again, add_config, add_port
 from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.cli.table import print_table
+from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.errors import HubError
 
 if TYPE_CHECKING:
@@ -28,28 +29,27 @@ if TYPE_CHECKING:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "models",
-        help="list, fetch and carry models",
-        description="The models of the voice loop: what there is, what fits this board, and how it gets here. Nothing is "
-        "fetched but by 'download'.",
+        help="cli.commands.models",
+        description="cli.models.about",
     )
     add_config(parser)
     add_port(parser)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    listing = actions.add_parser("list", help="show the catalogue and what is here")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    recommend = actions.add_parser("recommend", help="measure this board and say which models fit it")
-    recommend.add_argument("--json", action="store_true", help="print JSON")
-    recommend.add_argument("--no-run", action="store_true", help="do not run the models that are here")
-    download = actions.add_parser("download", help="fetch models from the address in models: mirror:")
-    download.add_argument("names", nargs="+", metavar="NAME")
-    download.add_argument("--yes", action="store_true", help="agree to licences that ask for it")
-    carry = actions.add_parser("import", help="take models from a folder, a file or a stick")
-    carry.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    carry.add_argument("--name", help="what to call the model (one only)")
-    remove = actions.add_parser("remove", help="delete models")
-    remove.add_argument("names", nargs="+", metavar="NAME")
-    verify = actions.add_parser("verify", help="read models again and compare them with what they should be")
-    verify.add_argument("names", nargs="*", metavar="NAME", help="all that are here unless named")
+    listing = actions.add_parser("list", help="cli.models.help.list")
+    listing.add_argument("--json", action="store_true", help="cli.options.print_json")
+    recommend = actions.add_parser("recommend", help="cli.models.help.recommend")
+    recommend.add_argument("--json", action="store_true", help="cli.options.print_json")
+    recommend.add_argument("--no-run", action="store_true", help="cli.models.help.no_run")
+    download = actions.add_parser("download", help="cli.models.help.download")
+    download.add_argument("names", nargs="+", metavar="NAME", help="cli.models.help.listed_name")
+    download.add_argument("--yes", action="store_true", help="cli.models.help.yes")
+    carry = actions.add_parser("import", help="cli.models.help.import")
+    carry.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="cli.models.help.path")
+    carry.add_argument("--name", help="cli.models.help.import_name")
+    remove = actions.add_parser("remove", help="cli.models.help.remove")
+    remove.add_argument("names", nargs="+", metavar="NAME", help="cli.models.help.listed_name")
+    verify = actions.add_parser("verify", help="cli.models.help.verify")
+    verify.add_argument("names", nargs="*", metavar="NAME", help="cli.models.help.verify_name")
     add_again(actions.choices, port=True)
     parser.set_defaults(run=run)
 
@@ -61,33 +61,35 @@ def run(args: argparse.Namespace) -> int:
     from xiaozhi_hub.models.shelf import ModelShelf
 
     config = load_config(args.config.expanduser().resolve())
+    hub = LocalHub(config, args.port)
+    words = hub.words
     shelf = ModelShelf(config.data_dir / "models")
     known = catalogue_for(config.config_dir)
     if args.action == "list":
-        return _list(shelf, known, as_json=args.json)
+        return _list(shelf, known, words, as_json=args.json)
     if args.action == "recommend":
         from xiaozhi_hub.cli.models_fit import recommend
 
-        return recommend(config, shelf, known, as_json=args.json, run=not args.no_run)
+        return recommend(config, shelf, known, words, as_json=args.json, run=not args.no_run)
     if args.action == "download":
-        return _download(config, shelf, known, args)
+        return _download(config, shelf, known, hub, args)
     if args.action == "import":
-        return _import(shelf, known, args)
+        return _import(shelf, known, hub, args)
     if args.action == "remove":
-        return _remove(shelf, known, args)
-    return _verify(shelf, known, args.names)
+        return _remove(shelf, known, hub, args.names)
+    return _verify(shelf, known, words, args.names)
 
 
-def _progress() -> TerminalProgress:
+def _progress(words: Words) -> TerminalProgress:
     from xiaozhi_hub.models.stock import shown_bytes
 
-    return TerminalProgress(count=shown_bytes)
+    return TerminalProgress(count=shown_bytes, words=words)
 
 
 # -- looking --------------------------------------------------------------------------------------------------------
 
 
-def _list(shelf: ModelShelf, known: Catalogue, *, as_json: bool) -> int:
+def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -> int:
     from xiaozhi_hub.models.catalogue import RUNNERS
     from xiaozhi_hub.models.stock import all_installed, shown_bytes, size_of, unfinished
 
@@ -114,14 +116,16 @@ def _list(shelf: ModelShelf, known: Catalogue, *, as_json: bool) -> int:
                 "state": "here" if installed else "partly" if unfinished(shelf, model.engine, model.name) else "",
             }
         )
+    own = (Words("en") if as_json else words)("cli.models.own")  # what programs read is in one language
     rows += [
-        {"name": model.name, "engine": model.engine, "about": "your own", "bytes": size_of(model), "state": "here"}
+        {"name": model.name, "engine": model.engine, "about": own, "bytes": size_of(model), "state": "here"}
         for model in here.values()
     ]
     if as_json:
         print(json.dumps({"folder": str(shelf.folder), "models": rows}, ensure_ascii=False, indent=1))
         return 0
-    table = [("", "NAME", "SIZE", "MEMORY", "WHAT", "LICENCE")]
+    columns = ("name", "size", "memory", "what", "licence")
+    table = [("", *(words(f"cli.models.column.{column}") for column in columns))]
     for row in rows:
         languages = f" ({', '.join(row['languages'])})" if "languages" in row else ""
         memory = f"{row['memory_mib']} MiB" if "memory_mib" in row else ""
@@ -130,36 +134,37 @@ def _list(shelf: ModelShelf, known: Catalogue, *, as_json: bool) -> int:
         size = shown_bytes(row["bytes"])
         table.append((mark, row["name"], size, memory, f"{row['about']}{languages}", licence))
     print_table(table)
-    print(f"✓ is here, in {shelf.folder}; … has come in part.  * asks you to agree to its licence.")
-    print("Which of them fit this board: xiaozhi-hub models recommend")
+    print(words("cli.models.legend", folder=shelf.folder))
+    print(words("cli.models.fitting"))
     return 0
 
 
-def _verify(shelf: ModelShelf, known: Catalogue, names: list[str]) -> int:
+def _verify(shelf: ModelShelf, known: Catalogue, words: Words, names: list[str]) -> int:
     from xiaozhi_hub.models.catalogue import RUNNERS
     from xiaozhi_hub.models.stock import all_installed, verify
 
-    models = [_installed(shelf, name) for name in names] or list(all_installed(shelf, tuple(RUNNERS)))
+    models = [_installed(shelf, words, name) for name in names] or list(all_installed(shelf, tuple(RUNNERS)))
     if not models:
-        print(f"There are no models in {shelf.folder}.")
+        print(words("cli.models.none", folder=shelf.folder))
     good = True
     for model in models:
-        verdicts = verify(model, known, _progress())
+        verdicts = verify(model, known, _progress(words))
         wrong = [verdict for verdict in verdicts if verdict.wrong]
         good = good and not wrong
         if wrong:
             for verdict in wrong:
-                print(f"{model.name}: {verdict.file}: {verdict.wrong}.")
-            again = f"xiaozhi-hub models download {model.name}"
-            print(f"  Run: {again}" if known.get(model.name) is not None else "  Import it again from where it came.")
+                print(words("cli.models.wrong", model=model.name, file=verdict.file, wrong=verdict.wrong))
+            again = "cli.models.import_again" if known.get(model.name) is None else "cli.models.run"
+            print(words(again, command=f"xiaozhi-hub models download {model.name}"))
         elif verdicts:
-            print(f"{model.name}: good ({', '.join(f'{verdict.file}: {verdict.by}' for verdict in verdicts)})")
+            files = words.joined(f"{verdict.file}: {verdict.by}" for verdict in verdicts)
+            print(words("cli.models.good", model=model.name, files=files))
         else:
-            print(f"{model.name}: nothing is known to compare it with; it was put there by hand.")
+            print(words("cli.models.nothing_known", model=model.name))
     return 0 if good else 1
 
 
-def _installed(shelf: ModelShelf, name: str) -> InstalledModel:
+def _installed(shelf: ModelShelf, words: Words, name: str) -> InstalledModel:
     from xiaozhi_hub.models.catalogue import RUNNERS
     from xiaozhi_hub.models.stock import all_installed
 
@@ -167,53 +172,55 @@ def _installed(shelf: ModelShelf, name: str) -> InstalledModel:
     for model in here:
         if model.name == name:
             return model
-    names = ", ".join(model.name for model in here) or "none"
-    raise HubError(f"There is no model {name} here.", code="model-missing", hint=f"There are: {names}.")
+    names = words.joined(model.name for model in here) or words("cli.models.no_names")
+    raise HubError(
+        words("cli.models.missing", model=name), code="model-missing", hint=words("cli.models.missing_do", names=names)
+    )
 
 
 # -- getting --------------------------------------------------------------------------------------------------------
 
 
-def _download(config: Config, shelf: ModelShelf, known: Catalogue, args: argparse.Namespace) -> int:
+def _download(config: Config, shelf: ModelShelf, known: Catalogue, hub: LocalHub, args: argparse.Namespace) -> int:
     from xiaozhi_hub.models.download import download
     from xiaozhi_hub.models.sources import address_of
     from xiaozhi_hub.models.stock import shown_bytes, verify
 
+    words = hub.words
     wanted = [known.find(name) for name in dict.fromkeys(args.names)]
     missing = []
     for model in wanted:
         here = next((each for each in shelf.installed(model.engine) if each.name == model.name), None)
         if here is None:
             missing.append(model)
-        elif any(verdict.wrong for verdict in verify(here, known, _progress())):
-            print(f"{model.name} is here, but damaged: it is fetched anew.")
+        elif any(verdict.wrong for verdict in verify(here, known, _progress(words))):
+            print(words("cli.models.damaged", model=model.name))
             missing.append(model)
         else:
-            print(f"{model.name} is here already, and good.")
+            print(words("cli.models.whole", model=model.name))
     for model in missing:
         address_of(config.models, model, model.files[0])  # before anybody is asked anything
     for model in missing:
-        print(
-            f"{model.name}: {model.about}, {shown_bytes(model.size)}, from {model.source.repository}. Licence: {model.licence}"
-        )
+        facts = {"model": model.name, "about": model.about, "size": shown_bytes(model.size), "licence": model.licence}
+        print(words("cli.models.fetching", **facts, source=model.source.repository))
         unchecked = [f"{file.name} ({file.known_by})" for file in model.files if file.checksum is None]
         if unchecked:
-            print(f"  No checksum is known of: {', '.join(unchecked)}")
-    _agree([model for model in missing if model.ask], yes=args.yes)
+            print(words("cli.models.unchecked", files=words.joined(unchecked)))
+    _agree([model for model in missing if model.ask], words, yes=args.yes)
     for model in missing:
         try:
-            installed = asyncio.run(download(model, shelf, config.models, _progress()))
+            installed = asyncio.run(download(model, shelf, config.models, _progress(words)))
         except KeyboardInterrupt:
-            print("Stopped. What has come so far is kept: the same command goes on from there.", file=sys.stderr)
+            print(words("cli.models.stopped"), file=sys.stderr)
             raise
-        print(f"{model.name} is in {installed.folder}")
+        print(words("cli.models.is_in", model=model.name, folder=installed.folder))
     for model in wanted:
-        _offer_runner(model.engine)
-    _tell_hub(args, [model.engine for model in missing])
+        _offer_runner(model.engine, words)
+    _tell(hub, [model.engine for model in missing])
     return 0
 
 
-def _agree(models: list[CatalogueModel], *, yes: bool) -> None:
+def _agree(models: list[CatalogueModel], words: Words, *, yes: bool) -> None:
     """Have a person agree to each licence that asks for it; `HubError` when nobody does."""
     if yes:
         return
@@ -221,81 +228,79 @@ def _agree(models: list[CatalogueModel], *, yes: bool) -> None:
         answer = ""
         if sys.stdin.isatty():
             try:
-                answer = input(f"Do you agree to the licence of {model.name} ({model.licence})? Type yes: ")
+                answer = input(words("cli.models.agree", model=model.name, licence=model.licence))
             except EOFError:
                 answer = ""
         if answer.strip().lower() != "yes":
             raise HubError(
-                f"{model.name} has a licence to agree to: {model.licence}.",
+                words("cli.models.licence_open", model=model.name, licence=model.licence),
                 code="licence-open",
-                hint="Read it where the model is published. If you agree, give the command again with --yes. Nothing was fetched.",
+                hint=words("cli.models.licence_open_do"),
             )
 
 
-def _import(shelf: ModelShelf, known: Catalogue, args: argparse.Namespace) -> int:
+def _import(shelf: ModelShelf, known: Catalogue, hub: LocalHub, args: argparse.Namespace) -> int:
     from xiaozhi_hub.models.carry import bring, recognise, renamed
     from xiaozhi_hub.models.stock import shown_bytes
 
+    words = hub.words
     found = [each for path in args.paths for each in recognise(path.expanduser(), known, shelf)]
     if args.name is not None:
         if len(found) != 1:
             raise HubError(
-                f"--name is for one model, and there are {len(found)}: {', '.join(each.name for each in found)}.",
-                hint="Name the path of one.",
+                words("cli.models.one_name", count=len(found), names=words.joined(each.name for each in found)),
+                hint=words("cli.models.one_name_do"),
             )
         found = [renamed(found[0], args.name)]
     brought: list[str] = []
     for each in found:
         if each.lacks:
-            print(f"{each.name} is left out: {each.lacks}.", file=sys.stderr)
+            print(words("cli.models.lacks", model=each.name, why=each.lacks), file=sys.stderr)
             continue
-        standing = (
-            "known to the catalogue"
-            if each.listed is not None
-            else "not in the catalogue, so nothing to compare it with"
-        )
-        print(f"{each.name}: {each.engine}, {shown_bytes(each.size)}, {standing}")
+        standing = "cli.models.found_own" if each.listed is None else "cli.models.found_listed"
+        print(words(standing, model=each.name, engine=each.engine, size=shown_bytes(each.size)))
         if each.listed is not None:
-            print(f"  Licence: {each.listed.licence}")
+            print(words("cli.models.licence", licence=each.listed.licence))
         if any(model.name == each.name for model in shelf.installed(each.engine)):
-            print(f"  {each.name} is here already: it is replaced when all has come. With --name NAME both are kept.")
+            print(words("cli.models.replaced", model=each.name))
         try:
-            installed = bring(each, shelf, _progress())
+            installed = bring(each, shelf, _progress(words))
         except HubError as error:
             if error.code != "model-damaged":
                 raise
-            print(f"{each.name} is left out: {error}", file=sys.stderr)
+            print(words("cli.models.left_out", model=each.name, why=error), file=sys.stderr)
             continue
-        print(f"{each.name} is in {installed.folder}")
+        print(words("cli.models.is_in", model=each.name, folder=installed.folder))
         brought.append(each.engine)
     for engine in dict.fromkeys(brought):
-        _offer_runner(engine)
-    _tell_hub(args, brought)
+        _offer_runner(engine, words)
+    _tell(hub, brought)
     return 0 if len(brought) == len(found) else 1
 
 
-def _remove(shelf: ModelShelf, known: Catalogue, args: argparse.Namespace) -> int:
+def _remove(shelf: ModelShelf, known: Catalogue, hub: LocalHub, names: list[str]) -> int:
     import shutil
 
     from xiaozhi_hub.models.stock import remove, shown_bytes, unfinished
 
+    words = hub.words
     gone = []
-    for name in dict.fromkeys(args.names):
+    for name in dict.fromkeys(names):
         listed = known.get(name)
         part = unfinished(shelf, listed.engine, name) if listed is not None else None
         if part is not None:
             shutil.rmtree(part)
-            print(f"What had come of {name} is deleted.")
+            print(words("cli.models.part_deleted", model=name))
             if all(model.name != name for model in shelf.installed(part.parent.name)):
                 continue
-        model = _installed(shelf, name)
-        print(f"{name} is deleted: {shown_bytes(remove(model))} are free again.")
+        model = _installed(shelf, words, name)
+        print(words("cli.models.deleted", model=name, size=shown_bytes(remove(model))))
         gone.append(model.engine)
-    _tell_hub(args, gone)
+    _tell(hub, gone)
     return 0
 
 
-def _offer_runner(engine: str) -> None:
+def _offer_runner(engine: str, words: Words) -> None:
     """Say how the package comes here that runs the models of *engine*, or build it when the person wishes."""
     from xiaozhi_hub.models.catalogue import RUNNERS
 
@@ -303,28 +308,28 @@ def _offer_runner(engine: str) -> None:
     if importlib.util.find_spec(runner.module) is not None:
         return
     if engine != "llama_cpp":
-        print(
-            f"To run it, the hub needs one package more: {sys.executable} -m pip install 'xiaozhi-hub[{runner.extra}]'"
-        )
+        command = f"{sys.executable} -m pip install 'xiaozhi-hub[{runner.extra}]'"
+        print(words("cli.models.package", command=command))
         return
     from xiaozhi_hub.models import build_llama
 
-    print("To run it, the hub needs llama-cpp-python, which is compiled on this machine once (five to thirty minutes).")
+    print(words("cli.models.compile"))
     if not sys.stdin.isatty():
-        print(f"  Run: {sys.executable} -m xiaozhi_hub.models.build_llama --install")
-    elif input("Compile it now? Type yes: ").strip().lower() == "yes":
+        print(words("cli.models.run", command=f"{sys.executable} -m xiaozhi_hub.models.build_llama --install"))
+    elif input(words("cli.models.compile_now")).strip().lower() == "yes":
         build_llama.main(["--install"])
 
 
-def _tell_hub(args: argparse.Namespace, engines: list[str]) -> None:
+def _tell(hub: LocalHub, engines: list[str]) -> None:
     """Have a hub that runs look at its models again."""
+    words = hub.words
     for engine in dict.fromkeys(engines):
         try:
-            entry = ask_hub(url_of(args), f"/api/integrations/{engine}/reload", {}, "It would take the model up now")[
-                "entry"
-            ]
+            entry = hub.ask(f"/api/integrations/{engine}/reload", {}, "cli.models.hub_why")["entry"]
         except HubError:
-            print(f"The hub takes notice of its {engine} models at its next start.")
+            print(words("cli.models.hub_later", engine=engine))
             continue
-        state = f"{entry['state']}{': ' + entry['reason'] if entry['reason'] else ''}"
-        print(f"The hub that runs has looked at its {engine} models again: {state}")
+        state = words.named("cli.entry", entry["state"])
+        if entry["reason"]:
+            state = words("cli.models.state_reason", state=state, reason=entry["reason"])
+        print(words("cli.models.hub_looked", engine=engine, state=state))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 
-def add_config(parser: argparse.ArgumentParser, more: str = "") -> None:
-    """Describe ``-c``; *more* is added to its help."""
-    _config(parser, more, default=Path("config"))
+def add_config(parser: argparse.ArgumentParser, help: str = "cli.options.config") -> None:
+    """Describe ``-c``; *help* is the key of what is said of it."""
+    _config(parser, help, default=Path("config"))
 
 
 def add_port(parser: argparse.ArgumentParser) -> None:
@@ -34,17 +34,16 @@ def add_again(actions: Mapping[str, argparse.ArgumentParser], *, port: bool = Fa
             _json(action, default=argparse.SUPPRESS)
 
 
-def _config(parser: argparse.ArgumentParser, more: str = "", *, default: Any) -> None:
-    parser.add_argument("-c", "--config", type=Path, default=default, metavar="DIR",
-                        help=f"the configuration folder of the hub{more} (default: ./config)")  # fmt: skip
+def _config(parser: argparse.ArgumentParser, help: str = "cli.options.config", *, default: Any) -> None:
+    parser.add_argument("-c", "--config", type=Path, default=default, metavar="DIR", help=help)
 
 
 def _port(parser: argparse.ArgumentParser, *, default: Any) -> None:
-    parser.add_argument("--port", type=int, default=default, help="the hub's port, where it was started with --port")
+    parser.add_argument("--port", type=int, default=default, help="cli.options.port")
 
 
 def _json(parser: argparse.ArgumentParser, *, default: Any) -> None:
-    parser.add_argument("--json", action="store_true", default=default, help="print what the hub answers")
+    parser.add_argument("--json", action="store_true", default=default, help="cli.options.json")
 
 
 __all__ = ["add_again", "add_config", "add_json", "add_port"]

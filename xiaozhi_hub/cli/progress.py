@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from xiaozhi_hub.cli.table import cells, pad
+from xiaozhi_hub.cli.words import Words
+
 WIDTH = 24
 EVERY_SECONDS = 0.1
 
@@ -19,6 +22,7 @@ class TerminalProgress:
         out: TextIO | None = None,
         *,
         count: Callable[[int], str],
+        words: Words,
         now: Callable[[], float] = time.monotonic,
         terminal: bool | None = None,
     ) -> None:
@@ -26,6 +30,7 @@ class TerminalProgress:
         self._out = out if out is not None else sys.stderr
         self._terminal = self._out.isatty() if terminal is None else terminal
         self._count = count
+        self._words = words
         self._now = now
         self._what = ""
         self._total: int | None = None
@@ -65,7 +70,7 @@ class TerminalProgress:
             parts += [
                 f"[{'#' * filled}{'-' * (WIDTH - filled)}]",
                 f"{share * 100:3.0f} %",
-                f"of {self._count(self._total)}",
+                self._words("cli.models.progress_of", size=self._count(self._total)),
             ]
         else:
             parts.append(self._count(done))
@@ -76,9 +81,9 @@ class TerminalProgress:
         return "  ".join(parts)
 
     def _draw(self, line: str) -> None:
-        self._out.write("\r" + line + " " * max(0, self._length - len(line)))
+        self._out.write("\r" + pad(line, self._length))
         self._out.flush()
-        self._length = len(line)
+        self._length = cells(line)
 
     def _clear(self) -> None:
         if self._terminal and self._length:

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from xiaozhi_hub.cli.options import add_config
+from xiaozhi_hub.cli.words import Words, words_for
 
 if TYPE_CHECKING:
     from xiaozhi_hub.core.config import Config
@@ -30,21 +31,19 @@ databases, models, pipes to children."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = subparsers.add_parser("run", help="start the hub", description=__doc__)
-    add_config(parser, ", made when it is missing")
-    parser.add_argument("--host", metavar="H", help="listen on this address only")
-    parser.add_argument(
-        "--port", type=_port, metavar="N", help="the only port for pages, OTA and devices (default: 8003 and 8000)"
-    )
-    parser.add_argument("--no-discovery", action="store_true", help="do not announce the hub on the network")
-    parser.add_argument("--no-self-test", action="store_true", help="do not ask the hub one question at start")
+    parser = subparsers.add_parser("run", help="cli.commands.run", description="cli.run.about")
+    add_config(parser, "cli.options.config_made")
+    parser.add_argument("--host", metavar="H", help="cli.run.help.host")
+    parser.add_argument("--port", type=_port, metavar="N", help="cli.run.help.port")
+    parser.add_argument("--no-discovery", action="store_true", help="cli.run.help.no_discovery")
+    parser.add_argument("--no-self-test", action="store_true", help="cli.run.help.no_self_test")
     parser.set_defaults(run=run)
 
 
 def _port(text: str) -> int:
     """A TCP port; 0 is any that is free."""
     if not text.isascii() or not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: a number up to 65535, such as 8003")
+        raise argparse.ArgumentTypeError(words_for()("cli.run.no_port", given=text))
     return int(text)
 
 
@@ -150,8 +149,9 @@ async def _serve(config: Config, load: Callable[[], Config], *, self_test: bool)
         hub = await asyncio.to_thread(_import_hub)  # devices are answered meanwhile
         async with hub.Hub(config, load=load, threshold=threshold) as running:
             async with asyncio.TaskGroup() as group:
+                words = words_for(config, running.texts)
                 stopping = group.create_task(stop.wait())
-                started = group.create_task(_start(running, self_test))
+                started = group.create_task(_start(running, words, self_test))
                 others = (
                     group.create_task(collect_at_leisure(running.devices.quiet)),
                     group.create_task(_reload_when(hang_up, running)),
@@ -160,7 +160,9 @@ async def _serve(config: Config, load: Callable[[], Config], *, self_test: bool)
                 if not stopping.done():
                     from xiaozhi_hub.cli.banner import banner  # it knows the hub
 
-                    print(banner(running, started.result()), flush=True)
+                    # A program that reads this line by line finds the lines in every language.
+                    titles = words if sys.stdout.isatty() else Words("en", running.texts)
+                    print(banner(running, started.result(), words, titles), flush=True)
                     await stopping
                 for task in (started, *others):
                     task.cancel()
@@ -189,12 +191,12 @@ def _is_terminal() -> bool:
     return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
 
 
-async def _start(hub: Hub, self_test: bool) -> str:
+async def _start(hub: Hub, words: Words, self_test: bool) -> str:
     """Open everything to the outside, wait for the engines, and ask the hub one question. Returns the line about it."""
     await hub.announce()
     await hub.ready()
     if not self_test:
-        return "not asked for"
+        return words("cli.run.self_test.not_asked")
     from xiaozhi_hub.cli.self_test import talk_to_yourself  # a whole device comes with it
 
-    return await talk_to_yourself(hub)
+    return await talk_to_yourself(hub, words)

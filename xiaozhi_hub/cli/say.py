@@ -7,53 +7,39 @@ import json
 from datetime import datetime
 from typing import Any
 
-from xiaozhi_hub.cli.local_hub import add_options, ask_hub, url_of
+from xiaozhi_hub.cli.local_hub import add_options, local_hub
+from xiaozhi_hub.cli.words import Words
 
-_STATES = {
-    "waiting": "waits for the next wake-up",
-    "heard": "heard",
-    "shown": "shown while it slept",
-    "expired": "nobody came in time",
-    "failed": "could not be spoken",
-}
-_WAYS = {
-    "now": "is being told now",
-    "shown": "sleeps, made a sound and shows it",
-    "later": "hears it when somebody wakes it",
-}
+_WAYS = ("now", "shown", "later")
+"""How a device comes to say it."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Describe the command line."""
-    parser = subparsers.add_parser("say", help="say something on devices",
-                                   description="Say something on devices: now, or when they are woken next. The hub must be "
-                                   "running.")  # fmt: skip
+    parser = subparsers.add_parser("say", help="cli.commands.say", description="cli.say.about")
     add_options(parser)
-    parser.add_argument("text", metavar="TEXT", nargs="?", help="what to say")
+    parser.add_argument("text", metavar="TEXT", nargs="?", help="cli.say.help.text")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--device", metavar="ID", help="on this device: its id or name")
-    where.add_argument("--room", metavar="AREA", help="on all devices of this room")
-    where.add_argument("--everywhere", action="store_true", help="on all devices")
-    parser.add_argument(
-        "--message", action="store_true", help="as a message: not now, but when somebody talks to the device"
-    )
-    parser.add_argument("--expires", type=float, metavar="MINUTES",
-                        help="forget it when nobody came by then (default: an hour, a message: a week)")  # fmt: skip
-    parser.add_argument("--receipts", action="store_true", help="instead, show who has heard what")
+    where.add_argument("--device", metavar="ID", help="cli.say.help.device")
+    where.add_argument("--room", metavar="AREA", help="cli.say.help.room")
+    where.add_argument("--everywhere", action="store_true", help="cli.say.help.everywhere")
+    parser.add_argument("--message", action="store_true", help="cli.say.help.message")
+    parser.add_argument("--expires", type=float, metavar="MINUTES", help="cli.say.help.expires")
+    parser.add_argument("--receipts", action="store_true", help="cli.say.help.receipts")
     parser.set_defaults(run=run, parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the running hub; returns 1 with a message when it is not there or refuses."""
-    why = "Only a running hub can speak"
+    hub, why = local_hub(args), "cli.say.why"
     if args.receipts:
-        answer = ask_hub(url_of(args), "/api/announcements", None, why)
-        text = listed(answer)
+        answer = hub.ask("/api/announcements", None, why)
+        text = listed(answer, hub.words)
     else:
         if not args.text:
-            args.parser.error("say what to say")
+            args.parser.error(hub.words("cli.say.what"))
         if not (args.device or args.room or args.everywhere):
-            args.parser.error("say where: --device, --room or --everywhere")
+            args.parser.error(hub.words("cli.say.where"))
         values: dict[str, Any] = {
             "text": args.text,
             "device": args.device,
@@ -63,24 +49,25 @@ def run(args: argparse.Namespace) -> int:
         }
         if args.expires is not None:
             values["expires_s"] = args.expires * 60
-        answer = ask_hub(url_of(args), "/api/announce", values, why)
-        text = "\n".join(f"{each['name']} {told}." for way, told in _WAYS.items() for each in answer[way])
+        answer = hub.ask("/api/announce", values, why)
+        text = "\n".join(hub.words(f"cli.say.{way}", name=each["name"]) for way in _WAYS for each in answer[way])
     print(json.dumps(answer, ensure_ascii=False) if args.json else text)
     return 0
 
 
-def listed(answer: dict[str, Any]) -> str:
+def listed(answer: dict[str, Any], words: Words) -> str:
     """All announcements, for people."""
     lines = []
     for each in answer["announcements"]:
-        what = f"“{each['text']}”" if each["text"] else "a recording"
-        lines.append(f"{_when(each['created_at'])}  {each['kind']}  {what}{' (voice)' if each['voice'] else ''}")
-        lines += [
-            f"    {receipt['name'] or receipt['device']}: {_STATES.get(receipt['state'], receipt['state'])},"
-            f" {_when(receipt['at'])}"
-            for receipt in each["receipts"]
-        ]
-    return "\n".join(lines) or "Nothing has been announced yet."
+        what = words("cli.say.text", text=each["text"]) if each["text"] else words("cli.say.recording")
+        if each["voice"]:
+            what = words("cli.say.voice", what=what)
+        lines.append(f"{_when(each['created_at'])}  {words.named('cli.say.kind', each['kind'])}  {what}")
+        for receipt in each["receipts"]:
+            state = words.named("cli.say.state", receipt["state"])
+            device = receipt["name"] or receipt["device"]
+            lines.append("    " + words("cli.say.receipt", device=device, state=state, when=_when(receipt["at"])))
+    return "\n".join(lines) or words("cli.say.none")
 
 
 def _when(seconds: float) -> str:

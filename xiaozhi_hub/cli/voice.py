@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 import numpy as np
 
 from xiaozhi_hub.audio.pcm import resample
+from xiaozhi_hub.cli.words import words_for
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.core.i18n import language_of
 from xiaozhi_hub.core.places import builtin
@@ -35,7 +36,7 @@ async def say(text: str, locale: str) -> PcmChunk:
         language = language_of(locale)
         pieces = [chunk async for chunk in voice.speak(SpeechRequest(spoken(text, language), language))]
     if not pieces:
-        raise HubError(f"The voice makes no sound of {text!r}.")
+        raise HubError(words_for()("cli.device.no_sound", text=text))
     sound = PcmChunk(np.concatenate([piece.samples for piece in pieces]), pieces[0].rate)
     return resample(sound, MICROPHONE_RATE)
 

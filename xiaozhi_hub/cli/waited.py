@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from xiaozhi_hub.core.flow import Completeness, Wait, WaitReason
-
-_WHY = {
-    Completeness.COMPLETE: "nothing could follow",
-    Completeness.EXTENDABLE: "it might have gone on",
-    Completeness.PARTIAL: "it sounded unfinished",
-    Completeness.UNKNOWN: "it is no sentence that the hub knows",
-    None: "the words were not known in time",
-}
+from xiaozhi_hub.cli.words import Words
+from xiaozhi_hub.core.flow import Wait, WaitReason
 
 
-def told_wait(wait: Wait, heard: str) -> str:
+def told_wait(wait: Wait, heard: str, words: Words) -> str:
     """Tell of *wait*, which ended a turn in which *heard* was heard."""
-    counted = f"{wait.ended} of {wait.times} times"
+    facts = {"heard": heard, "ended": wait.ended, "times": wait.times}
     match wait.reason:
         case WaitReason.HABIT:
-            why = f"{heard!r} and the like have ended here {counted}"
+            why = words("cli.waited.habit", **facts)
         case WaitReason.PAUSES:
-            why = "people here do not pause for longer in mid-sentence"
+            why = words("cli.waited.pauses")
         case WaitReason.GOES_ON:
-            why = f"people here often go on after {heard!r} and the like, which have ended here {counted}"
+            why = words("cli.waited.goes_on", **facts)
         case WaitReason.CHECK:
-            why = f"to see whether anybody still never goes on; {heard!r} and the like have ended here {counted}"
+            why = words("cli.waited.check", **facts)
         case WaitReason.SETTING:
-            why = _WHY[wait.after]
+            why = words(f"cli.waited.after.{wait.after.value if wait.after is not None else 'none'}")
             if wait.times:
-                why += f"; {heard!r} and the like have ended here {counted}"
-    rather = f", not {wait.usual_ms:.0f}" if wait.usual_ms not in (0, wait.ms) else ""
-    return f"{wait.ms:.0f} ms{rather}: {why}"
+                why = words("cli.waited.also", why=why, **facts)
+    key = "cli.waited.rather" if wait.usual_ms not in (0, wait.ms) else "cli.waited.for"
+    return words(key, ms=wait.ms, usual=wait.usual_ms, why=why)
 
 
 __all__ = ["told_wait"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from xiaozhi_hub.cli.table import cells, pad
+from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.web.pages.waterfall import bars
 
 WIDTH = 48
@@ -28,13 +30,13 @@ def draw(spans: Sequence[Span], width: int = WIDTH, *, plain: bool = False) -> l
         return []
     left = min(span.begin for span in spans)
     whole = max(max(span.end for span in spans) - left, 1e-9)
-    room = max(len(span.label) for span in spans)
+    room = max(cells(span.label) for span in spans)
     lines = []
     for span in spans:
         bar = _bar((span.begin - left) / whole, (span.end - left) / whole, width)
         if plain:
             bar = "".join(cell if cell == " " else "#" for cell in bar)
-        lines.append(f"{span.label:<{room}} {bar:<{width}} {span.ms:6.0f} ms")
+        lines.append(f"{pad(span.label, room)} {bar:<{width}} {span.ms:6.0f} ms")
     return lines
 
 
@@ -45,7 +47,7 @@ def _bar(begin: float, end: float, width: int) -> str:
     return " " * first + _PARTS[8] * (eighths // 8) + _PARTS[eighths % 8].strip()
 
 
-def device_spans(stamps: Mapping[str, float]) -> list[Span]:
+def device_spans(stamps: Mapping[str, float], words: Words) -> list[Span]:
     """What a person at the device lives through, from the stamps of a `xiaozhi_hub.testing.TurnResult`."""
     moments = {"asked": 0.0, **stamps}
     asked = "asked" if stamps.get("tts_start") != 0 else "tts_start"
@@ -53,21 +55,21 @@ def device_spans(stamps: Mapping[str, float]) -> list[Span]:
         ("speaking", ("speech_start",), ("asked",)),
         ("understood", (asked,), ("stt",)),
         ("answering", ("stt", asked), ("tts_start",)),
-        ("first sound", ("tts_start",), ("first_voice", "first_frame")),
+        ("first_sound", ("tts_start",), ("first_voice", "first_frame")),
         ("playing", ("first_voice", "first_frame"), ("played", "tts_stop")),
     )
     spans = []
-    for label, begins, ends in stages:
+    for stage, begins, ends in stages:
         begin = next((moments[name] for name in begins if name in moments), None)
         end = next((moments[name] for name in ends if name in moments), None)
         if begin is not None and end is not None and end >= begin:
-            spans.append(Span(label, begin, end, end - begin))
+            spans.append(Span(words(f"cli.device.stage.{stage}"), begin, end, end - begin))
     return spans
 
 
-def turn_spans(stamps: Mapping[str, float]) -> list[Span]:
+def turn_spans(stamps: Mapping[str, float], words: Words) -> list[Span]:
     """What the hub did, from the stamps of a `xiaozhi_hub.core.flow.TurnRecord`."""
-    return [Span(bar.stage, bar.begin, bar.begin + bar.width, bar.ms) for bar in bars(stamps)]
+    return [Span(words(f"page.stage.{bar.stage}"), bar.begin, bar.begin + bar.width, bar.ms) for bar in bars(stamps)]
 
 
 __all__ = ["Span", "device_spans", "draw", "turn_spans"]

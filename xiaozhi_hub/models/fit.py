@@ -10,7 +10,7 @@ this very board (`Timed`) always wins over it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from xiaozhi_hub.models.board import Board
@@ -60,7 +60,9 @@ class Fit:
     """Seconds until something is heard of its stage; None when nobody knows."""
     basis: Basis
     verdict: Verdict
-    why: str
+    reason: str
+    """What speaks for the verdict: the text ``models.<reason>``, which says ``values``."""
+    values: Mapping[str, float] = field(default_factory=dict)
 
 
 Timed = Mapping[str, float]
@@ -133,28 +135,17 @@ def _judge(model: CatalogueModel, board: Board, timed: Timed, *, chosen: bool, l
     delay, basis = _delay(model, board, timed)
     budget = BUDGET_SECONDS[model.role]
     if chosen:
-        why = "the best that is quick enough" if delay is not None else "its speed is not known: try it"
-        return Fit(model, delay, basis, Verdict.BEST, why)
-    if model.memory_mib > board.memory_mib - SYSTEM_MIB:
-        why = f"needs {model.memory_mib} MiB; this machine has {board.memory_mib} in all"
-        return Fit(model, delay, basis, Verdict.MEMORY, why)
+        return Fit(model, delay, basis, Verdict.BEST, "best" if delay is not None else "best_unknown")
+    needed = model.memory_mib
+    if needed > board.memory_mib - SYSTEM_MIB:
+        return Fit(model, delay, basis, Verdict.MEMORY, "too_large", {"needed": needed, "there": board.memory_mib})
     if not _quick(model, board, timed):
-        why = (
-            f"slower than {budget:g} s"
-            if delay is not None
-            else "its speed is not known, and this machine is a slow one"
-        )
-        return Fit(model, delay, basis, Verdict.SLOW, why)
-    if model.memory_mib > left:
-        return Fit(
-            model,
-            delay,
-            basis,
-            Verdict.MEMORY,
-            f"needs {model.memory_mib} MiB; beside the others {max(left, 0)} are left",
-        )
-    why = "quick enough too" if delay is not None else "its speed is not known"
-    return Fit(model, delay, basis, Verdict.FITS, why)
+        if delay is None:
+            return Fit(model, delay, basis, Verdict.SLOW, "slow_machine")
+        return Fit(model, delay, basis, Verdict.SLOW, "slow", {"seconds": budget})
+    if needed > left:
+        return Fit(model, delay, basis, Verdict.MEMORY, "no_room", {"needed": needed, "there": max(left, 0)})
+    return Fit(model, delay, basis, Verdict.FITS, "fits" if delay is not None else "fits_unknown")
 
 
 __all__ = [
