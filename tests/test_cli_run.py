@@ -19,6 +19,7 @@ import pytest
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.run import allow_open_files
+from xiaozhi_hub.cli.table import cells
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
@@ -106,6 +107,51 @@ async def test_the_banner_can_be_shown_where_there_are_no_arrows(tmp_path: Path)
         shown = await banner(process)
         assert "? type this once into the device" in shown["OTA URL"]
         assert await stop(process) == 0
+
+
+async def test_the_banner_speaks_chinese_and_programs_still_find_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text(f"hub: {{language: zh-Hans}}\n{QUIET}")
+    port = free_port()
+    async with run(tmp_path, "--port", str(port), "--no-self-test") as process:
+        shown = await banner(process)
+        assert shown["Pages"] == f"http://127.0.0.1:{port}/"
+        assert shown["OTA URL"].endswith("← 在设备的配网页面里填一次")
+        assert re.match(r"门开到 .*（中枢刚装好）：", shown["Devices"])
+        assert shown["Self-test"] == "未要求"
+        assert await stop(process) == 0
+
+
+async def test_on_a_terminal_all_of_the_banner_is_in_its_language(tmp_path: Path) -> None:
+    (tmp_path / "configuration.yaml").write_text(QUIET)
+    ours, theirs = os.openpty()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "xiaozhi_hub", "run", "-c", str(tmp_path), "--host", "127.0.0.1"),
+            *("--no-discovery", "--no-self-test", "--port", str(free_port())),
+            stdout=theirs,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "LC_ALL": "zh_CN.UTF-8", "PYTHONIOENCODING": "utf-8"},
+        )
+        try:
+            os.set_blocking(ours, False)
+            said = b""
+            async with asyncio.timeout(START_SECONDS):
+                while "自检".encode() not in said or not said.endswith(b"\n"):
+                    with contextlib.suppress(BlockingIOError):
+                        said += os.read(ours, 4096)
+                    await asyncio.sleep(0.02)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    title, *lines = said.decode().splitlines()
+    assert title.startswith("小智中枢 ")
+    columns = [re.match(r"  (\S+(?: \S+)?) {2,}", line) for line in lines]
+    assert [column[1] for column in columns if column] == ["页面", "OTA 地址", "语音", "设备", "自检"]
+    assert {cells(column[0]) for column in columns if column} == {12}
 
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="which ports are open is read from Linux's /proc")

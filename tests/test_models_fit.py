@@ -36,7 +36,7 @@ def best(board: Board, timed: Timed | None = None, languages: tuple[str, ...] = 
 
 
 def why(fit: Fit, language: str = "en") -> str:
-    return Texts().text(f"models.{fit.reason}", language, **fit.values)
+    return Texts().text(f"models.why.{fit.reason}", language, **fit.values)
 
 
 def test_the_reference_machine_gets_the_figures_of_the_catalogue_back() -> None:

@@ -30,18 +30,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print ``OK`` and a summary, or every mistake with its file and line."""
     folder = Path(args.config).expanduser()
+    words = words_for()
     try:
         config = load_config(folder)
+        words = words_for(config)
         _check_integrations(config)
     except ConfigErrors as wrong:
         for error in wrong.errors[:SHOWN_ERRORS]:
             print(error, file=sys.stderr)
-        words, count = words_for(), len(wrong.errors)
+        count = len(wrong.errors)
         if count > SHOWN_ERRORS:
             print(words("cli.check_config.more", count=count - SHOWN_ERRORS), file=sys.stderr)
         print(words.counted("cli.check_config.mistakes", count, folder=folder), file=sys.stderr)
         return 1
-    words = words_for(config)
     print(f"{words('cli.check_config.ok')}  {folder}")
     for line in summary(config, words):
         print(f"    {line}")

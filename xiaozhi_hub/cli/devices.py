@@ -106,10 +106,11 @@ def listed(answer: dict[str, Any], words: Words) -> str:
     """All devices, for people."""
     lines = [door_line(answer["door"], words)]
     width = max(cells(words.named("cli.devices.state", state)) for state in _STATES)
+    widest = max((cells(each["id"]) for each in (*answer["waiting"], *answer["devices"])), default=0)
     for each in answer["waiting"]:
         what = " ".join(part for part in (each["board"], each["firmware"]) if part)
         since = _when(each["since"], words)
-        facts = {"code": each["code"], "device": pad(each["id"], 17), "address": each["address"]}
+        facts = {"code": each["code"], "device": pad(each["id"], widest), "address": each["address"]}
         lines.append(words("cli.devices.waiting", **facts, what=what, since=since))
     for each in answer["devices"]:
         name = "" if each["name"] == each["id"] else each["name"]
@@ -119,7 +120,7 @@ def listed(answer: dict[str, Any], words: Words) -> str:
         else:
             now = words("cli.devices.seen", when=_when(each["last_seen_at"], words))
         state = pad(words.named("cli.devices.state", each["state"]), width)
-        lines.append(f"{state}  {pad(each['id'], 17)}  {where}  ({now})")
+        lines.append(f"{state}  {pad(each['id'], widest)}  {where}  ({now})")
         if each.get("sound") is not None:
             lines.append(f"{pad('', width)}  {sound_line(each['sound'], words)}")
     if not answer["devices"] and not answer["waiting"]:

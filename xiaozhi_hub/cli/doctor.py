@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from xiaozhi_hub.cli.options import add_config
 from xiaozhi_hub.cli.table import cells, pad
-from xiaozhi_hub.cli.words import Words, words_for
+from xiaozhi_hub.cli.words import Words, language_for, words_for
 
 if TYPE_CHECKING:
     from xiaozhi_hub.doctor.finding import Finding
@@ -51,8 +51,8 @@ def run(args: argparse.Namespace) -> int:
         findings += [error("configuration_wrong", mistake=str(each)) for each in wrong.errors]
     if args.port is not None:
         config = replace(config, server=replace(config.server, port=args.port, http_port=args.port))
-    if args.language:
-        words = Words(args.language)
+    if args.language or args.json:  # what programs read does not depend on the terminal
+        words = Words(args.language or language_for(config, {}))
     width = max(cells(words(f"cli.doctor.level.{level}")) for level in _LEVELS)
 
     if args.hub:

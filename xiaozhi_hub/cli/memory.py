@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from xiaozhi_hub.cli.local_hub import LocalHub, add_actions_options, add_options, local_hub
-from xiaozhi_hub.cli.words import Words
+from xiaozhi_hub.cli.words import Words, words_for
 from xiaozhi_hub.errors import HubError
 
 PAGE = 200
@@ -37,10 +37,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the running hub; returns 1 with a message when it is not there or refuses."""
+    if args.action == "forget" and bool(args.ids) == args.everything:
+        args.parser.error(words_for()("cli.memory.say_which"))
     hub = local_hub(args)
     if args.action == "forget":
-        if bool(args.ids) == args.everything:
-            args.parser.error(hub.words("cli.memory.say_which"))
         values: dict[str, Any] = {"everything": True} if args.everything else {"ids": args.ids}
         answer = hub.ask("/api/memory/forget", values, _WHY)
         count = answer["forgotten"]

@@ -94,6 +94,7 @@ def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -
     from xiaozhi_hub.models.stock import all_installed, shown_bytes, size_of, unfinished
 
     here = {(model.engine, model.name): model for model in all_installed(shelf, tuple(RUNNERS))}
+    told = Words("en") if as_json else words  # what programs read is in one language
     rows: list[dict[str, Any]] = []
     for model in known.models:
         installed = here.pop((model.engine, model.name), None)
@@ -103,7 +104,7 @@ def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -
                 "engine": model.engine,
                 "role": model.role,
                 "languages": list(model.languages),
-                "about": model.about,
+                "about": _about(model, told),
                 "bytes": model.size,
                 "memory_mib": model.memory_mib,
                 "memory_basis": model.memory_basis,
@@ -116,9 +117,14 @@ def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -
                 "state": "here" if installed else "partly" if unfinished(shelf, model.engine, model.name) else "",
             }
         )
-    own = (Words("en") if as_json else words)("cli.models.own")  # what programs read is in one language
     rows += [
-        {"name": model.name, "engine": model.engine, "about": own, "bytes": size_of(model), "state": "here"}
+        {
+            "name": model.name,
+            "engine": model.engine,
+            "about": told("cli.models.own"),
+            "bytes": size_of(model),
+            "state": "here",
+        }
         for model in here.values()
     ]
     if as_json:
@@ -137,6 +143,10 @@ def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -
     print(words("cli.models.legend", folder=shelf.folder))
     print(words("cli.models.fitting"))
     return 0
+
+
+def _about(model: CatalogueModel, words: Words) -> str:
+    return model.about or words.named("models.about", model.name)
 
 
 def _verify(shelf: ModelShelf, known: Catalogue, words: Words, names: list[str]) -> int:
@@ -201,7 +211,12 @@ def _download(config: Config, shelf: ModelShelf, known: Catalogue, hub: LocalHub
     for model in missing:
         address_of(config.models, model, model.files[0])  # before anybody is asked anything
     for model in missing:
-        facts = {"model": model.name, "about": model.about, "size": shown_bytes(model.size), "licence": model.licence}
+        facts = {
+            "model": model.name,
+            "about": _about(model, words),
+            "size": shown_bytes(model.size),
+            "licence": model.licence,
+        }
         print(words("cli.models.fetching", **facts, source=model.source.repository))
         unchecked = [f"{file.name} ({file.known_by})" for file in model.files if file.checksum is None]
         if unchecked:

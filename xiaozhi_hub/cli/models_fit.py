@@ -58,7 +58,7 @@ def _print(board: Board, judged: tuple[Fit, ...], shelf: ModelShelf, words: Word
             if fit.model.role != role:
                 continue
             here = any(model.name == fit.model.name for model in shelf.installed(fit.model.engine))
-            why = words(f"models.{fit.reason}", **fit.values)
+            why = words(f"models.why.{fit.reason}", **fit.values)
             if here:
                 why = words("cli.models.here", why=why)
             delay = "?" if fit.delay is None else f"{'' if fit.basis is Basis.TIMED else '~'}{fit.delay:.1f} s"
@@ -97,7 +97,7 @@ def _facts(board: Board, judged: tuple[Fit, ...]) -> dict[str, object]:
                 "delay_s": None if fit.delay is None else round(fit.delay, 3),
                 "basis": str(fit.basis),
                 "verdict": str(fit.verdict),
-                "why": english(f"models.{fit.reason}", **fit.values),
+                "why": english(f"models.why.{fit.reason}", **fit.values),
             }
             for fit in judged
         ],

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from xiaozhi_hub.cli.local_hub import add_options, local_hub
-from xiaozhi_hub.cli.words import Words
+from xiaozhi_hub.cli.words import Words, words_for
 
 _WAYS = ("now", "shown", "later")
 """How a device comes to say it."""
@@ -31,15 +31,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Ask the running hub; returns 1 with a message when it is not there or refuses."""
+    if not args.receipts:
+        if not args.text:
+            args.parser.error(words_for()("cli.say.what"))
+        if not (args.device or args.room or args.everywhere):
+            args.parser.error(words_for()("cli.say.where"))
     hub, why = local_hub(args), "cli.say.why"
     if args.receipts:
         answer = hub.ask("/api/announcements", None, why)
         text = listed(answer, hub.words)
     else:
-        if not args.text:
-            args.parser.error(hub.words("cli.say.what"))
-        if not (args.device or args.room or args.everywhere):
-            args.parser.error(hub.words("cli.say.where"))
         values: dict[str, Any] = {
             "text": args.text,
             "device": args.device,

@@ -108,6 +108,7 @@ class CatalogueModel:
     role: str
     languages: tuple[str, ...]
     about: str
+    """What its owner says of it; what the hub says of those that it knows by itself is the text ``models.about.<name>``."""
     quality: int
     licence: str
     source: Source
@@ -173,7 +174,7 @@ _MODEL = vol.Schema(
         vol.Required("engine"): vol.In(list(RUNNERS)),
         vol.Required("role"): vol.In(["asr", "tts", "llm", "wake"]),
         vol.Required("languages"): vol.All([str], vol.Length(min=1)),
-        vol.Required("about"): vol.All(str, vol.Length(min=1)),
+        vol.Optional("about", default=""): str,
         vol.Required("quality"): vol.All(int, vol.Range(min=1)),
         vol.Required("licence"): vol.All(str, vol.Length(min=1)),
         vol.Optional("ask", default=False): bool,

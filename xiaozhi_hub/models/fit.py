@@ -61,7 +61,7 @@ class Fit:
     basis: Basis
     verdict: Verdict
     reason: str
-    """What speaks for the verdict: the text ``models.<reason>``, which says ``values``."""
+    """What speaks for the verdict: the text ``models.why.<reason>``, which says ``values``."""
     values: Mapping[str, float] = field(default_factory=dict)
 
 
