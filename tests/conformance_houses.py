@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from aiohttp import ClientSession
 from esp_image import image
+from free_ports import free_port
 from seeing_model import Server as Model
 from seeing_model import serving
 from tone_words import spoken as said
@@ -242,9 +242,7 @@ async def named_hub(folder: Path) -> AsyncIterator[Server]:
     own = folder / "named"
     own.mkdir()
     name = f"conformance-{os.getpid()}"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (own / "configuration.yaml").write_text(f"hub: {{name: {name}}}\n")
     command = [sys.executable, "-m", "xiaozhi_hub", "run", "-c", str(own), "--host", "127.0.0.1", "--port", str(port)]
     with (own / "log").open("wb") as log:

@@ -82,13 +82,32 @@ def stays_out_of_the_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / "state"))
 
 
+UNHURRIED = {
+    "archive.FORGET_SECONDS": 20.0,
+    "cli.done.ANSWER_SECONDS": 20.0,
+    "cli.done.TRIES": 200,
+    "devices.memory.CLOSE_SECONDS": 20.0,
+    "devices.pairing.DOOR_SECONDS": 20.0,
+    "devices.pairing.LOAD_SECONDS": 20.0,
+    "devices.pairing.SAVE_SECONDS": 20.0,
+    "devices.wake_check.LIMIT_SECONDS": 20.0,
+    "dialog.agent.waiting.PATIENCE_SECONDS": 20.0,
+    "dialog.memory.memories.RECALL_SECONDS": 5.0,
+    "display.lettering.PATIENCE_S": 20.0,
+    "hub.REMEMBER_SECONDS": 20.0,
+    "web.devices.moved.ASK_S": 15.0,
+    "web.devices.ota.CONTRIBUTION_SECONDS": 20.0,
+    "web.devices.transports.STARTING_SECONDS": 5.0,
+}
+"""What a hub waits for before it goes on without, in seconds; in a test all of it comes."""
+
+
 @pytest.fixture(autouse=True)
 def nobody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a hub leaves out where it would come late is not left out because this machine does much else just now. The tests
     of these limits set their own."""
-    monkeypatch.setattr("xiaozhi_hub.web.devices.ota.CONTRIBUTION_SECONDS", 20.0)
-    monkeypatch.setattr("xiaozhi_hub.dialog.memory.memories.RECALL_SECONDS", 5.0)
-    monkeypatch.setattr("xiaozhi_hub.dialog.agent.waiting.PATIENCE_SECONDS", 20.0)
+    for limit, seconds in UNHURRIED.items():
+        monkeypatch.setattr(f"xiaozhi_hub.{limit}", seconds)
 
 
 def pytest_unconfigure() -> None:

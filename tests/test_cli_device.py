@@ -121,7 +121,7 @@ async def test_staying_hears_what_else_comes(tmp_path: Path, capsys: pytest.Capt
 
     async with serve(script) as hub:
         save = ("--save", str(tmp_path / "a.ogg"))
-        assert await command(hub, "--text", "x", "--json", "--stay", "2.5", *save) == 0
+        assert await command(hub, "--text", "x", "--json", "--stay", "6", *save) == 0
     answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [answer["said"] for answer in answers] == ["It is nine.", "Your timer is done."]
     assert (tmp_path / "a.ogg").is_file() and (tmp_path / "a-2.ogg").is_file()

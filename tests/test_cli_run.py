@@ -8,7 +8,6 @@ import os
 import re
 import resource
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
@@ -16,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from free_ports import free_port
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.run import allow_open_files
@@ -25,13 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
 QUIET = "integrations:\n  phrases: false\n  silero_vad: false\n  espeak: false\n  echo:\n"
 """Engines that need nothing and are there at once."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -259,7 +252,7 @@ async def test_at_its_start_the_hub_answers_a_spoken_question(tmp_path: Path) ->
 async def test_a_wrong_configuration_is_told_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "configuration.yaml").write_text("hub:\n  name: kitchen\nserver:\n  port: many\n")
     async with run(tmp_path) as process:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(START_SECONDS):
             output, errors = await process.communicate()
     assert process.returncode == 1
     assert output == b""

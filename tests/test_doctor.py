@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from test_cli_run import free_port
+from free_ports import free_port
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.core.config import Config, load_config
@@ -284,7 +284,7 @@ async def test_the_command_tells_in_both_languages_and_by_its_exit_code(
         assert "设备可以在" in (await call(*port, "--language", "zh-Hans"))[1]
         code, said = await call("--hub", f"127.0.0.1:{hub.port}")
         assert code == 0 and "WebSocket" in said
-    code, said = await call(*port)
+    code, said = await call("--port", str(free_port()))
     assert code == 1 and "Nobody listens" in said and "xiaozhi-hub run" in said
     (tmp_path / "configuration.yaml").write_text("server: {ip: 127.0.0.1, prot: 1}\n")
     code, said = await call("--port", str(free_port()), "--json")

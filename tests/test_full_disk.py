@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientConnectionError, ClientSession
+from free_ports import free_port
 from small_disk import SmallDisk, fill
 
 from xiaozhi_hub.testing import FakeDevice
@@ -68,8 +68,7 @@ async def hub(folder: Path, before: str = ":", after: str = ":") -> AsyncIterato
     config.mkdir()
     (config / "configuration.yaml").write_text(QUIET % data)
     disk = SmallDisk(data, KILOBYTES)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     arguments = ("run", "-c", str(config), "--host", "127.0.0.1", "--port", str(port))
     process = await asyncio.create_subprocess_exec(
         *disk.command(

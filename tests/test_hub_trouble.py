@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from free_ports import free_port
 from permissions import permissions_hold
 
 from xiaozhi_hub.core.config import load_config
@@ -184,7 +185,7 @@ async def test_a_port_in_use_is_told_with_a_way_out(folder: Path) -> None:
 async def test_a_hub_whose_second_port_is_in_use_lets_go_of_the_first(folder: Path) -> None:
     folder.mkdir()
     config = load_config(folder)
-    first = _free_port()
+    first = free_port()
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         config = replace(config, server=replace(config.server, ip="127.0.0.1", port=port, http_port=first))
@@ -192,12 +193,6 @@ async def test_a_hub_whose_second_port_is_in_use_lets_go_of_the_first(folder: Pa
             async with Hub(config):
                 pass
     socket.create_server(("127.0.0.1", first)).close()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -236,7 +231,7 @@ async def test_a_signal_ends_the_hub_cleanly(folder: Path, number: signal.Signal
     """In the middle of its start, too, when integrations are still being loaded."""
     folder.mkdir()
     (folder / "configuration.yaml").write_text(PLAIN)
-    port = _free_port()
+    port = free_port()
     async with hub_process(folder, port) as process:
         start = await _answers(port)
         process.send_signal(number)
@@ -246,10 +241,15 @@ async def test_a_signal_ends_the_hub_cleanly(folder: Path, number: signal.Signal
 
 
 async def test_a_signal_ends_the_hub_cleanly_while_the_shipped_engines_load(folder: Path) -> None:
+    """Beside them is one that takes long, so that the hub has not started when it is told to stop."""
     pytest.importorskip("pocketsphinx", reason="the recogniser needs pocketsphinx")
-    port = _free_port()
+    write_slow_integration(folder)
+    (folder / "configuration.yaml").write_text("integrations: {slow: }\n")
+    port = free_port()
     async with hub_process(folder, port) as process:
         start = await _answers(port)
+        async with asyncio.timeout(60):
+            await begun(folder / "data")
         async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/health") as answer:
             assert (await answer.json())["status"] == "starting"
         process.send_signal(signal.SIGTERM)
@@ -261,7 +261,7 @@ async def test_a_signal_ends_the_hub_cleanly_while_the_shipped_engines_load(fold
 async def test_a_signal_ends_the_hub_cleanly_while_a_device_is_connected(folder: Path) -> None:
     folder.mkdir()
     (folder / "configuration.yaml").write_text(STORY)
-    port = _free_port()
+    port = free_port()
     async with hub_process(folder, port) as process:
         start = await _answers(port)
         async with FakeDevice(ota_url=f"http://127.0.0.1:{port}/xiaozhi/ota/") as speaker:
@@ -277,8 +277,8 @@ async def test_a_signal_ends_the_hub_cleanly_while_a_device_is_connected(folder:
 
 async def _ended(process: asyncio.subprocess.Process, start: float) -> bytes:
     """What a hub showed that ends within five seconds, or more where the machine took more than the usual second for its
-    *start*."""
-    async with asyncio.timeout(5 * max(1.0, start)):
+    *start*, or has begun to do something else since: before those who stop services lose their patience, which is ten."""
+    async with asyncio.timeout(5 * max(2.0, start)):
         output, _ = await process.communicate()
     return output
 
@@ -542,9 +542,9 @@ def write_slow_integration(folder: Path) -> None:
     (home / "__init__.py").write_text(SLOW)
 
 
-async def begun(hub: Hub) -> None:
-    """Wait until the slow integration is about to start."""
-    while not (hub.config.data_dir / "begun").exists():
+async def begun(data: Path) -> None:
+    """Wait until the slow integration is about to start in the hub that keeps its things in *data*."""
+    while not (data / "begun").exists():
         await asyncio.sleep(0.01)
 
 
@@ -553,7 +553,7 @@ async def test_a_hub_that_stops_while_an_integration_starts_is_quiet(
 ) -> None:
     write_slow_integration(folder)
     async with asyncio.timeout(20), starting_hub(folder, LACKING.replace("  demo:\n", "  demo:\n  slow:\n")) as hub:
-        await begun(hub)
+        await begun(hub.config.data_dir)
     assert (hub.problems, _complaints(caplog)) == ({}, [])
     assert not hub.is_ready
 
@@ -561,7 +561,7 @@ async def test_a_hub_that_stops_while_an_integration_starts_is_quiet(
 async def test_who_writes_or_is_rung_while_the_hub_starts_hears_it_when_it_can_speak(folder: Path) -> None:
     write_slow_integration(folder)
     async with asyncio.timeout(30), starting_hub(folder, PLAIN.replace("  demo:\n", "  demo:\n  slow:\n")) as hub:
-        await begun(hub)
+        await begun(hub.config.data_dir)
         async with device(hub) as asking, device(hub, "02:00:00:00:00:02") as rung:
             await asking.connect()
             await rung.connect()

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from test_cli_run import free_port
+from free_ports import free_port
 
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.errors import ConfigErrors

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
+from free_ports import free_port
 from remotes import ANSWER, Mishap, Remote, serving  # not installed, lies beside the benchmarks
 
 from xiaozhi_hub.audio.pcm import read_wav, resample, write_wav
@@ -404,9 +404,7 @@ def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
     gguf = pytest.importorskip("tiny_gguf")
     model = tmp_path_factory.mktemp("model") / "tiny.gguf"
     gguf.write_tiny_gguf(model, {"weather": ANSWER}, template=gguf.CHATML, context=2048)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from aiohttp import ClientSession
-from test_cli_run import QUIET, ROOT, banner, free_port, run, stop
+from free_ports import free_port
+from test_cli_run import QUIET, ROOT, banner, run, stop
 
 from xiaozhi_hub.core.config import Config, load_config
 from xiaozhi_hub.hub import Hub
@@ -63,8 +64,12 @@ ANSWERED = """
 import asyncio, json, sys
 from pathlib import Path
 from xiaozhi_hub.core.config import load_config
+from xiaozhi_hub.devices import pairing
 from xiaozhi_hub.threshold import Threshold
+from xiaozhi_hub.web.devices import ota
 from dataclasses import replace
+
+ota.CONTRIBUTION_SECONDS = pairing.LOAD_SECONDS = 20.0  # the token needs the store, which may take long to open here
 
 async def main():
     config = load_config(Path(sys.argv[1]))

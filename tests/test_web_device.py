@@ -179,9 +179,9 @@ async def test_what_comes_before_the_hello_is_ignored() -> None:
 
 async def test_a_silent_connection_is_closed() -> None:
     async with served(limits=DeviceLimits(hello_s=0.1)) as hub, bare(hub, hello=False) as device:
-        frames = await device.until_closed(2)
+        frames = await device.until_closed(20)
         assert [opcode for opcode, _ in frames] == [8]
-        await within(2, lambda: hub.connections == 0)
+        await within(20, lambda: hub.connections == 0)
 
 
 async def test_a_hello_that_asks_for_another_codec_is_refused() -> None:
@@ -269,13 +269,13 @@ async def test_the_largest_message_passes_and_a_larger_one_ends_the_connection()
         await ws.send_bytes(bytes(1001))
         message = await ws.receive(timeout=20)
         assert message.type is WSMsgType.CLOSE
-        await within(2, lambda: hub.connections == 0)
+        await within(20, lambda: hub.connections == 0)
 
 
 async def test_a_giant_frame_is_refused_by_its_header() -> None:
     async with served() as hub, bare(hub) as device:
         device.writer.write(b"\x82\xff" + (2**40).to_bytes(8, "big") + b"mask" + bytes(100))
-        frames = await device.until_closed(3)
+        frames = await device.until_closed(20)
         assert [(opcode, payload[:2]) for opcode, payload in frames] == [(8, struct.pack(">H", 1009))]
 
 
@@ -294,8 +294,8 @@ async def test_frames_that_break_the_rules_end_only_their_own_connection(garbage
     async with served(ear) as hub, bare(hub) as device, connected(hub, Device_Id="other") as ws:
         device.writer.write(garbage)
         if garbage[1] & 0x80:
-            await device.until_closed(3)
-            await within(2, lambda: hub.connections == 1)
+            await device.until_closed(20)
+            await within(20, lambda: hub.connections == 1)
         await ws.send_json(LISTEN)
         while await ear.next() != ListenStart("auto"):
             pass
@@ -357,7 +357,7 @@ async def test_a_flood_ends_the_connection(kind: str, caplog: pytest.LogCaptureF
     async with served(limits=limits) as hub, bare(hub) as device:
         one = frame(OPUS_60) if kind == "audio" else frame(LISTEN)
         device.writer.write(one * 300)
-        frames = await device.until_closed(3)
+        frames = await device.until_closed(20)
         assert frames[-1][1][:2] == struct.pack(">H", 1008)
         assert b"too many" in frames[-1][1]
     assert len([record for record in caplog.records if "too many" in record.getMessage()]) == 1
@@ -375,7 +375,7 @@ async def test_a_device_that_takes_nothing_is_cut_off() -> None:
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", hub.port))
         await asyncio.get_running_loop().sock_sendall(sock, upgrade() + frame(DEVICE_HELLO))
         link = await hub.links.get()
-        await within(5, lambda: hub.connections == 0)
+        await within(20, lambda: hub.connections == 0)
         assert link.close_reason == "the device takes nothing any more"
         sock.close()
 
@@ -392,9 +392,9 @@ async def test_a_device_that_takes_nothing_does_not_hold_up_hanging_up() -> None
             poured.set()
         await link.close("enough")
 
-    async with served(pour) as hub, bare(hub):
+    async with served(pour, limits=DeviceLimits(send_s=600)) as hub, bare(hub):
         await poured.wait()
-        await within(2, lambda: hub.connections == 0)
+        await within(20, lambda: hub.connections == 0)
 
 
 # -- the end ------------------------------------------------------------------------------------------------------
@@ -404,7 +404,7 @@ async def test_hanging_up_closes_tcp_although_the_device_never_answers() -> None
     async with served() as hub, bare(hub) as device:
         link = await hub.links.get()
         await link.close("nobody has spoken for a while")
-        frames = await device.until_closed(2)
+        frames = await device.until_closed(8)  # a polite server waits ten seconds for an answer
         assert frames == [(8, struct.pack(">H", 1000) + b"nobody has spoken for a while")]
         assert link.close_reason == "nobody has spoken for a while"
 
@@ -416,7 +416,7 @@ async def test_a_session_may_hang_up_itself() -> None:
 
     async with served(hang_up) as hub, bare(hub) as device:
         device.writer.write(frame(LISTEN))
-        assert [opcode for opcode, _ in await device.until_closed(2)] == [8]
+        assert [opcode for opcode, _ in await device.until_closed(20)] == [8]
 
 
 async def test_nothing_is_sent_after_the_end() -> None:
@@ -426,7 +426,7 @@ async def test_nothing_is_sent_after_the_end() -> None:
         await link.send(Stt("late"))
         await link.send_audio(Packet(OPUS_60, 60))
         await link.close("again")
-        assert len(await device.until_closed(2)) == 1
+        assert len(await device.until_closed(20)) == 1
         assert link.close_reason == "over"
 
 
@@ -436,7 +436,7 @@ async def test_a_lost_connection_frees_everything() -> None:
             link = await hub.links.get()
             sock = device.writer.get_extra_info("socket")
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # the next close is a reset
-        await within(5, lambda: hub.connections == 0)
+        await within(20, lambda: hub.connections == 0)
         assert link.closed
         await link.send(Stt("into the void"))
 
@@ -445,7 +445,7 @@ async def test_a_device_that_closes_tcp_without_a_word_is_no_error(caplog: pytes
     async with served() as hub:
         async with bare(hub):
             pass
-        await within(5, lambda: hub.connections == 0)
+        await within(20, lambda: hub.connections == 0)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 

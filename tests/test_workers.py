@@ -201,8 +201,12 @@ async def test_prefetch_runs_ahead_within_its_bound_and_stops_with_its_block() -
 
     async with prefetch(source(), 3) as items:
         assert await anext(items) == 0
-        await asyncio.sleep(0.01)
-        assert 4 <= len(made) <= 6
+        async with asyncio.timeout(20):
+            while len(made) < 4:
+                await asyncio.sleep(0)
+        for _ in range(20):  # time to go on, if it did
+            await asyncio.sleep(0)
+        assert len(made) <= 6
     assert stopped.is_set()
 
 

@@ -11,9 +11,9 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from xiaozhi_hub.cli.words import Words
 
-ANSWER_SECONDS = 2.0
-TRIES, PAUSE_SECONDS = 10, 0.1
-"""A turn is written down a moment after its last sound."""
+ANSWER_SECONDS = 5.0
+TRIES, PAUSE_SECONDS = 30, 0.1
+"""A turn is written down a moment after its last sound, or three seconds after it where the disk or the machine is slow."""
 
 
 async def what_was_done(ota_url: str, device_id: str, session_id: str, heard: str, words: Words) -> list[str]:

@@ -81,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _leave(*_: object) -> None:
-    """Nothing has been opened yet."""
+    """Nothing has been opened yet. Whoever tells it once more while it ends does not interrupt that."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(0)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from xiaozhi_hub.testing.speech import Utterance, quiet
 from xiaozhi_hub.testing.turn import NoAnswer, TurnLog, TurnResult
 
 ANSWER_SECONDS = 30.0
+STEP_SECONDS = 0.01
 WAKE_PACKETS = 33
 """The firmware sends the two seconds before and with the wake word in one burst."""
 
@@ -136,8 +138,10 @@ class FakeDevice(Firmware):
         await self._until(lambda: not self.connected, within)
 
     async def silent_within(self, seconds: float, watch: float = 0.4) -> bool:
-        """Does no sound arrive any more *seconds* from now? Watched for *watch* seconds."""
-        await asyncio.sleep(seconds)
+        """Does no sound arrive any more *seconds* from now? Watched for *watch* seconds. While the loop stands still nothing can
+        arrive, and what had been sent before is not held against the hub: this time does not count."""
+        for _ in range(math.ceil(seconds / STEP_SECONDS)):
+            await asyncio.sleep(STEP_SECONDS)
         silent_from = self._loop.time()
         await asyncio.sleep(watch)
         return self.speaker.audio_at < silent_from
