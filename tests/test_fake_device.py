@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp import WSCloseCode
+from loop_time import while_the_loop_turns
 from scripted_hub import FRAME_S, VOICE, ScriptedHub, Talk, answers_each, says_nothing, serve, tone
 
 from xiaozhi_hub.audio.opus import packet_ms, silence
@@ -32,12 +33,6 @@ QUESTION = Utterance.of(tone(0.2))
 
 def device(hub: ScriptedHub, **options: Any) -> FakeDevice:
     return FakeDevice(ota_url=f"http://127.0.0.1:{hub.port}/ota/", device_id="24:6f:28:aa:bb:cc", **options)
-
-
-async def while_the_loop_turns(seconds: float) -> None:
-    """Wait, in steps: a loop that stands still for a while has done nothing in it."""
-    for _ in range(round(seconds / 0.01)):
-        await asyncio.sleep(0.01)
 
 
 # -- check-in and handshake ---------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ the test says."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 
@@ -77,9 +78,16 @@ class _Stream(AsrStream):
 
 
 async def heard(
-    script: str, listener: Listener, become: Completeness, *, released: bool = True, manual: bool = False
+    script: str,
+    listener: Listener,
+    become: Completeness,
+    *,
+    released: bool = True,
+    manual: bool = False,
+    stands_still: tuple[int, float] | None = None,
 ) -> Transcript | None:
-    """Have *script* heard, a character a frame, each taken before the next one comes."""
+    """Have *script* heard, a character a frame, each taken before the next one comes; before the frame *stands_still* nothing at
+    all happens for some seconds, as on a machine that does something else."""
     mic = Mic()
     frame = silence(FRAME_MS)[0].data
     decoder = OpusDecoder(RATE)
@@ -94,6 +102,9 @@ async def heard(
 
     async def speak() -> None:
         for number in range(len(script)):
+            if stands_still is not None and number == stands_still[0]:
+                time.sleep(stands_still[1])
+                await asyncio.sleep(0)  # what has come meanwhile is read when whoever waits has woken up
             mic.put(Packet(frame, FRAME_MS, number))
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -155,6 +166,13 @@ async def test_a_device_that_falls_silent_in_mid_sentence_has_finished(monkeypat
     listener = Listener(lambda had: "turn on the")
     result = await heard("....####", listener, Completeness.UNKNOWN, released=False)
     assert result is not None and result.text == "turn on the"
+
+
+async def test_a_hub_that_was_held_up_goes_on_to_hear_who_speaks() -> None:
+    listener = Listener(lambda had: "turn on the light" if {7, 8, 11} <= set(had) else "turn on")
+    script = "....####" + "####" + "." * 20
+    result = await heard(script, listener, Completeness.UNKNOWN, stands_still=(8, 1.1 * hear.STALL_SECONDS))
+    assert result is not None and result.text == "turn on the light"
 
 
 async def test_what_is_passed_on_as_it_was_said_has_little_silence_around_it() -> None:

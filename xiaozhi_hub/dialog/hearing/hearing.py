@@ -11,7 +11,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
 from xiaozhi_hub.audio.endpoint import Endpoint, Moment, Patience
@@ -215,12 +215,15 @@ class Hearing:
         if not self.speaking or self._manual:
             await self._mic.news()
             return
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                await self._mic.news()
-        except TimeoutError:
-            self._stalled = True
-            self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
+        for _ in range(
+            2
+        ):  # half of it may have passed while this machine stood still, with the sound waiting to be read
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STALL_SECONDS / 2):
+                    await self._mic.news()
+                return
+        self._stalled = True
+        self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
 
     def _remember(self, chunk: PcmChunk, probability: float) -> None:
         """Keep the newest sound from before the speech."""
