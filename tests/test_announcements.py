@@ -89,6 +89,13 @@ async def has_become(hub: Hub, state: str, device_id: str) -> None:
             await asyncio.sleep(0.02)
 
 
+async def shows(speaker: FakeDevice) -> None:
+    """Wait until something is on its display."""
+    async with asyncio.timeout(20):
+        while not speaker.alerts:
+            await asyncio.sleep(0.02)
+
+
 # -- announcements ------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +161,7 @@ async def test_a_device_that_sleeps_on_mqtt_sounds_and_shows_it(hub: Hub, post: 
     async with device(hub, BEDROOM) as bedroom:
         _, told = await post({"text": "Dinner is ready.", "everywhere": True})
         assert [each["device"] for each in told["shown"]] == [BEDROOM]
+        await shows(bedroom)
         assert [(alert.status, alert.message) for alert in bedroom.alerts] == [("Message", "Dinner is ready.")]
         assert bedroom.state is DeviceState.IDLE and not bedroom.complaints
         assert (await receipts(hub))[BEDROOM] == "shown"
@@ -163,7 +171,7 @@ async def test_a_device_that_sleeps_on_mqtt_sounds_and_shows_it(hub: Hub, post: 
 
 
 async def test_what_nobody_came_for_expires_and_is_shown_as_such(hub: Hub, post: Post) -> None:
-    await post({"text": "The bus leaves.", "device": OFFICE, "expires_s": 1})
+    await post({"text": "The bus leaves.", "device": OFFICE, "expires_s": 3})
     assert await receipts(hub) == {OFFICE: "waiting"}
     await has_become(hub, "expired", OFFICE)
     async with device(hub, OFFICE) as office:
@@ -284,6 +292,7 @@ async def test_a_message_is_announced_where_the_device_sleeps_on_mqtt_and_played
     async with device(hub, KITCHEN) as kitchen, device(hub, BEDROOM) as bedroom:
         await kitchen.ask_text("leave a message for the bedroom")
         await kitchen.ask(speech)
+        await shows(bedroom)
         assert [alert.message for alert in bedroom.alerts] == ["Somebody has left you a message."]
         assert (await receipts(hub))[BEDROOM] == "waiting"
         await bedroom.ask_text("turn on the bed light")

@@ -47,7 +47,7 @@ KEYS += "nextCursor serverInfo version content text isError message self.a integ
 @asynccontextmanager
 async def hub_with(folder: Path, echo: str = "") -> AsyncIterator[Hub]:
     async with running_hub(folder / "config", CONFIGURATION % ("echo" if "llm:" in echo else "none", echo)) as hub:
-        hub.device_tools.limits = CallLimits(call_s=2.0, camera_s=4.0, settle_s=0.0)
+        hub.device_tools.limits = CallLimits(call_s=15.0, camera_s=20.0, settle_s=0.0)
         yield hub
 
 
@@ -430,13 +430,20 @@ async def replaced(speaker: FakeDevice, run: Any) -> None:
     speaker.tools.add(FirmwareTool("self.audio_speaker.set_volume", run, properties=percent))
 
 
+async def impatient(hub: Hub, speaker: FakeDevice, seconds: float = 0.2) -> None:
+    """Have the hub wait so long for the device's answers from now on, but not for its tools."""
+    await speaker.connect()
+    await learned(hub)
+    hub.device_tools.connected[MAC]._limits = CallLimits(call_s=seconds)  # type: ignore[attr-defined]
+
+
 async def test_a_call_that_is_never_answered_ends_with_a_voice(hub: Hub) -> None:
     async def never(volume: int) -> str | None:
         return None
 
-    hub.device_tools.limits = CallLimits(call_s=0.2)
     async with device(hub) as speaker:
         await replaced(speaker, never)
+        await impatient(hub, speaker)
         assert (await speaker.ask_text("volume thirty percent")).said == "The device does not answer."
         assert (await speaker.ask_text("turn on the bed light")).said == "Turned on the Bed Light."
 
@@ -465,11 +472,9 @@ async def test_an_error_that_breaks_its_json_is_understood_at_once(hub: Hub) -> 
 
 
 async def test_a_device_that_answers_nothing_is_not_asked_without_end(hub: Hub) -> None:
-    hub.device_tools.limits = CallLimits(call_s=1.0)
     async with device(hub) as speaker:
         speaker.tools.add(FirmwareTool("self.slow.one", answer_nothing))
-        await speaker.connect()
-        await learned(hub)
+        await impatient(hub, speaker, 1.0)
         calls = [hub.device_tools.call(MAC, "self.slow.one", {}) for _ in range(40)]
         errors = await asyncio.gather(*calls, return_exceptions=True)
         assert {error.code for error in errors if isinstance(error, ToolError)} == {"device-silent"}

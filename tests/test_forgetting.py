@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 from test_llama_cpp import (
-    model_file,  # noqa: F401 (a fixture)
+    may_take_its_time,  # noqa: F401 (a fixture)
+    model_file,  # noqa: F401
     needs_llama,
 )
 
@@ -165,6 +166,7 @@ async def test_caches_that_nobody_can_look_through_are_deleted_whole(tmp_path: P
 
 
 @needs_llama
+@pytest.mark.usefixtures("may_take_its_time")
 async def test_what_llama_has_read_of_a_device_is_gone_from_memory_and_disk(tmp_path: Path, model_file: Path) -> None:  # noqa: F811
     options = f"{{model: {model_file}, temperature: 0, threads: 1, context: 8192, disk_mb: 64}}"
     config, cache = CONFIG.format(llm="llama_cpp", llama=options), tmp_path / "data" / "cache" / "llama_cpp"
@@ -189,6 +191,7 @@ async def test_what_llama_has_read_of_a_device_is_gone_from_memory_and_disk(tmp_
 
 
 @needs_llama
+@pytest.mark.usefixtures("may_take_its_time")
 async def test_without_a_history_no_conversation_is_on_the_disk(tmp_path: Path, model_file: Path) -> None:  # noqa: F811
     options = f"{{model: {model_file}, temperature: 0, threads: 1, context: 8192, disk_mb: 64}}"
     config = CONFIG.format(llm="llama_cpp", llama=options).replace("photos: true", "enabled: false")
@@ -200,6 +203,7 @@ async def test_without_a_history_no_conversation_is_on_the_disk(tmp_path: Path, 
 
 
 @needs_llama
+@pytest.mark.usefixtures("may_take_its_time")
 async def test_without_a_history_nothing_of_earlier_runs_stays_either(tmp_path: Path, model_file: Path) -> None:  # noqa: F811
     options = f"{{model: {model_file}, temperature: 0, threads: 1, context: 8192, disk_mb: 64}}"
     config, cache = CONFIG.format(llm="llama_cpp", llama=options), tmp_path / "data" / "cache" / "llama_cpp"
@@ -212,6 +216,7 @@ async def test_without_a_history_nothing_of_earlier_runs_stays_either(tmp_path: 
 
 
 @needs_llama
+@pytest.mark.usefixtures("may_take_its_time")
 async def test_a_history_that_is_switched_off_while_the_hub_runs_takes_what_is_kept_with_it(
     tmp_path: Path,
     model_file: Path,  # noqa: F811

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from test_llama_cpp import (
     device,
     llm,
     loaded,  # noqa: F401 (a fixture)
+    may_take_its_time,  # noqa: F401
     model,  # noqa: F401
     model_file,  # noqa: F401
     needs_llama,
@@ -91,10 +94,20 @@ async def test_a_question_of_the_same_conversation_goes_on_where_the_reading_is(
 
 async def test_a_question_of_another_conversation_does_not_wait_for_the_reading(model: Any) -> None:
     await chat(model, [SYSTEM, user("what is it")], TOOLS, "office")
-    reading = asyncio.ensure_future(model.prepare(request([SYSTEM, long()])))
-    while not model.model.process.waiting:
-        await asyncio.sleep(0)
-    assert (await chat(model, [SYSTEM, user("for bedtime")], TOOLS, "office")).text.startswith("Once upon")
+    process = model.model.process
+    os.kill(process.pid, signal.SIGSTOP)  # until it has been asked: it must not have read everything by then
+    try:
+        reading = asyncio.ensure_future(model.prepare(request([SYSTEM, long()])))
+        while process.waiting < 1:
+            await asyncio.sleep(0)
+        asked = asyncio.ensure_future(chat(model, [SYSTEM, user("for bedtime")], TOOLS, "office"))
+        while process.waiting < 2:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)  # both are on their way
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    assert (await asked).text.startswith("Once upon")
     await reading
     assert model.read_ahead == 0, "the question waited until everything was read"
     await model.prepare(request([SYSTEM, long()]))

@@ -73,13 +73,19 @@ def write_projector(path: Path) -> Path:
     return write_tiny_projector(path, ANSWERS, "I do not know.", red="bedtime", blue="<tool_response>")
 
 
+@pytest.fixture
+def may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To end, on a busy machine: what it has read is kept only then."""
+    monkeypatch.setattr(integration("llama_cpp", "process"), "STOP_SECONDS", 20.0)
+
+
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "tiny.gguf")
 
 
 @pytest.fixture
-async def hub(tmp_path: Path, model_file: Path) -> AsyncIterator[Hub]:
+async def hub(tmp_path: Path, model_file: Path, may_take_its_time: None) -> AsyncIterator[Hub]:
     async with running_hub(tmp_path / "config", HUB.format(model=model_file)) as hub:
         yield hub
 
@@ -97,9 +103,8 @@ Loader = Callable[..., AbstractAsyncContextManager[Any]]
 
 
 @pytest.fixture
-def loaded(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> Loader:
-    """The engine without a hub around it; takes a file and options. On a busy machine it may take its time to end."""
-    monkeypatch.setattr(integration("llama_cpp", "process"), "STOP_SECONDS", 20.0)
+def loaded(tmp_path: Path, model_file: Path, may_take_its_time: None) -> Loader:
+    """The engine without a hub around it; takes a file and options."""
 
     @asynccontextmanager
     async def load(file: Path = model_file, projector: Path | None = None, **options: Any) -> AsyncIterator[Any]:
@@ -485,7 +490,7 @@ async def test_a_crash_between_questions_is_not_noticed(model: Any) -> None:
 
 @needs_llama
 async def test_a_process_that_hangs_is_ended(loaded: Loader) -> None:
-    async with loaded(timeout_s=1) as model:
+    async with loaded(timeout_s=5) as model:
         async with aclosing(model.chat(ChatRequest((SYSTEM, user("something endless"))))) as pieces:
             await anext(pieces)
             os.kill(model.model.process.pid, signal.SIGSTOP)

@@ -412,7 +412,7 @@ async def test_nothing_is_recognised_until_the_word_then_it_answers_and_waits_ag
         assert await panel.is_answered() == "Turned on the Kitchen lights."
         await panel.sends(question("turn off the kitchen light"))  # without the word: it goes on
         assert await panel.is_answered() == "Turned off the Kitchen lights."
-        await panel.sends(quiet(2), speed=1)
+        await panel.sends(quiet(5), speed=1)
         assert (await panel.hear("wake", "waiting"))["words"] == ["alexa", "hey jarvis"]
         await panel.sends(question("turn on the bed light"), quiet(0.5), whistle(JARVIS))
         assert (await panel.hear("wake", "heard"))["word"] == "hey jarvis"

@@ -298,7 +298,7 @@ async def entry_context():
 async def test_an_entry_that_hangs_when_it_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
     integration(tmp_path, HANGS)
     mine = BASE.replace("demo: false", "demo: false, mine: {}")
-    async with running_hub(tmp_path, mine, Patience(stop=1.0)) as hub:
+    async with running_hub(tmp_path, mine, Patience(stop=3.0)) as hub:
         write_configuration(tmp_path, BASE.replace("demo: false", "demo: {}") + DEVICE)
         reload = asyncio.create_task(hub.reloading.now())
         await until(lambda: hub.devices.profile(KITCHEN).area == "Kitchen")

@@ -81,7 +81,13 @@ async def _teach(folder: Path) -> list[TurnRecord]:
             async with device(hub, device_id) as speaker:
                 return await ask(hub, speaker, spoken(LIGHTS))
 
-        return await asyncio.gather(*map(say, PEOPLE))
+        records = await asyncio.gather(*map(say, PEOPLE))
+
+        async def is_written() -> bool:
+            return len(known_of(folder)) == len(PEOPLE)
+
+        await until(is_written)
+        return records
 
 
 @pytest.fixture(scope="module")

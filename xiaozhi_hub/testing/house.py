@@ -10,14 +10,16 @@ from pathlib import Path
 
 from xiaozhi_hub.core.config import Config, load_config
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.plugins.manager import PATIENCE, Patience
+from xiaozhi_hub.plugins.manager import Patience
 
 READY_SECONDS = 120.0
 """On a machine that does much else; a second is usual."""
+UNHURRIED = Patience(start=READY_SECONDS, stop=30.0)
+"""With integrations, on the same machine."""
 
 
 @asynccontextmanager
-async def running_hub(folder: Path, configuration: str, patience: Patience = PATIENCE) -> AsyncIterator[Hub]:
+async def running_hub(folder: Path, configuration: str, patience: Patience = UNHURRIED) -> AsyncIterator[Hub]:
     """Run a hub with *configuration* (YAML) in *folder* while the block is entered; its engines have started.
 
     It follows the files in *folder* as any hub does; `Hub.reloading` takes them over at once.
@@ -30,7 +32,7 @@ async def running_hub(folder: Path, configuration: str, patience: Patience = PAT
 
 
 @asynccontextmanager
-async def starting_hub(folder: Path, configuration: str, patience: Patience = PATIENCE) -> AsyncIterator[Hub]:
+async def starting_hub(folder: Path, configuration: str, patience: Patience = UNHURRIED) -> AsyncIterator[Hub]:
     """As `running_hub`, but its engines may still be starting."""
     write_configuration(folder, configuration)
 
