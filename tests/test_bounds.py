@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.devices.pairing import pairing
 from xiaozhi_hub.devices.sessions import conversations
 from xiaozhi_hub.devices.sessions.conversations import FORGET_SECONDS, MOST_ENDED, Conversations
@@ -82,7 +83,14 @@ async def test_made_up_devices_are_remembered_only_as_far_as_there_is_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pairing, "MOST_DEVICES", 8)
+    monkeypatch.setattr("xiaozhi_hub.core.forgetting.GATHER_SECONDS", 0.01)
+    forgotten: set[str] = set()
+
+    async def gone(what: Forget) -> None:
+        forgotten.update(what.devices or ())
+
     async with running_hub(tmp_path, HOUSE) as hub, ClientSession() as http:
+        hub.forgetting.add("test", gone)
         await hub.known_devices.seen(mac(0), 1.0)
         await hub.known_devices.rename(mac(0), "Kitchen speaker")
         for number in range(40):
@@ -96,6 +104,10 @@ async def test_made_up_devices_are_remembered_only_as_far_as_there_is_room(
         async with asyncio.timeout(30):  # devices are written down after they have been answered
             while mac(39) not in (names := await remembered()) or len(names) > 9:
                 await asyncio.sleep(0.02)
+            while mac(31) not in forgotten:  # and with each that is gone goes what else was kept of it
+                await asyncio.sleep(0.02)
+        names = await remembered()
+        assert mac(0) not in forgotten
         assert names[mac(0)] == "Kitchen speaker"
         assert hub.devices.profile(mac(39)).language == "zh-Hans"
         assert hub.devices.profile(mac(1)).language == "en"

@@ -132,7 +132,8 @@ def test_stopping_the_command_stops_the_compilers(tmp_path: Path, compilers: Non
     note = tmp_path / "pid"
     then = f"pathlib.Path({str(note)!r}).write_text(str(os.getpid())); time.sleep(300)"
     program = (
-        "import pathlib, sys\nfrom xiaozhi_hub.models.build_llama import ensure_wheel\n"
+        "import pathlib, signal, sys\nfrom xiaozhi_hub.models.build_llama import ensure_wheel\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell that starts us beside itself has it ignored
         f"ensure_wheel(pathlib.Path({str(tmp_path / 'cache')!r}), {builder(tmp_path, then)!r})"
     )
     with subprocess.Popen(

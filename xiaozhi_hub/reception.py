@@ -81,9 +81,9 @@ class Reception:
         """Follow what is decided about devices; yields what ends that."""
         yield bus.watch(DeviceRevoked, self._revoked)
         yield bus.watch(DeviceRenamed, self._renamed)
-        yield bus.watch(DeviceForgotten, lambda event: self._parts.acquaintance.forget(event.device_id))
+        later = self._parts.forgetting.later
+        yield bus.watch(DeviceForgotten, lambda event: self._parts.acquaintance.forget(event.device_id, later))
         yield bus.watch(DeviceForgotten, lambda event: self._parts.assistants.forget(event.device_id))
-        yield bus.watch(DeviceForgotten, lambda event: self._parts.forgetting.later(event.device_id))
 
     async def forget(self, what: Forget) -> None:
         """Let go of what is known of devices that are gone."""

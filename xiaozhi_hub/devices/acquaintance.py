@@ -67,10 +67,10 @@ class Acquaintance:
             self._locales[check_in.device.id] = check_in.language
         self._write(self._met(check_in), "met")
 
-    def forget(self, device_id: str) -> None:
-        """Let go of a device that nobody has a use for."""
+    def forget(self, device_id: str, gone: Callable[[str], None] = lambda _: None) -> None:
+        """Let go of a device that nobody has a use for. *gone* is told so, unless the owner has given it a name or a place."""
         self._locales.pop(device_id, None)
-        self._write(self._forgotten(device_id), "forget")
+        self._write(self._forgotten(device_id, gone), "forget")
 
     def _write(self, work: Coroutine[Any, Any, None], name: str) -> None:
         if len(self._waiting) >= MOST_WAITING:
@@ -95,10 +95,12 @@ class Acquaintance:
         except StoreError as error:
             self._problem("history", f"Devices are not remembered: {error.message}", error.hint)
 
-    async def _forgotten(self, device_id: str) -> None:
+    async def _forgotten(self, device_id: str, gone: Callable[[str], None]) -> None:
         store = await asyncio.shield(self.store)
         try:
             await store.forget(device_id)
+            if await store.get(device_id) is None:
+                gone(device_id)
         except StoreError as error:
             self._problem("history", f"Devices are not forgotten: {error.message}", error.hint)
 
