@@ -78,7 +78,7 @@ class Client:
     async def answer(self) -> SimpleNamespace:
         """What is heard, said and sounds until the end of the answer."""
         got = SimpleNamespace(heard="", said=[], sound=[])
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             async for frame in self.socket:
                 if frame.type is WSMsgType.BINARY:
                     got.sound.append(frame.data)
@@ -564,5 +564,5 @@ async def test_the_example_in_the_documentation_works(hub: Hub) -> None:
     exec(compile(example, "clients.md", "exec"), room)
     ask: Callable[..., Awaitable[str]] = room["ask"]
     url = hub.local_url.replace("http", "ws", 1)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(30):
         assert "kitchen light" in (await ask(url, await invited(hub), QUESTION)).lower()

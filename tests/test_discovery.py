@@ -75,7 +75,7 @@ class Announcer:
     async def tells(self) -> State:
         """The next state it reports."""
         assert self._process.stdout is not None
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             line = await self._process.stdout.readline()
         assert line, "the announcer ended"
         return State(**json.loads(line))

@@ -23,7 +23,7 @@ def padded(size: int) -> bytes:
 
 async def status(reader: asyncio.StreamReader) -> int:
     """Read one answer with its body; 0 when the connection has ended."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -134,7 +134,7 @@ async def test_unfinished_requests_of_one_address_hold_only_so_much(monkeypatch:
     async with served() as hub:
         halves = [await hub.raw(PAGE + padded(20_000)) for _ in range(4)]
         refused = [asyncio.create_task(status(reader)) for reader, _ in halves]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while sum(task.done() for task in refused) < 2:
                 await asyncio.sleep(0.01)
         assert {task.result() for task in refused if task.done()} == {431}
@@ -175,7 +175,7 @@ async def test_bodies_that_come_slowly_hold_only_so_much_of_one_address(monkeypa
         slow = CHECK_IN + b"Content-Length: 45000\r\n\r\n{" + b" " * 40_000
         halves = [await hub.raw(slow) for _ in range(4)]
         answers = [asyncio.create_task(status(reader)) for reader, _ in halves]
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while sum(task.done() for task in answers) < 2:
                 await asyncio.sleep(0.01)
         assert {task.result() for task in answers if task.done()} == {503}
