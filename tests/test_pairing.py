@@ -539,7 +539,7 @@ async def test_no_token_code_or_client_id_is_ever_logged(folder: Path, caplog: p
 
 
 async def test_a_disk_that_hangs_keeps_no_device_from_its_token(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xiaozhi_hub.devices.pairing.SAVE_SECONDS", 0.4)
+    monkeypatch.setattr("xiaozhi_hub.devices.pairing.pairing.SAVE_SECONDS", 0.4)
     async with hub_with(folder, "approve") as hub:
         await token_of(hub)
         held = sqlite3.connect(folder / "data" / "hub.db", isolation_level=None)

@@ -64,7 +64,7 @@ ANSWERED = """
 import asyncio, json, sys
 from pathlib import Path
 from xiaozhi_hub.core.config import load_config
-from xiaozhi_hub.devices import pairing
+from xiaozhi_hub.devices.pairing import pairing
 from xiaozhi_hub.threshold import Threshold
 from xiaozhi_hub.web.devices import ota
 from dataclasses import replace
