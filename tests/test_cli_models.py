@@ -71,7 +71,7 @@ class House:
             cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, err = await asyncio.wait_for(process.communicate(), 60)
+        out, err = await asyncio.wait_for(process.communicate(), 180)
         return Told(process.returncode or 0, out.decode(), err.decode())
 
     async def command(self, *arguments: str) -> Told:
@@ -93,7 +93,7 @@ class House:
                 with suppress(OSError):  # the terminal has closed
                     while piece := os.read(ours, 65536):
                         shown += piece
-                process.wait(30)
+                process.wait(180)
         finally:
             os.close(ours)
         return shown.decode()

@@ -22,7 +22,7 @@ from xiaozhi_hub.cli.run import allow_open_files
 from xiaozhi_hub.cli.table import cells
 
 ROOT = Path(__file__).resolve().parent.parent
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 QUIET = "integrations:\n  phrases: false\n  silero_vad: false\n  espeak: false\n  echo:\n"
 """Engines that need nothing and are there at once."""
 
@@ -59,7 +59,7 @@ async def banner(process: Process) -> dict[str, str]:
 
 async def stop(process: Process) -> int:
     process.terminate()
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         return await process.wait()
 
 

@@ -314,7 +314,7 @@ async def claimed_by_another(namespace: Namespace, address: str, *answers: str) 
     process = await start(namespace, str(HERE / "mdns_rival.py"), address, *answers)
     try:
         rival = Rival(process)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             await rival.hears()
             yield rival
     finally:

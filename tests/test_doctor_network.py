@@ -15,7 +15,7 @@ async def doctor(namespace: Namespace, folder: Path, *arguments: str) -> tuple[i
     """What it finds there: levels by code, and its exit code."""
     process = await start(namespace, "-m", "xiaozhi_hub", "doctor", "-c", str(folder), "--json", *arguments)
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             shown, beside = await process.communicate()
         assert not beside, beside.decode()
         told: list[dict[str, Any]] = json.loads(shown)["findings"]

@@ -173,7 +173,7 @@ async def test_a_client_reads_along_while_it_speaks_if_it_wants_to(
                 await say(np.zeros(3 * RATE, np.int16))
 
             speaking = asyncio.create_task(speak())
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(180):
                 async for frame in socket:
                     message = json.loads(frame.data) if frame.type is WSMsgType.TEXT else {}
                     read += [message] if message.get("type") == "stt" else []

@@ -88,7 +88,7 @@ async def hub(folder: Path, before: str = ":", after: str = ":") -> AsyncIterato
             await until(lambda: _has_started(running, process))
             yield running
         process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             shown = (await reading).decode()
             assert await process.wait() == 0, shown
         assert "Traceback" not in shown, shown
@@ -100,7 +100,7 @@ async def hub(folder: Path, before: str = ":", after: str = ":") -> AsyncIterato
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while not await condition():
             await asyncio.sleep(0.02)
 

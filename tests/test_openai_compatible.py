@@ -425,7 +425,7 @@ def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 async def test_llama_cpps_own_server_answers_and_asks_for_tools(llama_server: str) -> None:
-    async with asyncio.timeout(60), aiohttp.ClientSession() as http:
+    async with asyncio.timeout(180), aiohttp.ClientSession() as http:
         while True:
             try:
                 async with http.get(f"{llama_server}/models"):

@@ -42,7 +42,7 @@ async def piper(folder: Path) -> AsyncIterator[tuple[str, asyncio.subprocess.Pro
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while not await answers(socket):
                 assert process.returncode is None, "wyoming-piper did not start"
                 await asyncio.sleep(0.02)
