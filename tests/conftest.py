@@ -112,6 +112,13 @@ def nobody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"xiaozhi_hub.{limit}", seconds)
 
 
+@pytest.fixture
+def speech_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers begin with a second of silence, in which even a busy machine makes the sound that follows: gaps in what a device
+    plays are then the fault of what a test does, and not of what else goes on here."""
+    monkeypatch.setattr("xiaozhi_hub.dialog.speaking.mouth.LEAD_IN_MS", 1000)
+
+
 def pytest_unconfigure() -> None:
     """llama-cpp-python opens /dev/null twice when it is imported and leaves it open, of which Python tells at its end. The hub has
     it in a child only, which ends otherwise; tests have it in their own process."""

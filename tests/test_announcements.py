@@ -227,6 +227,7 @@ async def test_people_say_it_as_they_like(hub: Hub, said: str, answer: str, told
 # -- the person's own voice ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_the_intercom_relays_the_voice_as_it_was_recorded(hub: Hub) -> None:
     speech = spoken("come down please")
     async with device(hub, KITCHEN) as kitchen, device(hub, OFFICE) as office:

@@ -433,6 +433,7 @@ async def test_nonsense_in_the_middle_of_a_conversation_does_not_end_it(folder: 
         assert not speaker.complaints
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_nonsense_during_an_answer_does_not_spoil_it(folder: Path) -> None:
     async with running_hub(folder, STORY) as hub, device(hub) as speaker:
         asked = asyncio.create_task(speaker.ask_text("tell me a story"))
@@ -459,6 +460,7 @@ async def test_a_frame_of_a_hundred_kilobytes_ends_its_own_connection_only(folde
         assert await works(giant)  # over a new connection
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_a_device_that_reads_nothing_does_not_disturb_another_one(folder: Path) -> None:
     async with running_hub(folder, STORY) as hub, device(hub, "02:00:00:00:00:02") as other:
         async with aiohttp.ClientSession() as http, _deaf(http, hub) as deaf:

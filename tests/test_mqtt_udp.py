@@ -147,6 +147,7 @@ async def test_a_device_with_mqtt_from_before_is_still_served_until_its_next_sta
 # -- a conversation -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_a_spoken_question_gets_a_spoken_answer_over_mqtt_and_udp(hub: Hub) -> None:
     async with device(hub) as speaker:
         result = await speaker.ask(spoken("turn on the bed light"))
@@ -380,6 +381,7 @@ async def test_datagrams_from_elsewhere_and_of_nobody_are_dropped_and_counted(hu
         assert channel.uplink.last == 0 and not channel.located.is_set()
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_a_flood_of_datagrams_does_not_spoil_the_conversation_of_another(hub: Hub) -> None:
     async with device(hub, OTHER) as speaker, listening(hub) as (_, line, channel):
         flood = [line.seal(quiet()[0], number) for number in range(1, 3000)]

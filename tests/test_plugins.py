@@ -355,6 +355,7 @@ async def test_two_reloads_at_once_leave_one_entry(folder: Path, install: Instal
         assert hub.tools.get("mine.thing") is not None
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_a_reload_while_a_device_talks_disturbs_nobody(folder: Path, install: Install) -> None:
     install(TOOL % ("mine.thing", "x"))
     async with running_hub(folder, STORY + "  mine:\n") as hub, device(hub) as speaker:

@@ -177,6 +177,7 @@ async def ask(house: Any, question: str) -> Any:
     return await house.device.ask(schedule.speech(0.6))
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_a_long_answer_is_spoken_while_it_is_written(house: Any) -> None:
     result = await ask(house, "long")
     (model,) = house.engines.book.of("llm")

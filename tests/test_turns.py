@@ -57,6 +57,7 @@ async def last_turn(hub: Hub, count: int = 1) -> TurnRecord:
     return turns[0]
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_a_spoken_question_gets_a_spoken_answer(tmp_path: Path) -> None:
     patient = ECHO.replace("llm: %s}", "llm: %s, lead_ms: 1000}")  # no gap in the sound because this machine is busy
     async with running_hub(tmp_path, patient % ("none", "")) as hub, device(hub) as speaker:

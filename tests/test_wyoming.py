@@ -139,6 +139,7 @@ async def eventually(true: Callable[[], bool]) -> None:
 # -- using services -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_a_device_is_heard_and_answered_by_a_service(hub_with: HubMaker, remote: Remote) -> None:
     async with hub_with(far(remote), demo="{}") as hub, device(hub) as speaker:
         result = await speaker.ask(spoken("turn on the bed light"))

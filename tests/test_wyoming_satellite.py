@@ -144,6 +144,7 @@ def bed_light(hub: Hub) -> str:
     return hub.entities.get("light.bed_light").state.value  # type: ignore[union-attr]
 
 
+@pytest.mark.usefixtures("speech_is_ready")
 async def test_the_server_hears_answers_and_speaks_for_the_device(hub: Hub) -> None:
     async with home_assistant(hub) as home, device(hub) as speaker:
         result = await speaker.ask(spoken("turn on the bed light"))
