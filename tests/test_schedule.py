@@ -165,7 +165,10 @@ def team() -> Any:
 @pytest.fixture
 async def house(tmp_path: Path, team: Any) -> AsyncIterator[Any]:
     """A hub with quick replay engines and somebody who speaks to it."""
-    async with running_hub(tmp_path, schedule.CONFIGURATION) as hub:
+    patient = schedule.CONFIGURATION.replace(
+        "{vad: echo}", "{vad: echo, lead_ms: 1000}"
+    )  # as `speech_is_ready`, all the way
+    async with running_hub(tmp_path, patient) as hub:
         team.join(hub)
         device = schedule.Listener(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=schedule.DEVICE)
         async with device:
