@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
+from xiaozhi_hub.core.flow import PcmChunk, Sentence, TextDelta, Transcript
 from xiaozhi_hub.dialog.speaking.splitter import Splitter
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
@@ -120,6 +120,30 @@ def test_a_sentence_is_let_through_no_later_than_it_could_be_spoken(text: str) -
     held, plain, clauses = Splitter("en"), Splitter("en"), Clauses()
     for char in text:
         assert [*held.feed(clauses.feed(char))] == [*plain.feed(char)]
+
+
+LONG = st.lists(
+    st.text(alphabet="abc", min_size=1, max_size=9) | st.sampled_from([",", ";", ".", "热", "，"]), max_size=40
+)
+
+
+@given(LONG)
+def test_a_first_clause_is_let_through_with_the_word_that_shows_that_it_goes_on(words: list[str]) -> None:
+    held, plain, clauses = Splitter("en", clause_first=True), Splitter("en", clause_first=True), Clauses()
+    for word in (f"{word} " for word in words):
+        let_through = list(held.feed(clauses.feed(word)))
+        written = list(plain.feed(word))
+        assert let_through == written
+        if any(isinstance(piece, Sentence) for piece in written):
+            return  # the others are held to their clauses
+
+
+def test_what_follows_the_first_sentence_waits_for_its_clause() -> None:
+    clauses = Clauses()
+    text = "It is warm, rather warm today. Take a jacket along, and a hat."
+    assert [clauses.feed(f"{word} ") for word in text.split()] == [
+        "", "", "It is warm, ", "rather ", "warm ", "today. ", "", "", "", "Take a jacket along, ", "", "", "and a hat. "
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,19 @@ _LONGEST_HELD = 120
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
 _SENTENCE = re.compile(r"(?<=[.!?。！？…\n])\s*")
+_SENTENCE_END = re.compile(r"[.!?。！？…\n]")
+_FIRST_CJK = "\u2e80"
 
 
 class Clauses:
-    """Lets a text through clause by clause. What it holds back when a model dies was never said: another may begin there anew."""
+    """Lets a text through clause by clause. What it holds back when a model dies was never said: another may begin there anew.
+
+    The rest of the first sentence comes word by word: its first clause is spoken as soon as it is seen to go on.
+    """
 
     def __init__(self) -> None:
         self._held = ""
+        self._by_words = False
         self.said = ""
         """What was let through."""
 
@@ -26,8 +32,12 @@ class Clauses:
         end = max((self._held.rfind(mark) for mark in _BOUNDARIES), default=-1) + 1
         while end < len(self._held) and not self._held[end].isalnum():
             end += 1
+        if not end and self._by_words:
+            end = len(self._held) if self._held[-1:] >= _FIRST_CJK else self._held.rfind(" ") + 1
         if not end and len(self._held) > _LONGEST_HELD:
             end = self._held.rfind(" ") + 1 or len(self._held)
+        if end:
+            self._by_words = not _SENTENCE_END.search(self.said + self._held[:end])
         return self._let_through(end)
 
     def flush(self) -> str:
