@@ -24,9 +24,11 @@ from permissions import permissions_hold
 
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Outcome, PcmChunk
+from xiaozhi_hub.dialog.intents.intents import Intents
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins import manager
+from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.testing import FakeDevice, running_hub, starting_hub
 
@@ -163,6 +165,51 @@ async def test_a_history_that_fails_leaves_the_turns_working(folder: Path) -> No
             while "history" in hub.problems:
                 await asyncio.sleep(0.01)
         assert await hub.history.turns(10)
+
+
+# -- a start that fails in one place --------------------------------------------------------------------------------
+
+SLOW_TO_START = """
+import asyncio
+from contextlib import asynccontextmanager
+from xiaozhi_hub.plugins.api import hookimpl
+
+@hookimpl
+@asynccontextmanager
+async def entry_context(hub, entry):
+    entry.runtime = asyncio.Event()
+    await entry.runtime.wait()
+    yield
+"""
+
+
+async def test_what_fails_beside_the_engines_neither_ends_their_start_nor_what_they_learn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = folder / "integrations" / "slow"
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text(
+        '{"domain": "slow", "name": "S", "version": "1", "kinds": ["tools"], "online": false}'
+    )
+    (home / "__init__.py").write_text(SLOW_TO_START)
+    failed = asyncio.Event()
+
+    async def warm(self: Intents) -> None:
+        failed.set()
+        raise ValueError("half a sentence")
+
+    monkeypatch.setattr(Intents, "warm", warm)
+    async with starting_hub(folder, PLAIN + "  slow:\n") as hub, asyncio.timeout(60):
+        await failed.wait()
+        while (entry := hub.plugins.entry("slow")) is None or entry.runtime is None:
+            await asyncio.sleep(0.01)
+        assert not hub.is_ready
+        entry.runtime.set()
+        await hub.ready()
+        assert hub.problems["start"].message == "The start is not complete: ValueError: half a sentence."
+        assert entry.state is EntryState.READY
+        async with device(hub) as speaker:
+            assert await works(speaker)
 
 
 # -- ports and processes --------------------------------------------------------------------------------------------
