@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import voluptuous as vol
 from house import integration
+from hypothesis import given
+from hypothesis import strategies as st
 from tone_words import read_back, spoken, tones
+from wyoming.event import Event
 from wyoming.info import Info
-from wyoming_remote import Remote, everything, serving
+from wyoming_remote import Remote, everything, serving, understanding
 
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
 from xiaozhi_hub.core.tasks import TaskScope
@@ -401,7 +404,7 @@ NONSENSE = {
     "JSON too deep": b"[" * 50_000 + b"\n",
     "an event cut off": b'{"type": "transcript", "data_length": 100}\n{"te',
     "a text that is none": b'{"type": "transcript", "data": {"text": 7}}\n',
-    "sound in no format": b'{"type": "audio-chunk", "data": {"rate": 0, "width": 9, "channels": 1}}\n',
+    "sound in no format": b'{"type": "audio-chunk", "data": {"rate": 0, "width": 9, "channels": 1}, "payload_length": 1}\nx',
     "half a sample": b'{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}, "payload_length": 1}\nx',
 }
 
@@ -438,6 +441,82 @@ async def test_a_service_that_answers_without_end_is_stopped() -> None:
     endless = b'{"type": "handled-chunk", "data": {"text": "%s"}}\n' % (b"la " * 1000) * 100
     async with talking_nonsense(endless) as uri, engines_of(uri) as found:
         assert len("".join(await reply(found.of("llm"), "sing"))) < 70_000
+
+
+async def test_one_event_cannot_say_more_than_a_whole_answer_may() -> None:
+    at_once = b'{"type": "handled-chunk", "data_length": 1000012}\n{"text": "%s"}' % (b"la " * 333_333 + b"l")
+    async with talking_nonsense(at_once) as uri, engines_of(uri) as found:
+        assert len("".join(await reply(found.of("llm"), "sing"))) == 64 * 1024
+
+
+async def test_what_cannot_be_read_is_quoted_in_short() -> None:
+    sound = b'{"type": "audio-chunk", "data": {"rate": "%s", "width": 2, "channels": 1}, "payload_length": 2}\nxx' % (
+        b"9" * 50_000
+    )
+    async with talking_nonsense(sound) as uri, engines_of(uri) as found:
+        with pytest.raises(StageError) as caught:
+            await use(found.of("tts"))
+    assert "sound of 999" in caught.value.message and len(caught.value.message) < 300
+
+
+CHATTER = {
+    "of something else": b'{"type": "pong"}\n',
+    "of no words": b'{"type": "handled-chunk", "data": {"text": ""}}\n',
+    "of no sound": b'{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}}\n',
+    "of beginnings": b'{"type": "audio-start", "data": {"rate": 16000, "width": 2, "channels": 1}}\n{"type": "intents-start"}\n',
+}
+
+
+@pytest.mark.parametrize("chatter", CHATTER)
+@pytest.mark.parametrize("role", ("asr", "tts", "llm", "intent"))
+async def test_a_service_that_chatters_and_never_answers_is_too_slow(role: str, chatter: str) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if json.loads(await reader.readline())["type"] == "describe":
+                event = (understanding() if role == "intent" else everything()).event()
+                writer.write(json.dumps({"type": event.type, "data": event.data}).encode() + b"\n")
+                await writer.drain()
+            else:
+                while not writer.is_closing():
+                    writer.write(CHATTER[chatter])
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        uri = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with engines_of(uri, patience_s=0.3) as found, asyncio.timeout(20):
+            with pytest.raises(StageError) as caught:
+                await use(found.of("llm" if role == "intent" else role))
+    assert caught.value.code == f"{caught.value.stage}-slow"
+
+
+JUNK: list[Any] = [None, 0, True, "x", [], {}, [1], [None], [[1]], {"name": 3}, "\ud800"]
+
+
+@given(st.data())
+def test_whatever_a_service_says_of_itself_makes_engines_or_is_refused(data: st.DataObject) -> None:
+    """Somewhere in what it says stands something else."""
+    offers, wire = integration("wyoming", "offers"), integration("wyoming", "wire")
+    told = json.loads(json.dumps(everything().event().data | {"intent": understanding().event().data["intent"]}))
+    node: Any = told
+    while True:
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.booleans()):
+            node[key] = data.draw(st.sampled_from(JUNK))
+            break
+        node = node[key]
+    try:
+        info = Info.from_event(Event("info", told))
+    except wire.NOT_AN_EVENT:
+        return
+    service = integration("wyoming", "service").Service("far", "tcp://127.0.0.1:1", 1.0)
+    for engine in offers.engines_of(service, info, offers.Offering({}, 0, TaskScope("engines"))):
+        assert engine.info.id.startswith("wyoming/far")
 
 
 # -- services that come and go ------------------------------------------------------------------------------------

@@ -149,7 +149,8 @@ def _info(
 
 def _installed(artifacts: Sequence[A]) -> list[A]:
     """Those that can be used, as far as the other side can be believed to have written sense."""
-    return [each for each in artifacts if each.installed is True and isinstance(each.name, str) and each.name]
+    listed = [each for each in artifacts if isinstance(each, Artifact)] if isinstance(artifacts, list) else []
+    return [each for each in listed if each.installed is True and isinstance(each.name, str) and each.name]
 
 
 def _chosen(program: Artifact, programs: Sequence[Artifact]) -> str | None:
