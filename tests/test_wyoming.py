@@ -519,6 +519,34 @@ def test_whatever_a_service_says_of_itself_makes_engines_or_is_refused(data: st.
         assert engine.info.id.startswith("wyoming/far")
 
 
+async def test_who_stops_in_the_middle_of_a_goodbye_keeps_nothing_for_a_service_that_takes_nothing() -> None:
+    wire, size = integration("wyoming", "wire"), 32 * 2**20
+    may_read, taken = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await may_read.wait()
+        count = 0
+        try:
+            while data := await reader.read(2**20):
+                count += len(data)
+        except ConnectionError:
+            pass
+        writer.close()
+        taken.set_result(count)
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server, asyncio.timeout(20):
+        connection = await wire.Connection.to(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", 100)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await connection.write(Event("x", {}, bytes(size)))
+        closing = asyncio.ensure_future(connection.close())
+        await asyncio.sleep(0)  # it has begun
+        closing.cancel()
+        await asyncio.wait([closing])
+        may_read.set()
+        assert await taken < size
+
+
 # -- services that come and go ------------------------------------------------------------------------------------
 
 
