@@ -253,6 +253,17 @@ async def test_a_wake_word_is_detected_by_the_hub_s_engine(hub: Hub) -> None:
         assert NotDetected.is_type((await client.hear()).type)
 
 
+async def test_words_that_are_none_are_passed_over(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    hub.engines.add(Bang(), "test")
+    loud = PcmChunk(np.full(1024, 20_000, np.int16), 16000)
+    for names in (5, [[1], {}], {"bang": 1}):
+        async with client_of(hub) as client:
+            await client.write_event(Event("detect", {"names": names}))
+            await client.ask(*pieces(loud))
+            assert Detection.from_event(await client.hear()).name == "bang"
+    assert "failed" not in caplog.text
+
+
 async def test_engines_of_other_services_are_not_passed_on(hub_with: HubMaker) -> None:
     async with serving(Remote()) as remote:
         async with hub_with(services=[{"uri": remote.uri, "name": "far"}]) as hub, client_of(hub) as client:
