@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
@@ -28,7 +30,7 @@ from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.llm import ChatRequest, Message, ToolRequest, ToolSpec
 from xiaozhi_hub.engines.tts import SpeechRequest
-from xiaozhi_hub.errors import ConfigErrors, Place, StageError
+from xiaozhi_hub.errors import ConfigErrors, NeedsAttention, NotReady, Place, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.plugins.loader import import_integration
@@ -320,11 +322,16 @@ def test_what_a_server_is_used_for(written: dict[str, Any], models: list[str] | 
         {"servers": [{"url": "http://h/v1", "name": "Attic GPU"}]},
         {"url": "http://h/v1", "roles": ["cook"]},
         {"url": "http://h/v1", "llm": {"temperatur": 0.5}},
+        {"url": "http://h/v1", "key": "two\nlines"},
     ],
 )
 def test_options_that_make_no_sense_are_refused(written: dict[str, Any]) -> None:
     with pytest.raises(ConfigErrors):
         options_of(**written)
+
+
+def test_a_key_may_come_from_a_file_that_ends_its_line() -> None:
+    assert options_of(url="http://h/v1", key="sesame-open\n")["servers"][0]["key"] == "sesame-open"
 
 
 async def test_a_server_that_is_away_at_the_start_is_used_when_it_comes() -> None:
@@ -348,6 +355,104 @@ async def test_the_key_is_told_to_nobody() -> None:
             async with engines(remote, key="another-key"):
                 pass
         assert "sesame" not in str(refused.value) and "another" not in str(refused.value)
+
+
+async def test_one_server_that_refuses_leaves_no_question_to_another_open() -> None:
+    remote, asked = Remote(key="sesame-open"), asyncio.Event()
+
+    async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with serving(remote), await asyncio.start_server(says_nothing, "127.0.0.1", 0) as silent:
+        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
+        servers = [{"name": "one", "url": remote.url}, {"name": "two", "url": url}]
+        before = asyncio.all_tasks()
+        with pytest.raises(NeedsAttention, match="refuses the key"):
+            async with part("server").connected(options_of(servers=servers)):
+                pass
+        assert [task for task in asyncio.all_tasks() - before if "meet" in repr(task)] == []
+
+
+HOSTILE = {
+    "JSON too deep": b"[" * 100_000,
+    "JSON too deep in a stream": b"data: " + b"[" * 100_000 + b"\n\n",
+    "JSON without end": b'"' + b"x" * 2**21,
+    "a line without end": b"data: " + b"x" * 2**21,
+}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("body", HOSTILE)
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "audio/wav"])
+async def test_whatever_a_server_sends_is_a_failure_of_the_stage(body: str, kind: str, status: int) -> None:
+    async with answering(HOSTILE[body], kind, status) as url:
+        async with part("server").connected(options_of(url=url, roles=["llm", "asr", "tts"])) as (server,):
+            llm, asr = part("answering").OpenAiLlm(server), part("hearing").OpenAiAsr(server)
+            with pytest.raises(StageError):
+                await answer_of(llm)
+            with pytest.raises(StageError):
+                _ = [chunk async for chunk in part("speaking").OpenAiTts(server).speak(SpeechRequest("Hello.", "en"))]
+            if kind == "application/json" or status != 200:
+                with pytest.raises(StageError):
+                    await asr.open(AsrRequest(("en",))).finish()
+
+
+async def test_a_list_of_models_that_is_none_is_told_and_the_key_is_not() -> None:
+    for body, what in ((b"[" * 100_000, "something else than JSON"), (b'"' + b"x" * 2**21, "something else than JSON")):
+        async with answering(b"", "application/json", 200, models=body) as url:
+            with pytest.raises(NeedsAttention, match=what):
+                async with part("server").connected(options_of(url=url)):
+                    pass
+
+    async def no_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        writer.write(
+            head.partition("Authorization: ")[2].encode() + b"\r\n\r\n"
+        )  # what was sent, in place of an answer
+        writer.close()
+
+    async with await asyncio.start_server(no_http, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        with pytest.raises(NotReady) as caught:
+            async with part("server").connected(options_of(url=url, key="sesame-open")):
+                pass
+    assert "sesame" not in str(caught.value)
+
+
+async def test_no_answer_and_no_transcript_is_longer_than_anybody_says() -> None:
+    told = {"choices": [{"delta": {"content": "la " * 100_000}, "finish_reason": "stop"}], "text": "la " * 100_000}
+    async with answering(json.dumps(told).encode(), "application/json", 200) as url:
+        async with part("server").connected(options_of(url=url, roles=["llm", "asr"])) as (server,):
+            assert len((await answer_of(part("answering").OpenAiLlm(server)))[0]) <= 64 * 1024
+            transcript = await part("hearing").OpenAiAsr(server).open(AsrRequest(("en",))).finish()
+            assert len(transcript.text) == 8000
+
+
+@asynccontextmanager
+async def answering(
+    body: bytes, kind: str, status: int, models: bytes = b'{"data": [{"id": "m"}]}'
+) -> AsyncIterator[str]:
+    """A server that answers everything with the same, but the question for its models."""
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=body, content_type=kind, status=status)
+
+    async def listed(_: web.Request) -> web.Response:
+        return web.Response(body=models, content_type="application/json")
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/models", listed), web.post("/v1/{what:.*}", answer)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
 
 
 # -- in a hub -----------------------------------------------------------------------------------------------------
