@@ -75,6 +75,34 @@ async def test_a_new_hub_that_does_not_answer_yet_costs_nobody_the_address(tmp_p
         assert await told_at(old, ONE) == f"ws://{old.config.http.moved_to.removeprefix('http://')}/xiaozhi/v1/"
 
 
+@pytest.mark.parametrize("answer", [b"[" * 10_000, b'{"websocket": ' * 1000, b" " * 2**20 + b"{}", b"[]", b""])
+async def test_whatever_the_other_machine_says_devices_learn_its_address(
+    tmp_path: Path, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = 0
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + answer)
+            await writer.drain()
+            while len(answer) > 2**19 and sent < 2**28:  # there is no end of it
+                writer.write(bytes(2**16))
+                sent += 2**16
+                await writer.drain()
+        except ConnectionError:
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as other:
+        port = other.sockets[0].getsockname()[1]
+        async with running_hub(tmp_path, f"{QUIET}http:\n  moved_to: http://127.0.0.1:{port}\n") as old:
+            assert await told_at(old, ONE) == f"ws://127.0.0.1:{port}/xiaozhi/v1/"
+    assert sent < 2**24
+    assert "an addition to the answer" not in caplog.text
+
+
 async def test_two_hubs_that_send_to_each_other_do_not_go_round(tmp_path: Path) -> None:
     port = free_port()
     first = running_hub(tmp_path / "a", f"{QUIET}http:\n  moved_to: http://127.0.0.1:{port}\n")
