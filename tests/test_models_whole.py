@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +62,20 @@ def test_damage_in_its_directory_is_no_accident(maker: Maker, tmp_path: Path) ->
             damaged[chance.randrange(min(2000, len(damaged)))] = chance.randrange(256)
         path.write_bytes(damaged)
         assert isinstance(check_whole(path), str)  # whatever it says, it says it soon
+
+
+def test_a_damaged_length_of_a_name_is_not_read_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    claimed = 2**28
+    with path.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQQ", 3, 1, 1, claimed))
+        file.truncate(2 * claimed)  # nothing of it is on the disk
+    tracemalloc.start()
+    try:
+        assert check_whole(path) == ""  # nothing is known of such a form
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 @MAKERS
