@@ -22,6 +22,7 @@ import pytest
 from free_ports import free_port
 from permissions import permissions_hold
 
+from xiaozhi_hub import archive
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Outcome, PcmChunk
 from xiaozhi_hub.dialog.intents.intents import Intents
@@ -165,6 +166,26 @@ async def test_a_history_that_fails_leaves_the_turns_working(folder: Path) -> No
             while "history" in hub.problems:
                 await asyncio.sleep(0.01)
         assert await hub.history.turns(10)
+
+
+async def test_what_is_old_goes_everywhere_but_where_it_cannot_and_there_when_it_can(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "RETENTION_SECONDS", 0.02)
+    async with running_hub(folder, PLAIN) as hub, asyncio.timeout(60):
+        await hub.database.write(lambda db: db.execute("ALTER TABLE turn RENAME TO gone"))
+        while "retention" not in hub.problems:
+            await asyncio.sleep(0.01)
+        photo = (
+            "INSERT INTO photo (id, turn_id, session_id, device_id, file, bytes, question, answer, created_at)"
+            " VALUES ('p', '', '', '', 'f', 1, '', '', 1)"
+        )
+        await hub.database.write(lambda db: db.execute(photo))
+        while await hub.database.read(lambda db: db.execute("SELECT count(*) FROM photo").fetchone()[0]):
+            await asyncio.sleep(0.01)
+        await hub.database.write(lambda db: db.execute("ALTER TABLE gone RENAME TO turn"))
+        while "retention" in hub.problems:
+            await asyncio.sleep(0.01)
 
 
 # -- a start that fails in one place --------------------------------------------------------------------------------
