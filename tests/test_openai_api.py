@@ -278,6 +278,7 @@ class PatientEar(Asr):
     def __init__(self, *, fails: bool = False) -> None:
         self.fails = fails
         self.heard = 0
+        self.first = "the first"
         self.go_on = asyncio.Event()
 
     def open(self, request: AsrRequest) -> AsrStream:
@@ -297,7 +298,7 @@ class PatientStream(AsrStream):
     async def finish(self) -> Transcript:
         self._ear.heard += 1
         if self._ear.heard == 1:
-            return Transcript("the first", "en")
+            return Transcript(self._ear.first, "en")
         await self._ear.go_on.wait()
         if self._ear.fails:
             raise StageError("asr", "the ear fell off", code="ear-gone")
@@ -332,6 +333,18 @@ async def test_a_streamed_transcript_that_fails_has_no_end(tmp_path: Path) -> No
             await program.audio.transcriptions.create(
                 model="any", file=("a.wav", write_wav(spoken("open the window"))), stream=True
             )
+
+
+async def test_half_a_character_that_a_recogniser_wrote_ends_no_answer(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, CONFIGURATION.replace("asr: echo", "asr: patient")) as hub, client(hub) as program:
+        hub.engines.add(ear := PatientEar(), "test")
+        ear.first = "half \ud83d"
+        file = ("a.wav", write_wav(spoken("open the window")))
+        assert (await program.audio.transcriptions.create(model="any", file=file)).text == "half \ud83d"
+        ear.heard = 0
+        stream = await program.audio.transcriptions.create(model="any", file=file, stream=True)
+        *_, done = [event async for event in stream]
+        assert done.type == "transcript.text.done" and done.text == "half \ud83d"
 
 
 async def test_a_silent_recording_is_a_stream_with_an_end_alone(hub: Hub) -> None:

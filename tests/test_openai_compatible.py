@@ -236,6 +236,7 @@ async def test_bare_text_is_a_transcript_too_and_anything_else_is_none() -> None
     hearing = part("hearing")
     async with serving(Remote()) as remote, engines(remote) as (_, asr, _):
         assert asr._text_of(b"just text\n", False) == "just text"
+        assert asr._text_of(b'{"text": "half \\ud83d"}', True) == "half ?"
         for told in (b"{}", b"[]", b"7", b'{"text": 7}', b"{"):
             with pytest.raises(StageError):
                 asr._text_of(told, True)

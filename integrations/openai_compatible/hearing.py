@@ -68,6 +68,7 @@ class OpenAiAsr(Asr):
             raise StageError(
                 ROLE, f"{self._server.url} answers in a way that cannot be read", code="asr-failed"
             ) from error
+        text = text.encode("utf-8", "replace").decode()  # JSON can carry halves of characters, which nothing else can
         return " ".join(text.split())[:_MOST_TEXT]
 
 
