@@ -16,6 +16,7 @@ from xiaozhi_hub.testing.check_in import check_in
 from xiaozhi_hub.testing.device import FakeDevice
 from xiaozhi_hub.testing.house import running_hub
 from xiaozhi_hub.testing.profile import FirmwareProfile
+from xiaozhi_hub.web.devices.firmware import FirmwareDoor
 
 QUIET = "integrations:\n  phrases: false\n  silero_vad: false\n  espeak: false\n  echo:\n"
 ONE, TWO = "24:6f:28:aa:bb:01", "24:6f:28:aa:bb:02"
@@ -46,6 +47,22 @@ async def test_a_device_that_asks_the_old_hub_talks_with_the_new_one(tmp_path: P
                     await asyncio.sleep(0.01)
             known = await new.known_devices.get(ONE)
             assert known is not None and known.board == "bread-compact-wifi" and known.firmware == "2.4.2"
+
+
+async def test_the_old_hub_adds_nothing_to_the_new_one_s_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[FirmwareDoor] = []
+
+    async def contribute(self: FirmwareDoor, *_: object) -> None:
+        asked.append(self)
+
+    monkeypatch.setattr(FirmwareDoor, "contribute", contribute)
+    async with running_hub(tmp_path / "new", QUIET) as new:
+        moved = f"{QUIET}http:\n  moved_to: {new.local_url}\n"
+        async with running_hub(tmp_path / "old", moved) as old:
+            await told_at(old, ONE)
+            assert asked == [new.services.firmware]
 
 
 async def test_the_old_hub_says_who_has_moved_and_who_has_not_also_after_a_restart(tmp_path: Path) -> None:
