@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from netns import Namespace, Network, network  # noqa: F401  # network is a fixture
+from zeroconf import DNSAddress, RecordUpdate, ServiceInfo
 
-from xiaozhi_hub.discovery import Discovery
+from xiaozhi_hub.discovery import Discovery, announce
 from xiaozhi_hub.discovery.dns import TYPE_A, NotDns, encode_question, parse_answer
 from xiaozhi_hub.discovery.interfaces import interface_addresses
 
@@ -420,6 +421,27 @@ async def test_a_port_that_somebody_keeps_is_a_problem_that_passes(network: Netw
         assert state.problem is not None and "5353" in state.problem
         keeper.close()
         assert (await process.tells_of("10.71.0.1")).problem is None
+
+
+async def test_the_lower_address_gives_way_and_the_higher_one_only_when_the_other_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = ServiceInfo("_xiaozhi._tcp.local.", "test-hub._xiaozhi._tcp.local.", server="test-hub.local.")
+    responder = announce._Responder(None, own, "10.71.0.2", asyncio.Event())  # type: ignore[arg-type]  # it says nothing
+
+    def claims(address: str) -> None:
+        claim = DNSAddress("test-hub.local.", 1, 1, 120, socket.inet_aton(address))
+        responder.async_update_records(None, 0.0, [RecordUpdate(claim, None)])  # type: ignore[arg-type]
+
+    claims("10.71.0.1")
+    assert not responder.must_give_way()
+    monkeypatch.setattr(announce, "PATIENCE_S", -1.0)
+    assert responder.must_give_way()
+    responder.forget_rivals()
+    assert not responder.must_give_way()
+    monkeypatch.setattr(announce, "PATIENCE_S", 600.0)
+    claims("10.71.0.3")
+    assert responder.must_give_way()
 
 
 # -- trouble in this process ------------------------------------------------------------------------------------------

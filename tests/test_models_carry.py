@@ -142,6 +142,18 @@ def test_a_second_wake_word_hears_with_what_the_first_one_brought(shelf: ModelSh
     assert word.name == "goodbye" and word.file("embedding_model.onnx")
 
 
+def test_a_stick_is_searched_so_deep_and_so_long(
+    shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(stick / "1/2/3/4/5/6", near__gguf=GGUF)
+    put(stick / "1/2/3/4/5/6/7", far__gguf=GGUF)
+    assert names(shelf, stick) == [("llama_cpp", "near", "")]
+    monkeypatch.setattr("xiaozhi_hub.models.carry.MOST_FILES", 1)
+    put(stick, one__txt=b"", two__txt=b"")
+    with pytest.raises(HubError, match="too many files"):
+        recognise(stick, KNOWN, shelf)
+
+
 def test_files_that_only_look_like_models_are_not_taken(shelf: ModelShelf, stick: Path) -> None:
     put(stick, a__gguf=b"GGML....", model__bin=b"\0" * 100, b__onnx=b"text", c__onnx=b"")
     with pytest.raises(HubError, match="no model") as caught:

@@ -78,6 +78,14 @@ def test_a_damaged_length_of_a_name_is_not_read_into_memory(tmp_path: Path) -> N
         tracemalloc.stop()
 
 
+def test_lists_in_lists_without_end_are_no_form_that_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    path.write_bytes(
+        b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 5000
+    )
+    assert check_whole(path) == ""
+
+
 @MAKERS
 def test_a_model_that_ends_early_is_not_imported_and_the_others_are(
     maker: Maker, tmp_path: Path, capsys: pytest.CaptureFixture[str]

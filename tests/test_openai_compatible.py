@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -454,6 +454,73 @@ async def answering(
         yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     finally:
         await runner.cleanup()
+
+
+@pytest.mark.parametrize("lists_elsewhere", [True, False])
+async def test_nothing_is_sent_on_to_where_a_server_sends_us(lists_elsewhere: bool) -> None:
+    elsewhere: list[str] = []
+
+    async def stranger(request: web.Request) -> web.Response:
+        elsewhere.append(request.headers.get("Authorization", ""))
+        return web.json_response({"data": [{"id": "m"}]})
+
+    async def sends_on(request: web.Request) -> web.Response:
+        if request.method == "GET" and not lists_elsewhere:
+            return web.json_response({"data": [{"id": "m"}]})
+        raise web.HTTPTemporaryRedirect(f"http://localhost:{request.url.port}/elsewhere")
+
+    app = web.Application()
+    app.add_routes([web.route("*", "/elsewhere", stranger), web.route("*", "/v1/{what:.*}", sends_on)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    options = options_of(url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1", key="sesame-open", roles=["llm"])
+    with pytest.raises((StageError, NeedsAttention), match="status 307"):
+        async with part("server").connected(options) as (server,):
+            await answer_of(part("answering").OpenAiLlm(server))
+    await runner.cleanup()
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize("role", ["llm", "tts"])
+async def test_a_server_that_never_comes_to_an_end_is_left(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(part("server"), "ANSWER_S", 0.5)
+    monkeypatch.setattr(part("speaking"), "_MOST_BYTES", 2**16)
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "audio/pcm"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await response.write(b": still thinking\n" if role == "llm" else bytes(2**12))
+                await asyncio.sleep(0.01)
+        return response
+
+    app = web.Application()
+    app.add_routes([web.post("/v1/{what:.*}", trickle)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    options = options_of(
+        url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1", model="m", roles=[role], tts={"format": "pcm"}
+    )
+    async with asyncio.timeout(20), part("server").connected(options) as (server,):
+        with pytest.raises(StageError) as caught:
+            if role == "llm":
+                await answer_of(part("answering").OpenAiLlm(server))
+            else:
+                _ = [_ async for _ in part("speaking").OpenAiTts(server).speak(SpeechRequest("Hello.", "en"))]
+    assert caught.value.code == ("llm-slow" if role == "llm" else "tts-failed")
+    await runner.cleanup()
+
+
+def test_tools_without_measure_are_not_asked_for() -> None:
+    events = part("events")
+    many = [{"index": number, "function": {"name": f"t{number}", "arguments": ""}} for number in range(17)]
+    long = [{"index": 0, "function": {"name": "t", "arguments": "x" * (2**16 + 1)}}]
+    for calls in (many, long):
+        with pytest.raises(events.Unreadable, match="too m"):
+            _ = [*events.Answer().feed({"choices": [{"delta": {"tool_calls": calls}}]})]
 
 
 # -- in a hub -----------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -493,6 +493,47 @@ async def test_a_service_that_chatters_and_never_answers_is_too_slow(role: str, 
             with pytest.raises(StageError) as caught:
                 await use(found.of("llm" if role == "intent" else role))
     assert caught.value.code == f"{caught.value.stage}-slow"
+
+
+@asynccontextmanager
+async def saying(words: bytes) -> AsyncIterator[str]:
+    """A service that says this to everybody who says anything, and stays."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readline():
+            writer.write(words)
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("part", ["data_length", "payload_length"])
+async def test_more_than_anybody_needs_is_not_waited_for(part: str) -> None:
+    async with saying(b'{"type": "info", "%s": 4194305}\n' % part.encode()) as uri, asyncio.timeout(20):
+        with pytest.raises(StageError, match="an event may have 4194304 bytes"):
+            await integration("wyoming", "service").Service("far", uri, 60.0).describe()
+
+
+async def test_who_does_not_say_what_it_can_do_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration("wyoming", "service"), "DESCRIBE_S", 0.1)
+    async with saying(b"") as uri, asyncio.timeout(20):
+        with pytest.raises(StageError) as caught:
+            await integration("wyoming", "service").Service("far", uri, 60.0).describe()
+    assert caught.value.code == "wyoming-slow"
+
+
+async def test_one_service_is_asked_so_much_at_once_and_no_more(remote: Remote) -> None:
+    module = integration("wyoming", "service")
+    service = module.Service("far", remote.uri, 1.0)
+    async with AsyncExitStack() as talks:
+        for _ in range(module.MOST_CONVERSATIONS):
+            await talks.enter_async_context(service.talk("llm"))
+        with pytest.raises(StageError) as caught:
+            await service.describe()
+        assert caught.value.code == "wyoming-busy"
+    assert await service.describe()
 
 
 JUNK: list[Any] = [None, 0, True, "x", [], {}, [1], [None], [[1]], {"name": 3}, "\ud800"]

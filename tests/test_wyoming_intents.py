@@ -93,6 +93,13 @@ async def test_several_intents_are_several_deeds(hub_with: HubMaker, remote: Rem
         assert "Bed Light" in record.said and "timer" in record.said
 
 
+async def test_a_service_means_so_much_with_one_sentence_and_says_so_much(hub_with: HubMaker, remote: Remote) -> None:
+    remote.means["count"] = [meaning("clock.start_timer", "la " * 3000, minutes=10 + many) for many in range(9)]
+    async with hub_with() as hub:
+        record = await asked(hub, "count")
+        assert len(record.tool_calls) == 4 and 0 < len(record.said) <= 4 * (4096 + 1)
+
+
 async def test_a_tool_of_the_hub_may_be_named_and_an_intent_may_be_given_one(
     hub_with: HubMaker, remote: Remote
 ) -> None:

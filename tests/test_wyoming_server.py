@@ -356,6 +356,21 @@ async def test_text_with_half_a_character_is_spoken(hub: Hub) -> None:
         assert sound_of(await client.until(AudioStop, Error)) == "a?b"
 
 
+async def test_who_says_nothing_is_hung_up_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration("wyoming", "guest"), "IDLE_S", 0.1)
+    async with client_of(hub) as client:
+        assert await client.is_hung_up_on()
+
+
+async def test_who_does_not_take_what_was_asked_for_is_hung_up_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration("wyoming", "wire"), "WRITE_S", 0.1)
+    async with client_of(hub) as client:
+        await client.ask(*(Synthesize("a long story. " * 1000) for _ in range(8)))
+        async with asyncio.timeout(60):
+            while server_of(hub).guests:
+                await asyncio.sleep(0.01)
+
+
 async def test_one_address_can_hold_so_many_connections_and_no_more(hub: Hub) -> None:
     most = integration("wyoming", "server").MOST_OF_ONE
     clients = [Client("127.0.0.1", server_of(hub).port) for _ in range(most + 1)]
