@@ -489,6 +489,20 @@ async def test_a_dialogue_goes_on_after_a_lost_link_and_a_restart_to_the_byte(tm
     assert requests[-1].messages[-2].text == "Hello Anna."
 
 
+async def test_half_a_character_of_a_model_keeps_no_hub_from_stopping_nor_the_dialogue_from_going_on(
+    tmp_path: Path,
+) -> None:
+    model = ScriptedModel(lambda _: ["Hello \ud83d Anna."])
+    for _ in range(2):
+        async with running_hub(tmp_path / "config", CONFIGURATION) as hub:
+            hub.engines.add(model, "test")
+            async with FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id="02:00:00:00:00:01") as device:
+                await device.ask_text("my name is Anna by the way")
+    first, second = model.requests
+    assert second.messages[: len(first.messages)] == first.messages
+    assert "\ud83d" in second.messages[len(first.messages)].text
+
+
 # -- kept over a restart ----------------------------------------------------------------------------------------------
 
 
