@@ -467,6 +467,16 @@ async def test_a_conversation_at_a_device(talking: HubMaker) -> None:
         assert {record.outcome for record in found} == {Outcome.ANSWERED}
 
 
+async def test_a_model_with_a_mistake_in_it_is_a_failure_like_others_for_who_writes_too(tmp_path: Path) -> None:
+    async with running_hub(tmp_path / "config", CONFIGURATION) as hub:
+        hub.engines.add(ScriptedModel(lambda _: ["Well, ", ZeroDivisionError("x")]), "test")
+        record = await hub.ask("my name is Anna by the way", "en", "")
+        assert record.outcome is Outcome.FAILED and record.error and record.said
+        async with asyncio.timeout(20):
+            while not await hub.history.turns(1):
+                await asyncio.sleep(0.01)
+
+
 async def test_a_dialogue_goes_on_after_a_lost_link_and_a_restart_to_the_byte(tmp_path: Path) -> None:
     first = ScriptedModel(once("Let me see.", TURN_ON, then=["Hello Anna."]))
     then = ScriptedModel(lambda request: ["You are Anna."])
