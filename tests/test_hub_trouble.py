@@ -23,13 +23,21 @@ from free_ports import free_port
 from permissions import permissions_hold
 
 from xiaozhi_hub import archive
+from xiaozhi_hub.answering import Answering
+from xiaozhi_hub.archive import Archive
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Outcome, PcmChunk
+from xiaozhi_hub.devices.acquaintance import Acquaintance
+from xiaozhi_hub.devices.messenger import Messenger
+from xiaozhi_hub.devices.pairing import Pairing
+from xiaozhi_hub.devices.registry import DeviceRegistry
 from xiaozhi_hub.dialog.intents.intents import Intents
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins import manager
 from xiaozhi_hub.plugins.entries import EntryState
+from xiaozhi_hub.services import DeviceServices
+from xiaozhi_hub.storage import Storage
 from xiaozhi_hub.store.database import Database
 from xiaozhi_hub.testing import FakeDevice, running_hub, starting_hub
 
@@ -189,6 +197,40 @@ async def test_what_is_old_goes_everywhere_but_where_it_cannot_and_there_when_it
 
 
 # -- a start that fails in one place --------------------------------------------------------------------------------
+
+STEPS = (
+    (Storage, "open"),
+    (Acquaintance, "load"),
+    (Pairing, "load"),
+    (Answering, "open"),
+    (DeviceServices, "open"),
+    (Archive, "take_dialogues"),
+    (Messenger, "open"),
+    (DeviceRegistry, "housekeeping"),
+)
+
+
+@pytest.mark.parametrize(("place", "step"), STEPS, ids=lambda part: getattr(part, "__name__", part))
+async def test_a_start_that_fails_anywhere_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: type, step: str
+) -> None:
+    """What is left would be found by the fixtures that hold for every test."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError(step)
+
+    folder.mkdir()
+    (folder / "configuration.yaml").write_text(PLAIN)
+    config, port = load_config(folder), _free_port()
+    config = replace(config, server=replace(config.server, ip="127.0.0.1", port=port, http_port=port))
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError, match=step):
+        broken.setattr(place, step, fails)
+        async with Hub(config):
+            pass
+    async with Hub(config) as hub, device(hub) as speaker:  # on the same port
+        await hub.ready()
+        assert await works(speaker)
+
 
 SLOW_TO_START = """
 import asyncio
