@@ -361,9 +361,10 @@ ROLES = ("asr", "tts", "llm")
 @pytest.mark.parametrize("role", ROLES)
 async def test_what_goes_wrong_is_a_failure_of_the_stage(remote: Remote, role: str) -> None:
     async with engines_of(remote.uri, patience_s=0.3) as found:
-        remote.refuses = "out of memory"
+        remote.refuses = "out of memory " * 500
         with pytest.raises(StageError, match="out of memory") as caught:
             await use(found.of(role))
+        assert len(caught.value.message) < 300
         assert (caught.value.stage, caught.value.code) == (role, f"{role}-refused")
         remote.refuses, remote.hangs = "", True
         with pytest.raises(StageError) as caught:
@@ -618,6 +619,15 @@ async def test_one_service_that_answers_is_enough_and_the_other_is_followed(hub_
         await eventually(lambda: not hub.engines.asrs(["wyoming/other"]))
         assert second.uri in entry.reason
         assert entry.state is EntryState.READY
+
+
+async def test_a_service_that_lets_somebody_down_is_looked_at_soon(hub_with: HubMaker, remote: Remote) -> None:
+    async with hub_with(far(remote), asr="", tts="", look_s=3600) as hub:
+        voice = hub.engines.ttss(["wyoming/far"])[0]
+        await remote.stop()
+        with pytest.raises(StageError):
+            await say(voice, SpeechRequest("Hello.", "en"))
+        await eventually(lambda: voice not in hub.engines.ttss(["wyoming/far"]))
 
 
 async def test_a_recogniser_that_comes_later_learns_the_names(hub_with: HubMaker, remote: Remote) -> None:
