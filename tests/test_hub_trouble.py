@@ -28,9 +28,9 @@ from xiaozhi_hub.archive import Archive
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Outcome, PcmChunk
 from xiaozhi_hub.devices.acquaintance import Acquaintance
-from xiaozhi_hub.devices.messenger import Messenger
-from xiaozhi_hub.devices.pairing import Pairing
-from xiaozhi_hub.devices.registry import DeviceRegistry
+from xiaozhi_hub.devices.announcements.messenger import Messenger
+from xiaozhi_hub.devices.pairing.pairing import Pairing
+from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
 from xiaozhi_hub.dialog.intents.intents import Intents
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.hub import Hub

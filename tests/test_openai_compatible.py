@@ -376,7 +376,10 @@ async def test_one_server_that_refuses_leaves_no_question_to_another_open() -> N
         assert [task for task in asyncio.all_tasks() - before if "meet" in repr(task)] == []
 
 
+GOOD = b'{"choices": [{"delta": {"content": "Hello."}, "finish_reason": "stop"}], "text": "Hello."}'
 HOSTILE = {
+    "good JSON without measure": b" " * 2**21 + GOOD,
+    "a good line without measure": b"data: " + b" " * 2**21 + GOOD + b"\n\n",
     "JSON too deep": b"[" * 100_000,
     "JSON too deep in a stream": b"data: " + b"[" * 100_000 + b"\n\n",
     "JSON without end": b'"' + b"x" * 2**21,
@@ -401,7 +404,8 @@ async def test_whatever_a_server_sends_is_a_failure_of_the_stage(body: str, kind
 
 
 async def test_a_list_of_models_that_is_none_is_told_and_the_key_is_not() -> None:
-    for body, what in ((b"[" * 100_000, "something else than JSON"), (b'"' + b"x" * 2**21, "something else than JSON")):
+    what = "something else than JSON"
+    for body in (b"[" * 100_000, b'"' + b"x" * 2**21, b" " * 2**21 + b'{"data": [{"id": "m"}]}'):
         async with answering(b"", "application/json", 200, models=body) as url:
             with pytest.raises(NeedsAttention, match=what):
                 async with part("server").connected(options_of(url=url)):
@@ -420,6 +424,15 @@ async def test_a_list_of_models_that_is_none_is_told_and_the_key_is_not() -> Non
             async with part("server").connected(options_of(url=url, key="sesame-open")):
                 pass
     assert "sesame" not in str(caught.value)
+
+
+async def test_a_refusal_in_json_is_not_played_as_sound() -> None:
+    told = json.dumps({"detail": "No such voice. " * 100}).encode()
+    async with answering(told, "application/json", 200) as url:
+        options = options_of(url=url, roles=["tts"], tts={"format": "pcm"})
+        async with part("server").connected(options) as (server,):
+            with pytest.raises(StageError, match="JSON"):
+                _ = [_ async for _ in part("speaking").OpenAiTts(server).speak(SpeechRequest("Hello.", "en"))]
 
 
 async def test_no_answer_and_no_transcript_is_longer_than_anybody_says() -> None:
