@@ -426,6 +426,30 @@ async def test_a_list_of_models_that_is_none_is_told_and_the_key_is_not() -> Non
     assert "sesame" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("http://192.168.1.30:8080/v1", True),
+        ("http://[fd00::1]/v1", True),
+        ("http://nas/v1", True),
+        ("http://nas.local/v1", True),
+        ("http://8.8.8.8/v1", False),
+        ("https://api.example.com/v1", False),
+    ],
+)
+async def test_whether_a_server_is_in_the_house_is_told_by_its_address(address: str, local: bool) -> None:
+    async with aiohttp.ClientSession() as http:
+        assert part("server").Server(http, options_of(url=address)["servers"][0]).local is local
+
+
+@pytest.mark.parametrize(("told", "room"), [(4096, 4096 - 800), (600, 0), (True, None), (-1, None), ("4096", None)])
+async def test_how_much_a_request_may_come_to_is_what_the_server_tells(told: Any, room: int | None) -> None:
+    models = json.dumps({"data": [{"id": "m", "max_model_len": told}]}).encode()
+    async with answering(b"", "application/json", 200, models=models) as url:
+        async with part("server").connected(options_of(url=url, roles=["llm"])) as (server,):
+            assert part("answering").OpenAiLlm(server).context_tokens == room
+
+
 async def test_a_refusal_in_json_is_not_played_as_sound() -> None:
     told = json.dumps({"detail": "No such voice. " * 100}).encode()
     async with answering(told, "application/json", 200) as url:

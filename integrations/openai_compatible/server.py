@@ -124,7 +124,7 @@ class Server:
         self._contexts = {  # vLLM tells it, others do not
             str(model["id"]): most
             for model in known
-            if isinstance(most := model.get("max_model_len"), int) and most > 0
+            if isinstance(most := model.get("max_model_len"), int) and most > 1  # true is a number, too
         }
         return [str(model["id"]) for model in known]
 
