@@ -78,6 +78,21 @@ def test_a_damaged_length_of_a_name_is_not_read_into_memory(tmp_path: Path) -> N
         tracemalloc.stop()
 
 
+def test_weights_begin_where_the_file_says_they_do(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    key, name = b"general.alignment", b"t"
+    path.write_bytes(
+        b"GGUF" + struct.pack("<IQQQ", 3, 1, 1, len(key)) + key + struct.pack("<II", 4, 4096)
+        + struct.pack("<Q", len(name)) + name + struct.pack("<IQIQ", 1, 4, 0, 0)
+    )  # fmt: skip
+    with path.open("r+b") as file:
+        file.truncate(4096 + 16)  # four numbers of four bytes
+    assert check_whole(path) == ""
+    with path.open("r+b") as file:
+        file.truncate(4096 + 8)
+    assert "broke off" in check_whole(path)
+
+
 def test_lists_in_lists_without_end_are_no_form_that_is_known(tmp_path: Path) -> None:
     path = tmp_path / "mine.gguf"
     path.write_bytes(

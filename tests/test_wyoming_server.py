@@ -356,6 +356,16 @@ async def test_text_with_half_a_character_is_spoken(hub: Hub) -> None:
         assert sound_of(await client.until(AudioStop, Error)) == "a?b"
 
 
+async def test_an_utterance_without_end_is_hung_up_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration("wyoming", "ear"), "MOST_SECONDS", 1)
+    async with client_of(hub) as client:
+        await client.ask(Transcribe(), *pieces(PcmChunk(np.zeros(16000, np.int16), 16000))[:-1])
+        await client.ask(Ping())
+        await client.until(Pong)  # so much may come
+        await client.ask(*pieces(PcmChunk(np.zeros(1024, np.int16), 16000))[1:-1])
+        assert await client.is_hung_up_on()
+
+
 async def test_who_says_nothing_is_hung_up_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(integration("wyoming", "guest"), "IDLE_S", 0.1)
     async with client_of(hub) as client:
