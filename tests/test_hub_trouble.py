@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -32,13 +33,14 @@ from xiaozhi_hub.devices.announcements.messenger import Messenger
 from xiaozhi_hub.devices.pairing.pairing import Pairing
 from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
 from xiaozhi_hub.dialog.intents.intents import Intents
-from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.errors import HubError, StoreError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins import manager
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.services import DeviceServices
-from xiaozhi_hub.storage import Storage
+from xiaozhi_hub.storage import IN_MEMORY, Storage
 from xiaozhi_hub.store.database import Database
+from xiaozhi_hub.store.grants import Grants
 from xiaozhi_hub.testing import FakeDevice, running_hub, starting_hub
 
 BASE = """
@@ -141,6 +143,49 @@ async def test_a_data_folder_that_cannot_be_used_is_told_and_people_are_answered
 def _content(path: Path) -> dict[str, bytes | None]:
     found = sorted(path.rglob("*")) if path.is_dir() else [path]
     return {str(p): p.read_bytes() if p.is_file() else None for p in found}
+
+
+@pytest.mark.skipif(not Path(IN_MEMORY).is_dir(), reason="this system has no file system in memory")
+@pytest.mark.parametrize("in_memory", [True, False])
+async def test_where_all_lies_in_memory_there_is_no_room_for_sound(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
+    really = tempfile.mkdtemp
+
+    def mkdtemp(prefix: str, dir: str | None) -> str:
+        if dir is None and in_memory:
+            raise OSError(30, "Read-only file system")
+        return really(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    data = a_path_below_a_file(tmp_path / "data")
+    settings = f"hub: {{data_dir: {data}}}\nhistory: {{audio: true}}\n"
+    async with running_hub(folder, settings + PLAIN) as hub, device(hub) as speaker:
+        assert await works(speaker)
+        async with asyncio.timeout(20):
+            while not await hub.history.turns(1):
+                await asyncio.sleep(0.01)
+        assert hub.archive.folder.is_relative_to(IN_MEMORY) is in_memory
+        sounds = [path for path in hub.archive.folder.rglob("*.ogg") if "audio" in path.parts]
+        assert bool(sounds) is not in_memory
+
+
+async def test_a_hub_that_does_not_know_who_may_come_in_says_so_and_lets_nobody_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def load(self: Grants, first: object) -> None:
+        raise StoreError("the disk is ill", hint="Buy another one.")
+
+    monkeypatch.setattr(Grants, "load", load)
+    async with running_hub(folder, PLAIN) as hub, aiohttp.ClientSession(hub.local_url) as http:
+        assert "not known: the disk is ill" in hub.problems["pairing"].message
+        who = {"Device-Id": "02:00:00:00:00:01", "Client-Id": "c"}
+        async with http.post("/xiaozhi/ota/", json={}, headers=who) as answer:
+            told = (await answer.json())["websocket"]
+        assert "token" not in told  # an empty one would erase what the device has
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await http.ws_connect(told["url"], headers=who)
+        assert caught.value.status == 401
 
 
 async def test_integrations_write_where_the_hub_can(folder: Path, tmp_path: Path) -> None:
