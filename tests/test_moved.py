@@ -16,6 +16,7 @@ from xiaozhi_hub.testing.check_in import check_in
 from xiaozhi_hub.testing.device import FakeDevice
 from xiaozhi_hub.testing.house import running_hub
 from xiaozhi_hub.testing.profile import FirmwareProfile
+from xiaozhi_hub.threshold import SELF_TEST
 from xiaozhi_hub.web.devices.firmware import FirmwareDoor
 
 QUIET = "integrations:\n  phrases: false\n  silero_vad: false\n  espeak: false\n  echo:\n"
@@ -63,6 +64,15 @@ async def test_the_old_hub_adds_nothing_to_the_new_one_s_answer(
         async with running_hub(tmp_path / "old", moved) as old:
             await told_at(old, ONE)
             assert asked == [new.services.firmware]
+
+
+async def test_the_old_hub_s_test_of_itself_is_no_device_that_has_moved(tmp_path: Path) -> None:
+    moved = f"{QUIET}http:\n  moved_to: http://127.0.0.1:{free_port()}\n"
+    async with running_hub(tmp_path, moved) as old:
+        await told_at(old, SELF_TEST)
+        await told_at(old, ONE)
+        await problem(old, "All 1 devices know.")
+        assert set(await Moves(old.database).who(old.config.http.moved_to)) == {ONE}
 
 
 async def test_the_old_hub_says_who_has_moved_and_who_has_not_also_after_a_restart(tmp_path: Path) -> None:
