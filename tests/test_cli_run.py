@@ -21,6 +21,7 @@ from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.run import allow_open_files
 from xiaozhi_hub.cli.self_test import talk_to_yourself
 from xiaozhi_hub.cli.table import cells
+from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
@@ -165,7 +166,7 @@ class Broken(Tts):
 async def test_a_voice_with_a_mistake_in_it_fails_the_self_test_and_does_not_end_the_hub(tmp_path: Path) -> None:
     async with running_hub(tmp_path, QUIET) as hub:
         hub.engines.add(Broken(), "test")
-        assert await talk_to_yourself(hub) == "FAILED: no sound"
+        assert await talk_to_yourself(hub, Words("en")) == "FAILED: no sound"
 
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="which ports are open is read from Linux's /proc")
