@@ -266,7 +266,7 @@ async def test_a_start_that_fails_anywhere_leaves_nothing_behind(
 
     folder.mkdir()
     (folder / "configuration.yaml").write_text(PLAIN)
-    config, port = load_config(folder), _free_port()
+    config, port = load_config(folder), free_port()
     config = replace(config, server=replace(config.server, ip="127.0.0.1", port=port, http_port=port))
     with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError, match=step):
         broken.setattr(place, step, fails)
