@@ -467,6 +467,16 @@ async def test_a_conversation_at_a_device(talking: HubMaker) -> None:
         assert {record.outcome for record in found} == {Outcome.ANSWERED}
 
 
+async def test_a_model_with_a_mistake_in_it_is_a_failure_like_others_for_who_writes_too(tmp_path: Path) -> None:
+    async with running_hub(tmp_path / "config", CONFIGURATION) as hub:
+        hub.engines.add(ScriptedModel(lambda _: ["Well, ", ZeroDivisionError("x")]), "test")
+        record = await hub.ask("my name is Anna by the way", "en", "")
+        assert record.outcome is Outcome.FAILED and record.error and record.said
+        async with asyncio.timeout(20):
+            while not await hub.history.turns(1):
+                await asyncio.sleep(0.01)
+
+
 async def test_a_dialogue_goes_on_after_a_lost_link_and_a_restart_to_the_byte(tmp_path: Path) -> None:
     first = ScriptedModel(once("Let me see.", TURN_ON, then=["Hello Anna."]))
     then = ScriptedModel(lambda request: ["You are Anna."])
@@ -487,6 +497,20 @@ async def test_a_dialogue_goes_on_after_a_lost_link_and_a_restart_to_the_byte(tm
         assert (after.tools, after.conversation) == (before.tools, before.conversation)
     assert len(requests) == 5
     assert requests[-1].messages[-2].text == "Hello Anna."
+
+
+async def test_half_a_character_of_a_model_keeps_no_hub_from_stopping_nor_the_dialogue_from_going_on(
+    tmp_path: Path,
+) -> None:
+    model = ScriptedModel(lambda _: ["Hello \ud83d Anna."])
+    for _ in range(2):
+        async with running_hub(tmp_path / "config", CONFIGURATION) as hub:
+            hub.engines.add(model, "test")
+            async with FakeDevice(ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id="02:00:00:00:00:01") as device:
+                await device.ask_text("my name is Anna by the way")
+    first, second = model.requests
+    assert second.messages[: len(first.messages)] == first.messages
+    assert "\ud83d" in second.messages[len(first.messages)].text
 
 
 # -- kept over a restart ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,7 +19,13 @@ from free_ports import free_port
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.cli.run import allow_open_files
+from xiaozhi_hub.cli.self_test import talk_to_yourself
 from xiaozhi_hub.cli.table import cells
+from xiaozhi_hub.cli.words import Words
+from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.tts import SpeechRequest, Tts
+from xiaozhi_hub.testing import running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 180.0
@@ -145,6 +151,22 @@ async def test_on_a_terminal_all_of_the_banner_is_in_its_language(tmp_path: Path
     columns = [re.match(r"  (\S+(?: \S+)?) {2,}", line) for line in lines]
     assert [column[1] for column in columns if column] == ["页面", "OTA 地址", "语音", "设备", "自检"]
     assert {cells(column[0]) for column in columns if column} == {12}
+
+
+class Broken(Tts):
+    """A voice with a mistake in it, as anybody's may have."""
+
+    info = EngineInfo("broken", Role.TTS, "Broken", rank=100)
+
+    async def speak(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
+        raise ZeroDivisionError("no sound")
+        yield
+
+
+async def test_a_voice_with_a_mistake_in_it_fails_the_self_test_and_does_not_end_the_hub(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, QUIET) as hub:
+        hub.engines.add(Broken(), "test")
+        assert await talk_to_yourself(hub, Words("en")) == "FAILED: no sound"
 
 
 @pytest.mark.skipif(not Path("/proc/self/net/tcp").exists(), reason="which ports are open is read from Linux's /proc")

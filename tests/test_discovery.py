@@ -19,7 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from netns import Namespace, Network, network  # noqa: F401  # network is a fixture
+from zeroconf import DNSAddress, RecordUpdate, ServiceInfo
 
+from xiaozhi_hub.discovery import Discovery, announce
 from xiaozhi_hub.discovery.dns import TYPE_A, NotDns, encode_question, parse_answer
 from xiaozhi_hub.discovery.interfaces import interface_addresses
 
@@ -419,3 +421,72 @@ async def test_a_port_that_somebody_keeps_is_a_problem_that_passes(network: Netw
         assert state.problem is not None and "5353" in state.problem
         keeper.close()
         assert (await process.tells_of("10.71.0.1")).problem is None
+
+
+async def test_the_lower_address_gives_way_and_the_higher_one_only_when_the_other_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = ServiceInfo("_xiaozhi._tcp.local.", "test-hub._xiaozhi._tcp.local.", server="test-hub.local.")
+    responder = announce._Responder(None, own, "10.71.0.2", asyncio.Event())  # type: ignore[arg-type]  # it says nothing
+
+    def claims(address: str) -> None:
+        claim = DNSAddress("test-hub.local.", 1, 1, 120, socket.inet_aton(address))
+        responder.async_update_records(None, 0.0, [RecordUpdate(claim, None)])  # type: ignore[arg-type]
+
+    claims("10.71.0.1")
+    assert not responder.must_give_way()
+    monkeypatch.setattr(announce, "PATIENCE_S", -1.0)
+    assert responder.must_give_way()
+    responder.forget_rivals()
+    assert not responder.must_give_way()
+    monkeypatch.setattr(announce, "PATIENCE_S", 600.0)
+    claims("10.71.0.3")
+    assert responder.must_give_way()
+
+
+# -- trouble in this process ------------------------------------------------------------------------------------------
+
+
+async def test_a_hub_that_is_stopped_before_it_has_a_name_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = asyncio.Event()
+
+    async def look_for_ever(self: Discovery) -> None:
+        looks.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Discovery, "_look", look_for_ever)
+
+    async def announce() -> None:
+        async with Discovery("test-hub", 8003, "9.9", only=()):
+            raise AssertionError("it has no name yet")
+
+    before = asyncio.all_tasks()
+    announcing = asyncio.create_task(announce())
+    async with asyncio.timeout(20):
+        await looks.wait()
+    announcing.cancel()
+    await asyncio.wait([announcing])
+    assert announcing.cancelled()
+    assert asyncio.all_tasks() - before == set()
+
+
+async def test_a_look_that_fails_is_told_and_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    failing, looks = True, asyncio.Event()
+
+    async def free_number(self: Discovery, addresses: list[str], number: int) -> None:
+        looks.set()
+        if failing:
+            raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(Discovery, "_free_number", free_number)
+    async with Discovery("test-hub", 8003, "9.9", only=("127.0.0.1",), look_s=0.01) as discovery:
+        assert "Too many open files" in str(discovery.problem)
+        failing = False
+        looks.clear()
+        async with asyncio.timeout(20):
+            await looks.wait()
+            while "Too many open files" in str(discovery.problem):
+                await asyncio.sleep(0.01)
+        assert "Other machines own the name" in str(discovery.problem)

@@ -115,6 +115,21 @@ async def test_nothing_in_the_data_folder_holds_a_word_that_only_a_forgotten_dev
     assert found(data, KITCHEN) == []
 
 
+async def test_whoever_is_asked_to_forget_what_is_old_keeps_what_is_not(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, SCRIPTED) as hub:
+        await talk(hub)
+        cache = hub.archive.folder / "cache" / "gone" / "kept"
+        cache.mkdir(parents=True)
+        assert "photos" in hub.forgetting.holders
+        assert await hub.forgetting.forget(Forget(before=time.time() - 86400.0)) == ()
+        assert len(await hub.history.turns()) == 4
+        assert len(list((hub.archive.folder / "photos").rglob("*.jpg"))) == 2
+        assert {kept.device_id for kept in hub.devices.dialogues(time.time())} == {KITCHEN, OFFICE}
+        assert {device.id for device in (await hub.device_management.overview()).devices} == {KITCHEN, OFFICE}
+        assert len(await hub.memories.engine.listed()) == 2  # type: ignore[union-attr]
+        assert cache.exists()
+
+
 async def test_what_waits_for_a_forgotten_device_or_was_said_on_it_is_not_told(tmp_path: Path) -> None:
     async with running_hub(tmp_path, SCRIPTED) as hub:
         async with device(hub, KITCHEN), device(hub, OFFICE):

@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,12 +23,24 @@ import pytest
 from free_ports import free_port
 from permissions import permissions_hold
 
+from xiaozhi_hub import archive
+from xiaozhi_hub.answering import Answering
+from xiaozhi_hub.archive import Archive
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.core.flow import Outcome, PcmChunk
-from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.devices.acquaintance import Acquaintance
+from xiaozhi_hub.devices.announcements.messenger import Messenger
+from xiaozhi_hub.devices.pairing.pairing import Pairing
+from xiaozhi_hub.devices.sessions.registry import DeviceRegistry
+from xiaozhi_hub.dialog.intents.intents import Intents
+from xiaozhi_hub.errors import HubError, StoreError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins import manager
+from xiaozhi_hub.plugins.entries import EntryState
+from xiaozhi_hub.services import DeviceServices
+from xiaozhi_hub.storage import IN_MEMORY, Storage
 from xiaozhi_hub.store.database import Database
+from xiaozhi_hub.store.grants import Grants
 from xiaozhi_hub.testing import FakeDevice, running_hub, starting_hub
 
 BASE = """
@@ -132,6 +145,49 @@ def _content(path: Path) -> dict[str, bytes | None]:
     return {str(p): p.read_bytes() if p.is_file() else None for p in found}
 
 
+@pytest.mark.skipif(not Path(IN_MEMORY).is_dir(), reason="this system has no file system in memory")
+@pytest.mark.parametrize("in_memory", [True, False])
+async def test_where_all_lies_in_memory_there_is_no_room_for_sound(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_memory: bool
+) -> None:
+    really = tempfile.mkdtemp
+
+    def mkdtemp(prefix: str, dir: str | None) -> str:
+        if dir is None and in_memory:
+            raise OSError(30, "Read-only file system")
+        return really(prefix=prefix, dir=dir)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", mkdtemp)
+    data = a_path_below_a_file(tmp_path / "data")
+    settings = f"hub: {{data_dir: {data}}}\nhistory: {{audio: true}}\n"
+    async with running_hub(folder, settings + PLAIN) as hub, device(hub) as speaker:
+        assert await works(speaker)
+        async with asyncio.timeout(20):
+            while not await hub.history.turns(1):
+                await asyncio.sleep(0.01)
+        assert hub.archive.folder.is_relative_to(IN_MEMORY) is in_memory
+        sounds = [path for path in hub.archive.folder.rglob("*.ogg") if "audio" in path.parts]
+        assert bool(sounds) is not in_memory
+
+
+async def test_a_hub_that_does_not_know_who_may_come_in_says_so_and_lets_nobody_in(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def load(self: Grants, first: object) -> None:
+        raise StoreError("the disk is ill", hint="Buy another one.")
+
+    monkeypatch.setattr(Grants, "load", load)
+    async with running_hub(folder, PLAIN) as hub, aiohttp.ClientSession(hub.local_url) as http:
+        assert "not known: the disk is ill" in hub.problems["pairing"].message
+        who = {"Device-Id": "02:00:00:00:00:01", "Client-Id": "c"}
+        async with http.post("/xiaozhi/ota/", json={}, headers=who) as answer:
+            told = (await answer.json())["websocket"]
+        assert "token" not in told  # an empty one would erase what the device has
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await http.ws_connect(told["url"], headers=who)
+        assert caught.value.status == 401
+
+
 async def test_integrations_write_where_the_hub_can(folder: Path, tmp_path: Path) -> None:
     home = folder / "integrations" / "writer"
     home.mkdir(parents=True)
@@ -163,6 +219,105 @@ async def test_a_history_that_fails_leaves_the_turns_working(folder: Path) -> No
             while "history" in hub.problems:
                 await asyncio.sleep(0.01)
         assert await hub.history.turns(10)
+
+
+async def test_what_is_old_goes_everywhere_but_where_it_cannot_and_there_when_it_can(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "RETENTION_SECONDS", 0.02)
+    async with running_hub(folder, PLAIN) as hub, asyncio.timeout(60):
+        await hub.database.write(lambda db: db.execute("ALTER TABLE turn RENAME TO gone"))
+        while "retention" not in hub.problems:
+            await asyncio.sleep(0.01)
+        photo = (
+            "INSERT INTO photo (id, turn_id, session_id, device_id, file, bytes, question, answer, created_at)"
+            " VALUES ('p', '', '', '', 'f', 1, '', '', 1)"
+        )
+        await hub.database.write(lambda db: db.execute(photo))
+        while await hub.database.read(lambda db: db.execute("SELECT count(*) FROM photo").fetchone()[0]):
+            await asyncio.sleep(0.01)
+        await hub.database.write(lambda db: db.execute("ALTER TABLE gone RENAME TO turn"))
+        while "retention" in hub.problems:
+            await asyncio.sleep(0.01)
+
+
+# -- a start that fails in one place --------------------------------------------------------------------------------
+
+STEPS = (
+    (Storage, "open"),
+    (Acquaintance, "load"),
+    (Pairing, "load"),
+    (Answering, "open"),
+    (DeviceServices, "open"),
+    (Archive, "take_dialogues"),
+    (Messenger, "open"),
+    (DeviceRegistry, "housekeeping"),
+)
+
+
+@pytest.mark.parametrize(("place", "step"), STEPS, ids=lambda part: getattr(part, "__name__", part))
+async def test_a_start_that_fails_anywhere_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, place: type, step: str
+) -> None:
+    """What is left would be found by the fixtures that hold for every test."""
+
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError(step)
+
+    folder.mkdir()
+    (folder / "configuration.yaml").write_text(PLAIN)
+    config, port = load_config(folder), free_port()
+    config = replace(config, server=replace(config.server, ip="127.0.0.1", port=port, http_port=port))
+    with monkeypatch.context() as broken, pytest.raises(ZeroDivisionError, match=step):
+        broken.setattr(place, step, fails)
+        async with Hub(config):
+            pass
+    async with Hub(config) as hub, device(hub) as speaker:  # on the same port
+        await hub.ready()
+        assert await works(speaker)
+
+
+SLOW_TO_START = """
+import asyncio
+from contextlib import asynccontextmanager
+from xiaozhi_hub.plugins.api import hookimpl
+
+@hookimpl
+@asynccontextmanager
+async def entry_context(hub, entry):
+    entry.runtime = asyncio.Event()
+    await entry.runtime.wait()
+    yield
+"""
+
+
+async def test_what_fails_beside_the_engines_neither_ends_their_start_nor_what_they_learn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = folder / "integrations" / "slow"
+    home.mkdir(parents=True)
+    (home / "manifest.json").write_text(
+        '{"domain": "slow", "name": "S", "version": "1", "kinds": ["tools"], "online": false}'
+    )
+    (home / "__init__.py").write_text(SLOW_TO_START)
+    failed = asyncio.Event()
+
+    async def warm(self: Intents) -> None:
+        failed.set()
+        raise ValueError("half a sentence")
+
+    monkeypatch.setattr(Intents, "warm", warm)
+    async with starting_hub(folder, PLAIN + "  slow:\n") as hub, asyncio.timeout(60):
+        await failed.wait()
+        while (entry := hub.plugins.entry("slow")) is None or entry.runtime is None:
+            await asyncio.sleep(0.01)
+        assert not hub.is_ready
+        entry.runtime.set()
+        await hub.ready()
+        assert hub.problems["start"].message == "The start is not complete: ValueError: half a sentence."
+        assert entry.state is EntryState.READY
+        async with device(hub) as speaker:
+            assert await works(speaker)
 
 
 # -- ports and processes --------------------------------------------------------------------------------------------

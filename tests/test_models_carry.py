@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from xiaozhi_hub.models.carry import bring, recognise, renamed
 from xiaozhi_hub.models.catalogue import Catalogue, load_catalogue
 from xiaozhi_hub.models.progress import Silence
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
-from xiaozhi_hub.models.stock import origin_of, remove, verify
+from xiaozhi_hub.models.stock import SPARE_BYTES, origin_of, remove, verify
 
 KNOWN = Catalogue((*load_catalogue().models, a_model()))
 WHISPER = struct.pack("<IH", 6, 12) + b"WhisperSpec\0" + bytes(500)
@@ -141,6 +142,18 @@ def test_a_second_wake_word_hears_with_what_the_first_one_brought(shelf: ModelSh
     assert word.name == "goodbye" and word.file("embedding_model.onnx")
 
 
+def test_a_stick_is_searched_so_deep_and_so_long(
+    shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(stick / "1/2/3/4/5/6", near__gguf=GGUF)
+    put(stick / "1/2/3/4/5/6/7", far__gguf=GGUF)
+    assert names(shelf, stick) == [("llama_cpp", "near", "")]
+    monkeypatch.setattr("xiaozhi_hub.models.carry.MOST_FILES", 1)
+    put(stick, one__txt=b"", two__txt=b"")
+    with pytest.raises(HubError, match="too many files"):
+        recognise(stick, KNOWN, shelf)
+
+
 def test_files_that_only_look_like_models_are_not_taken(shelf: ModelShelf, stick: Path) -> None:
     put(stick, a__gguf=b"GGML....", model__bin=b"\0" * 100, b__onnx=b"text", c__onnx=b"")
     with pytest.raises(HubError, match="no model") as caught:
@@ -170,9 +183,51 @@ def test_different_models_of_one_name_are_both_taken_and_a_copy_is_not(shelf: Mo
     assert bring(renamed(recognise(stick / "z", KNOWN, shelf)[0], "mine"), shelf, Silence()).name == "mine"
 
 
-def test_no_room_is_told_before_the_copying(shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import shutil
+def test_a_model_that_is_as_large_as_another_of_its_name_is_no_copy(shelf: ModelShelf, stick: Path) -> None:
+    put(stick / "a", model__gguf=GGUF[:500])
+    put(stick / "b", model__gguf=GGUF[:499] + b"!")
+    assert names(shelf, stick) == [("llama_cpp", "b-model", ""), ("llama_cpp", "model", "")]
 
+
+def test_a_pulled_plug_leaves_the_old_model_or_the_new_one_and_never_a_half(
+    shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(stick / "mine", my__onnx=ONNX, my__onnx__json=VOICE)
+    taken(shelf, stick / "mine" / "my.onnx")
+
+    def pulled(folder: Path, **_: object) -> None:
+        min(folder.iterdir()).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.rmtree", pulled)
+        taken(shelf, put(stick / "mine", my__onnx=ONNX + b"2") / "my.onnx")
+    (model,) = shelf.installed("piper")
+    assert {verdict.wrong for verdict in verify(model, KNOWN, Silence())} == {""}
+    taken(shelf, stick / "mine" / "my.onnx")
+    assert [path.name for path in (shelf.folder / "piper").iterdir()] == ["my"]
+
+
+def test_an_import_that_broke_off_is_in_nobody_s_way(
+    shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    big = put(stick, my__gguf=GGUF + bytes(10**6)) / "my.gguf"
+    put(shelf.folder / "llama_cpp" / "my.part", my__gguf=bytes(big.stat().st_size - 10**5))
+    usage = shutil.disk_usage(stick)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=SPARE_BYTES + 2 * 10**5))
+    assert taken(shelf, big).name == "my"
+
+
+def test_a_stick_that_is_pulled_out_is_told(shelf: ModelShelf, stick: Path) -> None:
+    (found,) = recognise(put(stick, my__gguf=GGUF), KNOWN, shelf)
+    (stick / "my.gguf").unlink()
+    with pytest.raises(HubError) as caught:
+        bring(found, shelf, Silence())
+    assert caught.value.code == "path-unreadable"
+    assert shelf.installed("llama_cpp") == ()
+
+
+def test_no_room_is_told_before_the_copying(shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(stick, my__gguf=GGUF)
     usage = shutil.disk_usage(stick)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +62,43 @@ def test_damage_in_its_directory_is_no_accident(maker: Maker, tmp_path: Path) ->
             damaged[chance.randrange(min(2000, len(damaged)))] = chance.randrange(256)
         path.write_bytes(damaged)
         assert isinstance(check_whole(path), str)  # whatever it says, it says it soon
+
+
+def test_a_damaged_length_of_a_name_is_not_read_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    claimed = 2**28
+    with path.open("wb") as file:
+        file.write(b"GGUF" + struct.pack("<IQQQ", 3, 1, 1, claimed))
+        file.truncate(2 * claimed)  # nothing of it is on the disk
+    tracemalloc.start()
+    try:
+        assert check_whole(path) == ""  # nothing is known of such a form
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+def test_weights_begin_where_the_file_says_they_do(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    key, name = b"general.alignment", b"t"
+    path.write_bytes(
+        b"GGUF" + struct.pack("<IQQQ", 3, 1, 1, len(key)) + key + struct.pack("<II", 4, 4096)
+        + struct.pack("<Q", len(name)) + name + struct.pack("<IQIQ", 1, 4, 0, 0)
+    )  # fmt: skip
+    with path.open("r+b") as file:
+        file.truncate(4096 + 16)  # four numbers of four bytes
+    assert check_whole(path) == ""
+    with path.open("r+b") as file:
+        file.truncate(4096 + 8)
+    assert "broke off" in check_whole(path)
+
+
+def test_lists_in_lists_without_end_are_no_form_that_is_known(tmp_path: Path) -> None:
+    path = tmp_path / "mine.gguf"
+    path.write_bytes(
+        b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 1) + b"k" + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 5000
+    )
+    assert check_whole(path) == ""
 
 
 @MAKERS

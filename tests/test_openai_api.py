@@ -28,6 +28,7 @@ from xiaozhi_hub.errors import StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import running_hub
 from xiaozhi_hub.web.openai import api as openai_api
+from xiaozhi_hub.web.openai.talks import Talk, Talks
 
 CONFIGURATION = """
 devices: {pairing: open}
@@ -278,6 +279,7 @@ class PatientEar(Asr):
     def __init__(self, *, fails: bool = False) -> None:
         self.fails = fails
         self.heard = 0
+        self.first = "the first"
         self.go_on = asyncio.Event()
 
     def open(self, request: AsrRequest) -> AsrStream:
@@ -297,7 +299,7 @@ class PatientStream(AsrStream):
     async def finish(self) -> Transcript:
         self._ear.heard += 1
         if self._ear.heard == 1:
-            return Transcript("the first", "en")
+            return Transcript(self._ear.first, "en")
         await self._ear.go_on.wait()
         if self._ear.fails:
             raise StageError("asr", "the ear fell off", code="ear-gone")
@@ -334,6 +336,18 @@ async def test_a_streamed_transcript_that_fails_has_no_end(tmp_path: Path) -> No
             )
 
 
+async def test_half_a_character_that_a_recogniser_wrote_ends_no_answer(tmp_path: Path) -> None:
+    async with running_hub(tmp_path, CONFIGURATION.replace("asr: echo", "asr: patient")) as hub, client(hub) as program:
+        hub.engines.add(ear := PatientEar(), "test")
+        ear.first = "half \ud83d"
+        file = ("a.wav", write_wav(spoken("open the window")))
+        assert (await program.audio.transcriptions.create(model="any", file=file)).text == "half \ud83d"
+        ear.heard = 0
+        stream = await program.audio.transcriptions.create(model="any", file=file, stream=True)
+        *_, done = [event async for event in stream]
+        assert done.type == "transcript.text.done" and done.text == "half \ud83d"
+
+
 async def test_a_silent_recording_is_a_stream_with_an_end_alone(hub: Hub) -> None:
     silence = write_wav(PcmChunk(np.zeros(16000, np.int16), 16000))
     async with client(hub) as program:
@@ -352,6 +366,62 @@ async def test_a_stream_that_cannot_be_had_is_refused(hub: Hub, more: dict[str, 
         http.post(f"{hub.local_url}/v1/audio/transcriptions", data=form) as answer,
     ):
         assert (answer.status, (await answer.json())["error"]["code"]) == (400, "field_invalid")
+
+
+async def test_a_form_has_measure(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = (await hub.device_management.invite("Program")).token
+    wav = write_wav(spoken("open the window"))
+
+    async def refused(form: FormData | AsyncGenerator[bytes, None], **headers: str) -> tuple[int, str]:
+        url = f"{hub.local_url}/v1/audio/transcriptions"
+        async with ClientSession(headers={"Authorization": f"Bearer {token}", **headers}) as http:
+            async with http.post(url, data=form) as answer:
+                return answer.status, (await answer.json())["error"]["code"]
+
+    long = FormData({"prompt": "x" * (2**14 + 1)})
+    long.add_field("file", wav, filename="a.wav")
+    assert await refused(long) == (413, "too_long")
+    many = FormData({f"field{number}": "x" for number in range(16)})
+    many.add_field("file", wav, filename="a.wav")
+    assert await refused(many) == (400, "audio_missing")
+    monkeypatch.setattr(openai_api, "SECONDS", 0.1)
+    rest = asyncio.Event()
+
+    async def slow() -> AsyncGenerator[bytes, None]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\nRIFF'
+        await rest.wait()
+
+    assert await refused(slow(), **{"Content-Type": "multipart/form-data; boundary=b"}) == (400, "body_timeout")
+
+
+async def test_all_programs_together_ask_so_much_at_once_and_no_more(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai_api, "IN_ALL", 1)
+    model = ScriptedModel(lambda _: [300.0], "second")
+    hub.engines.add(model, "test")
+    async with client(hub, name="One") as one, client(hub, name="Two") as two, asyncio.timeout(60):
+        asking = asyncio.create_task(one.chat.completions.create(model="teller", messages=user("tell me")))
+        while not model.requests:
+            await asyncio.sleep(0.01)
+        with pytest.raises(openai.RateLimitError):
+            await two.models.list()
+        asking.cancel()
+        await asyncio.wait([asking])
+        while True:  # who has gone is not worked for any more
+            try:
+                await two.models.list()
+                break
+            except openai.RateLimitError:
+                await asyncio.sleep(0.05)
+
+
+def test_so_many_conversations_are_remembered_and_each_is_its_clients() -> None:
+    talks = Talks()
+    first = Talk("a")
+    talks.keep("a", [("user", "hi")], first)
+    assert talks.find("a", [("user", "hi")]) is first and talks.find("b", [("user", "hi")]) is not first
+    for number in range(256):
+        talks.keep("a", [("user", str(number))], Talk("a"))
+    assert talks.find("a", [("user", "hi")]) is not first
 
 
 async def test_what_is_no_recording_is_refused(hub: Hub) -> None:

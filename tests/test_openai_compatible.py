@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import aiohttp
 import numpy as np
 import pytest
+from aiohttp import web
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "bench"))
 
@@ -28,7 +30,7 @@ from xiaozhi_hub.core.places import builtin
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.llm import ChatRequest, Message, ToolRequest, ToolSpec
 from xiaozhi_hub.engines.tts import SpeechRequest
-from xiaozhi_hub.errors import ConfigErrors, Place, StageError
+from xiaozhi_hub.errors import ConfigErrors, NeedsAttention, NotReady, Place, StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.plugins.entries import EntryState
 from xiaozhi_hub.plugins.loader import import_integration
@@ -234,6 +236,7 @@ async def test_bare_text_is_a_transcript_too_and_anything_else_is_none() -> None
     hearing = part("hearing")
     async with serving(Remote()) as remote, engines(remote) as (_, asr, _):
         assert asr._text_of(b"just text\n", False) == "just text"
+        assert asr._text_of(b'{"text": "half \\ud83d"}', True) == "half ?"
         for told in (b"{}", b"[]", b"7", b'{"text": 7}', b"{"):
             with pytest.raises(StageError):
                 asr._text_of(told, True)
@@ -320,11 +323,16 @@ def test_what_a_server_is_used_for(written: dict[str, Any], models: list[str] | 
         {"servers": [{"url": "http://h/v1", "name": "Attic GPU"}]},
         {"url": "http://h/v1", "roles": ["cook"]},
         {"url": "http://h/v1", "llm": {"temperatur": 0.5}},
+        {"url": "http://h/v1", "key": "two\nlines"},
     ],
 )
 def test_options_that_make_no_sense_are_refused(written: dict[str, Any]) -> None:
     with pytest.raises(ConfigErrors):
         options_of(**written)
+
+
+def test_a_key_may_come_from_a_file_that_ends_its_line() -> None:
+    assert options_of(url="http://h/v1", key="sesame-open\n")["servers"][0]["key"] == "sesame-open"
 
 
 async def test_a_server_that_is_away_at_the_start_is_used_when_it_comes() -> None:
@@ -348,6 +356,209 @@ async def test_the_key_is_told_to_nobody() -> None:
             async with engines(remote, key="another-key"):
                 pass
         assert "sesame" not in str(refused.value) and "another" not in str(refused.value)
+
+
+async def test_one_server_that_refuses_leaves_no_question_to_another_open() -> None:
+    remote, asked = Remote(key="sesame-open"), asyncio.Event()
+
+    async def says_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with serving(remote), await asyncio.start_server(says_nothing, "127.0.0.1", 0) as silent:
+        url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/v1"
+        servers = [{"name": "one", "url": remote.url}, {"name": "two", "url": url}]
+        before = asyncio.all_tasks()
+        with pytest.raises(NeedsAttention, match="refuses the key"):
+            async with part("server").connected(options_of(servers=servers)):
+                pass
+        assert [task for task in asyncio.all_tasks() - before if "meet" in repr(task)] == []
+
+
+GOOD = b'{"choices": [{"delta": {"content": "Hello."}, "finish_reason": "stop"}], "text": "Hello."}'
+HOSTILE = {
+    "good JSON without measure": b" " * 2**21 + GOOD,
+    "a good line without measure": b"data: " + b" " * 2**21 + GOOD + b"\n\n",
+    "JSON too deep": b"[" * 100_000,
+    "JSON too deep in a stream": b"data: " + b"[" * 100_000 + b"\n\n",
+    "JSON without end": b'"' + b"x" * 2**21,
+    "a line without end": b"data: " + b"x" * 2**21,
+}
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("body", HOSTILE)
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream", "audio/wav"])
+async def test_whatever_a_server_sends_is_a_failure_of_the_stage(body: str, kind: str, status: int) -> None:
+    async with answering(HOSTILE[body], kind, status) as url:
+        async with part("server").connected(options_of(url=url, roles=["llm", "asr", "tts"])) as (server,):
+            llm, asr = part("answering").OpenAiLlm(server), part("hearing").OpenAiAsr(server)
+            with pytest.raises(StageError):
+                await answer_of(llm)
+            with pytest.raises(StageError):
+                _ = [chunk async for chunk in part("speaking").OpenAiTts(server).speak(SpeechRequest("Hello.", "en"))]
+            if kind == "application/json" or status != 200:
+                with pytest.raises(StageError):
+                    await asr.open(AsrRequest(("en",))).finish()
+
+
+async def test_a_list_of_models_that_is_none_is_told_and_the_key_is_not() -> None:
+    what = "something else than JSON"
+    for body in (b"[" * 100_000, b'"' + b"x" * 2**21, b" " * 2**21 + b'{"data": [{"id": "m"}]}'):
+        async with answering(b"", "application/json", 200, models=body) as url:
+            with pytest.raises(NeedsAttention, match=what):
+                async with part("server").connected(options_of(url=url)):
+                    pass
+
+    async def no_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        writer.write(
+            head.partition("Authorization: ")[2].encode() + b"\r\n\r\n"
+        )  # what was sent, in place of an answer
+        writer.close()
+
+    async with await asyncio.start_server(no_http, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        with pytest.raises(NotReady) as caught:
+            async with part("server").connected(options_of(url=url, key="sesame-open")):
+                pass
+    assert "sesame" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "local"),
+    [
+        ("http://192.168.1.30:8080/v1", True),
+        ("http://[fd00::1]/v1", True),
+        ("http://nas/v1", True),
+        ("http://nas.local/v1", True),
+        ("http://8.8.8.8/v1", False),
+        ("https://api.example.com/v1", False),
+    ],
+)
+async def test_whether_a_server_is_in_the_house_is_told_by_its_address(address: str, local: bool) -> None:
+    async with aiohttp.ClientSession() as http:
+        assert part("server").Server(http, options_of(url=address)["servers"][0]).local is local
+
+
+@pytest.mark.parametrize(("told", "room"), [(4096, 4096 - 800), (600, 0), (True, None), (-1, None), ("4096", None)])
+async def test_how_much_a_request_may_come_to_is_what_the_server_tells(told: Any, room: int | None) -> None:
+    models = json.dumps({"data": [{"id": "m", "max_model_len": told}]}).encode()
+    async with answering(b"", "application/json", 200, models=models) as url:
+        async with part("server").connected(options_of(url=url, roles=["llm"])) as (server,):
+            assert part("answering").OpenAiLlm(server).context_tokens == room
+
+
+async def test_a_refusal_in_json_is_not_played_as_sound() -> None:
+    told = json.dumps({"detail": "No such voice. " * 100}).encode()
+    async with answering(told, "application/json", 200) as url:
+        options = options_of(url=url, roles=["tts"], tts={"format": "pcm"})
+        async with part("server").connected(options) as (server,):
+            with pytest.raises(StageError, match="JSON"):
+                _ = [_ async for _ in part("speaking").OpenAiTts(server).speak(SpeechRequest("Hello.", "en"))]
+
+
+async def test_no_answer_and_no_transcript_is_longer_than_anybody_says() -> None:
+    told = {"choices": [{"delta": {"content": "la " * 100_000}, "finish_reason": "stop"}], "text": "la " * 100_000}
+    async with answering(json.dumps(told).encode(), "application/json", 200) as url:
+        async with part("server").connected(options_of(url=url, roles=["llm", "asr"])) as (server,):
+            assert len((await answer_of(part("answering").OpenAiLlm(server)))[0]) <= 64 * 1024
+            transcript = await part("hearing").OpenAiAsr(server).open(AsrRequest(("en",))).finish()
+            assert len(transcript.text) == 8000
+
+
+@asynccontextmanager
+async def answering(
+    body: bytes, kind: str, status: int, models: bytes = b'{"data": [{"id": "m"}]}'
+) -> AsyncIterator[str]:
+    """A server that answers everything with the same, but the question for its models."""
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(body=body, content_type=kind, status=status)
+
+    async def listed(_: web.Request) -> web.Response:
+        return web.Response(body=models, content_type="application/json")
+
+    app = web.Application()
+    app.add_routes([web.get("/v1/models", listed), web.post("/v1/{what:.*}", answer)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("lists_elsewhere", [True, False])
+async def test_nothing_is_sent_on_to_where_a_server_sends_us(lists_elsewhere: bool) -> None:
+    elsewhere: list[str] = []
+
+    async def stranger(request: web.Request) -> web.Response:
+        elsewhere.append(request.headers.get("Authorization", ""))
+        return web.json_response({"data": [{"id": "m"}]})
+
+    async def sends_on(request: web.Request) -> web.Response:
+        if request.method == "GET" and not lists_elsewhere:
+            return web.json_response({"data": [{"id": "m"}]})
+        raise web.HTTPTemporaryRedirect(f"http://localhost:{request.url.port}/elsewhere")
+
+    app = web.Application()
+    app.add_routes([web.route("*", "/elsewhere", stranger), web.route("*", "/v1/{what:.*}", sends_on)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    options = options_of(url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1", key="sesame-open", roles=["llm"])
+    with pytest.raises((StageError, NeedsAttention), match="status 307"):
+        async with part("server").connected(options) as (server,):
+            await answer_of(part("answering").OpenAiLlm(server))
+    await runner.cleanup()
+    assert elsewhere == []
+
+
+@pytest.mark.parametrize("role", ["llm", "tts"])
+async def test_a_server_that_never_comes_to_an_end_is_left(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if role == "llm":
+        monkeypatch.setattr(part("server"), "ANSWER_S", 0.5)
+    monkeypatch.setattr(part("speaking"), "_MOST_BYTES", 2**16)
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "audio/pcm"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await response.write(b": still thinking\n" if role == "llm" else bytes(2**12))
+                await asyncio.sleep(0.01)
+        return response
+
+    app = web.Application()
+    app.add_routes([web.post("/v1/{what:.*}", trickle)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    options = options_of(
+        url=f"http://127.0.0.1:{runner.addresses[0][1]}/v1", model="m", roles=[role], tts={"format": "pcm"}
+    )
+    async with asyncio.timeout(60), part("server").connected(options) as (server,):
+        with pytest.raises(StageError) as caught:
+            if role == "llm":
+                await answer_of(part("answering").OpenAiLlm(server))
+            else:
+                _ = [_ async for _ in part("speaking").OpenAiTts(server).speak(SpeechRequest("Hello.", "en"))]
+    assert caught.value.code == ("llm-slow" if role == "llm" else "tts-failed")
+    await runner.cleanup()
+
+
+def test_tools_without_measure_are_not_asked_for() -> None:
+    events = part("events")
+    many = [{"index": number, "function": {"name": f"t{number}", "arguments": ""}} for number in range(17)]
+    long = [{"index": 0, "function": {"name": "t", "arguments": "x" * (2**16 + 1)}}]
+    for calls in (many, long):
+        with pytest.raises(events.Unreadable, match="too m"):
+            _ = [*events.Answer().feed({"choices": [{"delta": {"tool_calls": calls}}]})]
 
 
 # -- in a hub -----------------------------------------------------------------------------------------------------

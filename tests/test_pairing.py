@@ -17,6 +17,7 @@ from aiohttp import ClientSession, WSServerHandshakeError
 
 from xiaozhi_hub.core.config import load_config
 from xiaozhi_hub.hub import Hub
+from xiaozhi_hub.protocol.identity import DeviceIdentity
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
 from xiaozhi_hub.testing.check_in import NoLink
 from xiaozhi_hub.threshold import SELF_TEST
@@ -426,6 +427,7 @@ async def test_nobody_else_comes_in_under_the_hubs_own_name(folder: Path, mode: 
         answer = await check_in(hub, SELF_TEST, "guessed")
         assert answer["websocket"]["token"] == "" and "code" not in answer["activation"]
         assert await knock(hub, SELF_TEST) == 401
+        assert not hub.admits(DeviceIdentity(SELF_TEST, "guessed"))  # nor on another transport
         assert not hub.pairing.waiting
 
 

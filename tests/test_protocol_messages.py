@@ -52,6 +52,7 @@ from xiaozhi_hub.protocol.hub_messages import (
         ('{"type":"listen","state":"detect","text":"你好小智"}', ListenDetect("你好小智")),
         ('{"type":"listen","state":"detect"}', ListenDetect("")),
         ('{"type":"listen","state":"detect","text":5}', ListenDetect("")),
+        ('{"type":"listen","state":"detect","text":"half \\ud83d"}', ListenDetect("half ?")),
         (
             '{"type":"listen","state":"detect","text":"<detect>1 person </detect>"}',
             ListenDetect("<detect>1 person </detect>"),

@@ -138,6 +138,28 @@ async def test_closing_finishes_the_writes_that_wait(tmp_path: Path) -> None:
     await again.close()
 
 
+async def test_a_database_that_is_far_behind_closes_when_it_has_caught_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, begun, may_go_on = Database(tmp_path / "hub.db"), threading.Event(), threading.Event()
+    await database.open()
+    monkeypatch.setattr("xiaozhi_hub.core.workers.QUEUE_JOBS", 1)
+    holding = asyncio.ensure_future(database.work(lambda: (begun.set(), may_go_on.wait(20))[1]))
+    await asyncio.to_thread(begun.wait, 20)
+    last = asyncio.ensure_future(database.write(lambda db: due(db, "last")))
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(database.close())  # one more would be too many
+    await asyncio.to_thread(may_go_on.wait, 0.05)
+    may_go_on.set()
+    await closing
+    await asyncio.gather(holding, last)
+    assert not (tmp_path / "hub.db-wal").exists()  # the file was let go of
+    again = Database(tmp_path / "hub.db")
+    await again.open()
+    assert await again.read(count) == 1
+    await again.close()
+
+
 async def test_no_thread_is_left_after_closing(tmp_path: Path) -> None:
     database = Database(tmp_path / "hub.db")
     await database.open()

@@ -178,6 +178,15 @@ async def test_a_session_knows_when_it_was_why_it_ended_and_what_it_was_about(hi
     assert (session.title, session.turn_count) == ("what time is it", 2)
 
 
+async def test_a_turn_with_halves_of_characters_is_remembered_without_them(history: History) -> None:
+    half = "\ud83d"
+    calls = (ToolCall("list.add", {"item": half}, f"Added {half}.", {half: half}, half, 1.0),)
+    await history.add(turn("t1", heard=f"buy {half}", said=half, tool_calls=calls))
+    (kept,) = await history.turns(10)
+    assert (kept.heard, kept.said) == ("buy ?", "?")
+    assert kept.tool_calls == (ToolCall("list.add", {"item": "?"}, "Added ?.", {"?": "?"}, "?", 1.0),)
+
+
 async def test_a_failed_write_leaves_no_part_of_the_turn(history: History, db: Database) -> None:
     broken = turn("t1", confidence="not a number")
     with pytest.raises(StoreError):

@@ -10,14 +10,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from aiohttp import ClientSession
+import pytest
+from aiohttp import ClientSession, WSMsgType
 from free_ports import free_port
 from test_cli_run import QUIET, ROOT, banner, run, stop
 
 from xiaozhi_hub.core.config import Config, load_config
+from xiaozhi_hub.front import Front
 from xiaozhi_hub.hub import Hub
-from xiaozhi_hub.testing import FakeDevice
+from xiaozhi_hub.storage import Storage
 from xiaozhi_hub.threshold import Threshold
+from xiaozhi_hub.web.requests.later import LaterRoutes
 
 DEVICE = {"Device-Id": "24:6f:28:aa:bb:cc", "Client-Id": "5f1c"}
 SLOW_TO_IMPORT = {
@@ -208,20 +211,121 @@ async def test_whoever_wants_more_waits_for_the_hub_and_is_answered_as_ever(tmp_
         }
 
 
+LEAVING = """
+import asyncio
+from contextlib import asynccontextmanager
+from xiaozhi_hub.plugins.api import hookimpl
+
+@hookimpl
+@asynccontextmanager
+async def entry_context(hub, entry):
+    entry.runtime = leaves, may_go = asyncio.Event(), asyncio.Event()
+    yield
+    leaves.set()
+    await may_go.wait()
+"""
+
+
+async def test_whoever_comes_while_the_hub_stops_is_refused_and_devices_check_in_to_the_last(tmp_path: Path) -> None:
+    home = tmp_path / "integrations" / "leaving"
+    home.mkdir(parents=True)
+    manifest = {"domain": "leaving", "name": "L", "version": "1", "kinds": ["tools"], "online": False}
+    (home / "manifest.json").write_text(json.dumps(manifest))
+    (home / "__init__.py").write_text(LEAVING)
+    hub = Hub(at_home(tmp_path, "  leaving:\n"))
+    await hub.__aenter__()
+    await hub.ready()
+    entry = hub.plugins.entry("leaving")
+    assert entry is not None
+    leaves, may_go = entry.runtime
+    async with ClientSession(hub.local_url) as http, asyncio.TaskGroup() as group:
+        stopping = group.create_task(hub.__aexit__())
+        async with asyncio.timeout(20):
+            await leaves.wait()
+        for method, path in (("GET", "/api/devices"), ("POST", "/api/chat"), ("GET", "/v1/models"), ("GET", "/x")):
+            async with http.request(method, path, json={"message": "hello"}) as answer:
+                assert (answer.status, (await answer.json())["error"]["code"]) == (503, "hub-stopping")
+        async with http.post("/xiaozhi/ota/", json={}, headers=DEVICE) as answer:
+            assert (await answer.json())["websocket"]["token"]
+        async with http.get("/health") as answer:
+            assert answer.status == 200
+        may_go.set()
+        await stopping
+
+
+async def test_the_ports_close_before_the_store_so_nobody_is_answered_by_halves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[bool] = []
+    really = Storage.close
+
+    async def close(self: Storage) -> None:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            reached.append(False)
+        else:
+            reached.append(True)
+            writer.close()
+        await really(self)
+
+    monkeypatch.setattr(Storage, "close", close)
+    async with Threshold(at_home(tmp_path)) as threshold:
+        port = threshold.front.port
+    assert reached == [False]
+
+
+async def test_who_waits_for_a_hub_that_does_not_come_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    come: asyncio.Queue[None] = asyncio.Queue()
+
+    def noticed(place: type, name: str) -> None:
+        really = getattr(place, name)
+
+        async def note(*arguments: object) -> object:
+            come.put_nowait(None)
+            return await really(*arguments)
+
+        monkeypatch.setattr(place, name, note)
+
+    noticed(LaterRoutes, "resolve")
+    noticed(Front, "_behind")
+
+    async def answer_to(path: str) -> tuple[int, str]:
+        async with http.get(path) as answer:
+            return answer.status, (await answer.json())["error"]["code"]
+
+    async with ClientSession() as http:
+        async with Threshold(at_home(tmp_path)) as threshold:
+            url = threshold.front.local_url
+            waiting = [asyncio.create_task(answer_to(f"{url}{path}")) for path in ("/api/devices", "/")]
+            async with asyncio.timeout(20):
+                for _ in waiting:
+                    await come.get()
+        assert await asyncio.gather(*waiting) == [(503, "hub-stopping")] * 2
+
+
 async def test_a_device_that_connects_early_is_greeted_at_once_and_talked_with_when_the_hub_is_there(
     tmp_path: Path,
 ) -> None:
     config = at_home(tmp_path)
-    async with Threshold(config) as threshold:
-        async with FakeDevice(
-            ota_url=f"{threshold.front.local_url}/xiaozhi/ota/"
-        ) as device:  # their hellos are exchanged
+    hello = {"type": "hello", "version": 1, "transport": "websocket", "audio_params": {"format": "opus"}}
+    async with asyncio.timeout(60), Threshold(config) as threshold, ClientSession(threshold.front.local_url) as http:
+        async with http.post("/xiaozhi/ota/", json={}, headers=DEVICE) as answer:
+            told = (await answer.json())["websocket"]
+        async with http.ws_connect(told["url"], headers=DEVICE | {"Authorization": f"Bearer {told['token']}"}) as link:
+            await link.send_json(hello)
+            assert (await link.receive_json())["type"] == "hello"  # nothing else of the hub is there
+            await link.send_json({"type": "listen", "state": "detect", "text": "hello"})
             async with Hub(config, threshold=threshold) as hub:
-                await hub.ready()
-                assert (await device.ask_text("hello")).said == "You said: hello"
-                async with asyncio.timeout(20):
-                    while await hub.known_devices.get(device.device_id) is None:
-                        await asyncio.sleep(0.01)
+                heard: list[str] = []
+                while "You said: hello" not in heard:
+                    frame = await link.receive()
+                    if frame.type is WSMsgType.TEXT:
+                        heard.append(json.loads(frame.data).get("text", ""))
+                while await hub.known_devices.get(DEVICE["Device-Id"]) is None:
+                    await asyncio.sleep(0.01)
 
 
 async def test_a_hub_that_has_moved_sends_devices_on_from_its_first_answer(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ async def paint(
         ("one where several may be", {"room": "hall", "tools": "brush"}, {"room": "hall", "tools": ["brush"]}),
         ("a list in a text", {"room": "hall", "tools": '["brush"]'}, {"room": "hall", "tools": ["brush"]}),
         ("null stands for nothing", {"room": "hall", "height": None}, {"room": "hall"}),
+        ("half a character", {"room": "hall \ud83d"}, {"room": "hall ?"}),
         ("JSON in a text", '{"room": "hall"}', {"room": "hall"}),
     ],
 )

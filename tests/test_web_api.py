@@ -111,6 +111,26 @@ FORMS: list[tuple[Callable[[PcmChunk], bytes], str]] = [
     (as_pcm, "application/octet-stream"),
 ]
 
+# -- halves of characters -------------------------------------------------------------------------------------------
+
+CUT = b'{"message": "turn on \\ud83d", "text": "\\ud83d"}'
+"""What a program writes that cuts texts in the middle of a character."""
+
+
+async def test_a_question_that_was_cut_in_the_middle_of_a_character_is_answered_and_remembered(
+    client_with: HubMaker, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with client_with("llm: {otherwise: 'You said {text}.'}") as client:
+        post = client.http.post(client.hub.local_url + "/api/chat", data=CUT)
+        async with post as answer:
+            assert (await answer.json())["response"] == "You said turn on?."
+        async with asyncio.timeout(20):
+            while not (turns := await client.hub.history.turns(10)):
+                await asyncio.sleep(0.01)
+        assert turns[0].heard == "turn on ?"
+    assert "failed" not in caplog.text
+
+
 # -- hearing ------------------------------------------------------------------------------------------------------
 
 

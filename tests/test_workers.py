@@ -122,6 +122,18 @@ async def test_what_a_cancelled_job_was_to_work_on_is_let_go_of_while_the_worker
     await worker.close()
 
 
+async def test_closing_does_what_waits() -> None:
+    worker, begun, may_end = Worker("test"), threading.Event(), threading.Event()
+    async with TaskScope("jobs") as scope:
+        first = scope.start(worker.run(lambda: (begun.set(), may_end.wait(20))[1]), name="first")
+        await asyncio.to_thread(begun.wait, 20)
+        second = scope.start(worker.run(lambda: "done"), name="second")
+        await asyncio.sleep(0)
+        may_end.set()
+        await worker.close()
+        assert (await first, await second) == (True, "done")
+
+
 async def test_a_closed_worker_refuses() -> None:
     worker = Worker("t")
     await worker.run(lambda: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,12 @@ import numpy as np
 import pytest
 import voluptuous as vol
 from house import integration
+from hypothesis import given
+from hypothesis import strategies as st
 from tone_words import read_back, spoken, tones
+from wyoming.event import Event
 from wyoming.info import Info
-from wyoming_remote import Remote, everything, serving
+from wyoming_remote import Remote, everything, serving, understanding
 
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta
 from xiaozhi_hub.core.tasks import TaskScope
@@ -358,9 +361,10 @@ ROLES = ("asr", "tts", "llm")
 @pytest.mark.parametrize("role", ROLES)
 async def test_what_goes_wrong_is_a_failure_of_the_stage(remote: Remote, role: str) -> None:
     async with engines_of(remote.uri, patience_s=0.3) as found:
-        remote.refuses = "out of memory"
+        remote.refuses = "out of memory " * 500
         with pytest.raises(StageError, match="out of memory") as caught:
             await use(found.of(role))
+        assert len(caught.value.message) < 300
         assert (caught.value.stage, caught.value.code) == (role, f"{role}-refused")
         remote.refuses, remote.hangs = "", True
         with pytest.raises(StageError) as caught:
@@ -401,7 +405,7 @@ NONSENSE = {
     "JSON too deep": b"[" * 50_000 + b"\n",
     "an event cut off": b'{"type": "transcript", "data_length": 100}\n{"te',
     "a text that is none": b'{"type": "transcript", "data": {"text": 7}}\n',
-    "sound in no format": b'{"type": "audio-chunk", "data": {"rate": 0, "width": 9, "channels": 1}}\n',
+    "sound in no format": b'{"type": "audio-chunk", "data": {"rate": 0, "width": 9, "channels": 1}, "payload_length": 1}\nx',
     "half a sample": b'{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}, "payload_length": 1}\nx',
 }
 
@@ -440,6 +444,151 @@ async def test_a_service_that_answers_without_end_is_stopped() -> None:
         assert len("".join(await reply(found.of("llm"), "sing"))) < 70_000
 
 
+async def test_one_event_cannot_say_more_than_a_whole_answer_may() -> None:
+    at_once = b'{"type": "handled-chunk", "data_length": 1000012}\n{"text": "%s"}' % (b"la " * 333_333 + b"l")
+    async with talking_nonsense(at_once) as uri, engines_of(uri) as found:
+        assert len("".join(await reply(found.of("llm"), "sing"))) == 64 * 1024
+
+
+async def test_what_cannot_be_read_is_quoted_in_short() -> None:
+    sound = b'{"type": "audio-chunk", "data": {"rate": "%s", "width": 2, "channels": 1}, "payload_length": 2}\nxx' % (
+        b"9" * 50_000
+    )
+    async with talking_nonsense(sound) as uri, engines_of(uri) as found:
+        with pytest.raises(StageError) as caught:
+            await use(found.of("tts"))
+    assert "sound of 999" in caught.value.message and len(caught.value.message) < 300
+
+
+CHATTER = {
+    "of something else": b'{"type": "pong"}\n',
+    "of no words": b'{"type": "handled-chunk", "data": {"text": ""}}\n',
+    "of no sound": b'{"type": "audio-chunk", "data": {"rate": 16000, "width": 2, "channels": 1}}\n',
+    "of beginnings": b'{"type": "audio-start", "data": {"rate": 16000, "width": 2, "channels": 1}}\n{"type": "intents-start"}\n',
+}
+
+
+@pytest.mark.parametrize("chatter", CHATTER)
+@pytest.mark.parametrize("role", ("asr", "tts", "llm", "intent"))
+async def test_a_service_that_chatters_and_never_answers_is_too_slow(role: str, chatter: str) -> None:
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            if json.loads(await reader.readline())["type"] == "describe":
+                event = (understanding() if role == "intent" else everything()).event()
+                writer.write(json.dumps({"type": event.type, "data": event.data}).encode() + b"\n")
+                await writer.drain()
+            else:
+                while not writer.is_closing():
+                    writer.write(CHATTER[chatter])
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        uri = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with engines_of(uri, patience_s=0.3) as found, asyncio.timeout(20):
+            with pytest.raises(StageError) as caught:
+                await use(found.of("llm" if role == "intent" else role))
+    assert caught.value.code == f"{caught.value.stage}-slow"
+
+
+@asynccontextmanager
+async def saying(words: bytes) -> AsyncIterator[str]:
+    """A service that says this to everybody who says anything, and stays."""
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readline():
+            writer.write(words)
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+@pytest.mark.parametrize("part", ["data_length", "payload_length"])
+async def test_more_than_anybody_needs_is_not_waited_for(part: str) -> None:
+    async with saying(b'{"type": "info", "%s": 4194305}\n' % part.encode()) as uri, asyncio.timeout(20):
+        with pytest.raises(StageError, match="an event may have 4194304 bytes"):
+            await integration("wyoming", "service").Service("far", uri, 60.0).describe()
+
+
+async def test_who_does_not_say_what_it_can_do_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration("wyoming", "service"), "DESCRIBE_S", 0.1)
+    async with saying(b"") as uri, asyncio.timeout(20):
+        with pytest.raises(StageError) as caught:
+            await integration("wyoming", "service").Service("far", uri, 60.0).describe()
+    assert caught.value.code == "wyoming-slow"
+
+
+async def test_one_service_is_asked_so_much_at_once_and_no_more(remote: Remote) -> None:
+    module = integration("wyoming", "service")
+    service = module.Service("far", remote.uri, 1.0)
+    async with AsyncExitStack() as talks:
+        for _ in range(module.MOST_CONVERSATIONS):
+            await talks.enter_async_context(service.talk("llm"))
+        with pytest.raises(StageError) as caught:
+            await service.describe()
+        assert caught.value.code == "wyoming-busy"
+    assert await service.describe()
+
+
+JUNK: list[Any] = [None, 0, True, "x", [], {}, [1], [None], [[1]], {"name": 3}, "\ud800"]
+
+
+@given(st.data())
+def test_whatever_a_service_says_of_itself_makes_engines_or_is_refused(data: st.DataObject) -> None:
+    """Somewhere in what it says stands something else."""
+    offers, wire = integration("wyoming", "offers"), integration("wyoming", "wire")
+    told = json.loads(json.dumps(everything().event().data | {"intent": understanding().event().data["intent"]}))
+    node: Any = told
+    while True:
+        key = data.draw(st.sampled_from(sorted(node) if isinstance(node, dict) else range(len(node))))
+        if not isinstance(node[key], dict | list) or not node[key] or data.draw(st.booleans()):
+            node[key] = data.draw(st.sampled_from(JUNK))
+            break
+        node = node[key]
+    try:
+        info = Info.from_event(Event("info", told))
+    except wire.NOT_AN_EVENT:
+        return
+    service = integration("wyoming", "service").Service("far", "tcp://127.0.0.1:1", 1.0)
+    for engine in offers.engines_of(service, info, offers.Offering({}, 0, TaskScope("engines"))):
+        assert engine.info.id.startswith("wyoming/far")
+
+
+async def test_who_stops_in_the_middle_of_a_goodbye_keeps_nothing_for_a_service_that_takes_nothing() -> None:
+    wire, size = integration("wyoming", "wire"), 32 * 2**20
+    may_read, taken = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await may_read.wait()
+        count = 0
+        try:
+            while data := await reader.read(2**20):
+                count += len(data)
+        except ConnectionError:
+            pass
+        writer.close()
+        taken.set_result(count)
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server, asyncio.timeout(20):
+        connection = await wire.Connection.to(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", 100)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await connection.write(Event("x", {}, bytes(size)))
+        closing = asyncio.ensure_future(connection.close())
+        await asyncio.sleep(0)  # it has begun
+        closing.cancel()
+        await asyncio.wait([closing])
+        may_read.set()
+        assert await taken < size
+
+
 # -- services that come and go ------------------------------------------------------------------------------------
 
 
@@ -470,6 +619,15 @@ async def test_one_service_that_answers_is_enough_and_the_other_is_followed(hub_
         await eventually(lambda: not hub.engines.asrs(["wyoming/other"]))
         assert second.uri in entry.reason
         assert entry.state is EntryState.READY
+
+
+async def test_a_service_that_lets_somebody_down_is_looked_at_soon(hub_with: HubMaker, remote: Remote) -> None:
+    async with hub_with(far(remote), asr="", tts="", look_s=3600) as hub:
+        voice = hub.engines.ttss(["wyoming/far"])[0]
+        await remote.stop()
+        with pytest.raises(StageError):
+            await say(voice, SpeechRequest("Hello.", "en"))
+        await eventually(lambda: voice not in hub.engines.ttss(["wyoming/far"]))
 
 
 async def test_a_recogniser_that_comes_later_learns_the_names(hub_with: HubMaker, remote: Remote) -> None:

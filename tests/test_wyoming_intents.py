@@ -17,6 +17,8 @@ from wyoming_remote import Remote, meaning, serving, understanding
 
 from xiaozhi_hub.core.flow import TurnRecord
 from xiaozhi_hub.engines.health import Circuit
+from xiaozhi_hub.engines.llm import NOT_RECOGNISED, ChatRequest, Message
+from xiaozhi_hub.errors import StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, running_hub
 
@@ -93,6 +95,13 @@ async def test_several_intents_are_several_deeds(hub_with: HubMaker, remote: Rem
         assert "Bed Light" in record.said and "timer" in record.said
 
 
+async def test_a_service_means_so_much_with_one_sentence_and_says_so_much(hub_with: HubMaker, remote: Remote) -> None:
+    remote.means["count"] = [meaning("clock.start_timer", "la " * 3000, minutes=10 + many) for many in range(9)]
+    async with hub_with() as hub:
+        record = await asked(hub, "count")
+        assert len(record.tool_calls) == 4 and 0 < len(record.said) <= 4 * (4096 + 1)
+
+
 async def test_a_tool_of_the_hub_may_be_named_and_an_intent_may_be_given_one(
     hub_with: HubMaker, remote: Remote
 ) -> None:
@@ -125,6 +134,25 @@ async def test_a_model_that_goes_on_with_its_own_tools_is_not_interrupted(hub_wi
         await asked(hub, "light please")
         assert (await asked(hub, "is it dark where I sleep")).said == "So it is on."
         assert len(model.requests) == 2
+
+
+async def test_what_another_one_has_done_it_does_not_take_for_its_own(hub_with: HubMaker, remote: Remote) -> None:
+    """It was overtaken: what it had asked for was not carried out."""
+    remote.means["light please"] = [meaning("HassTurnOn", "All is bright.", name="Bed Light")]
+    async with hub_with() as hub:
+        engine = hub.engines.llms(["wyoming/far/intent"])[0]
+
+        async def told(*messages: Message) -> list[Any]:
+            request = ChatRequest((Message("user", "light please"), *messages), conversation="c")
+            return [piece async for piece in engine.chat(request)]
+
+        (mine,) = await told()
+        done = Message("tool", "Turned off.", tool_name="home.turn_off")
+        with pytest.raises(StageError) as caught:
+            await told(Message("assistant", "", calls=(call("home.turn_off", name="Bed Light"),)), done)
+        assert caught.value.code == NOT_RECOGNISED
+        (mine,) = await told()
+        assert [piece.text for piece in await told(Message("assistant", "", calls=(mine,)), done)] == ["All is bright."]
 
 
 async def test_alone_it_leaves_the_hub_without_an_answer_and_not_with_a_failure(

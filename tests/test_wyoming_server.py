@@ -253,6 +253,17 @@ async def test_a_wake_word_is_detected_by_the_hub_s_engine(hub: Hub) -> None:
         assert NotDetected.is_type((await client.hear()).type)
 
 
+async def test_words_that_are_none_are_passed_over(hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    hub.engines.add(Bang(), "test")
+    loud = PcmChunk(np.full(1024, 20_000, np.int16), 16000)
+    for names in (5, [[1], {}], {"bang": 1}):
+        async with client_of(hub) as client:
+            await client.write_event(Event("detect", {"names": names}))
+            await client.ask(*pieces(loud))
+            assert Detection.from_event(await client.hear()).name == "bang"
+    assert "failed" not in caplog.text
+
+
 async def test_engines_of_other_services_are_not_passed_on(hub_with: HubMaker) -> None:
     async with serving(Remote()) as remote:
         async with hub_with(services=[{"uri": remote.uri, "name": "far"}]) as hub, client_of(hub) as client:
@@ -343,6 +354,31 @@ async def test_text_with_half_a_character_is_spoken(hub: Hub) -> None:
         assert client._writer is not None
         client._writer.write(b'{"type": "synthesize", "data": {"text": "a\\ud800b"}}\n')
         assert sound_of(await client.until(AudioStop, Error)) == "a?b"
+
+
+async def test_an_utterance_without_end_is_hung_up_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration("wyoming", "ear"), "MOST_SECONDS", 1)
+    async with client_of(hub) as client:
+        await client.ask(Transcribe(), *pieces(PcmChunk(np.zeros(16000, np.int16), 16000))[:-1])
+        await client.ask(Ping())
+        await client.until(Pong)  # so much may come
+        await client.ask(*pieces(PcmChunk(np.zeros(1024, np.int16), 16000))[1:-1])
+        assert await client.is_hung_up_on()
+
+
+async def test_who_says_nothing_is_hung_up_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration("wyoming", "guest"), "IDLE_S", 0.1)
+    async with client_of(hub) as client:
+        assert await client.is_hung_up_on()
+
+
+async def test_who_does_not_take_what_was_asked_for_is_hung_up_on(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(integration("wyoming", "wire"), "WRITE_S", 0.1)
+    async with client_of(hub) as client:
+        await client.ask(*(Synthesize("a long story. " * 1000) for _ in range(8)))
+        async with asyncio.timeout(60):
+            while server_of(hub).guests:
+                await asyncio.sleep(0.01)
 
 
 async def test_one_address_can_hold_so_many_connections_and_no_more(hub: Hub) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from xiaozhi_hub.core.config import Config
 from xiaozhi_hub.core.flow import Channel, TurnInfo, TurnRecord
@@ -63,7 +63,7 @@ class AnsweringParts:
 
 
 class Answering:
-    """Built before the store is open; what it needs of it comes with `open` and `warm`."""
+    """Built before the store is open; what it needs of it comes with `open` and `warming`."""
 
     def __init__(self, parts: AnsweringParts) -> None:
         config, texts, engines, problems = parts.config, parts.texts, parts.engines, parts.problems
@@ -118,9 +118,9 @@ class Answering:
             message = f"Who answers on which device is not known: {error.message}"
             self._problems.show("assistant-choice", message, error.hint)
 
-    async def warm(self, data_dir: Path) -> None:
-        """Do what takes long the first time and needs no engine."""
-        await asyncio.gather(self.intents.warm(), self._warm_speaker(data_dir))
+    def warming(self, data_dir: Path) -> tuple[Coroutine[Any, Any, None], ...]:
+        """What takes long the first time and needs no engine; none of it needs the others."""
+        return self.intents.warm(), self._warm_speaker(data_dir)
 
     async def _warm_speaker(self, data_dir: Path) -> None:
         if (megabytes := self._config.voice.phrase_cache_mb) > 0:

@@ -119,14 +119,19 @@ class Archive:
 
     async def retention(self, others: Iterable[Callable[[float], Awaitable[None]]]) -> None:
         """Forget what is older than the owner wishes, now and every few hours: turns, what *others* forget when they are told
-        the time, and what all else hold. Never returns."""
+        the time, and what all else hold. One that fails keeps none of the others from it. Never returns."""
         everyone = (self.history.apply_retention, *others, self._forget_old)
         while True:
-            try:
-                for forget in everyone:
+            failed: StoreError | None = None
+            for forget in everyone:
+                try:
                     await forget(time.time())
-            except StoreError as error:
-                self._problems.show("retention", f"Old turns are not deleted: {error.message}", error.hint)
+                except StoreError as error:
+                    failed = failed or error
+            if failed is None:
+                self._problems.solved("retention")
+            else:
+                self._problems.show("retention", f"Not all that is old is deleted: {failed.message}", failed.hint)
             await asyncio.sleep(RETENTION_SECONDS)
 
     async def _forget_old(self, now: float) -> None:

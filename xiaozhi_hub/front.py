@@ -1,7 +1,8 @@
 """The front of the hub: the ports, what is served on them, and the names and addresses under which they are reached.
 
 It opens before everything else, so that whoever comes while the hub starts gets an answer. What lies behind it, `Rooms`, is
-there a moment later; until then whoever wants more than to check in waits.
+there a moment later; until then whoever wants more than to check in waits. It closes after everything behind it, and until
+then refuses all but check-ins and questions how the hub is.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from xiaozhi_hub.web.devices.transports import transport_offer
 from xiaozhi_hub.web.devices.websocket import DeviceDoor, DeviceLimits, Guest, Guests
 from xiaozhi_hub.web.pages.status import HubStatus, PartStatus
 from xiaozhi_hub.web.programs.health import Health
-from xiaozhi_hub.web.requests.later import LaterRoutes
+from xiaozhi_hub.web.requests.later import LaterRoutes, stopping
 
 if TYPE_CHECKING:
     from xiaozhi_hub.discovery import Discovery
@@ -99,7 +100,11 @@ class Front:
         self.door = app[DEVICE_DOOR]
         try:
             async with serve(app, server.ip, tuple(dict.fromkeys((server.http_port, server.port)))) as self.ports:
-                yield
+                try:
+                    yield
+                finally:
+                    self.shut_rooms()
+                    self._open.set()
         finally:
             if self.forwarding is not None:
                 await self.forwarding.close()
@@ -111,6 +116,10 @@ class Front:
         self._later.add(rooms.routes)
         self._rooms = rooms
         self._open.set()
+
+    def shut_rooms(self) -> None:
+        """Refuse whoever wants something of the APIs: what they would ask is going away. Safe to call more than once."""
+        self._later.shut()
 
     @asynccontextmanager
     async def announced(self) -> AsyncIterator[None]:
@@ -199,7 +208,8 @@ class Front:
 
     async def _behind(self) -> Rooms:
         await self._open.wait()
-        assert self._rooms is not None
+        if self._rooms is None:  # the hub has not come so far
+            raise stopping()
         return self._rooms
 
     async def _status(self) -> HubStatus:

@@ -301,6 +301,7 @@ class Hub:
         enter(self._hang_up)
         for name, holder in self._holders(household).items():
             self._stack.callback(self.forgetting.add(name, holder))
+        self._stack.callback(self.front.shut_rooms)  # first of all
 
         others = (self.services.apply_retention, self.announcements.apply_retention)
         self._scope.start(self.devices.housekeeping(), name="housekeeping")

@@ -74,16 +74,23 @@ class Readiness:
     async def warm_up(self, data_dir: Path) -> None:
         """Start everything that takes long. Whatever fails is shown, and the hub is ready without it."""
         began, answering = time.monotonic(), self._parts.answering
+        # Whatever one of them fails with, the others go on to their end.
+        works = (self._start(), *answering.warming(data_dir))
+        for done in await asyncio.gather(*works, return_exceptions=True):
+            if isinstance(done, Exception):
+                self._show_incomplete(done)
         try:
-            await asyncio.gather(self._start(), answering.warm(data_dir))
             await answering.learning.learn()
             answering.show_lacking(self.plugins.entries)
-        except Exception as error:  # whatever it was: a hub that answers badly says more than one that never answers
-            log.exception("the start is not complete")
-            told = f"The start is not complete: {type(error).__name__}: {error}."
-            self._parts.problems.show("start", told, "See the log.")
+        except Exception as error:  # a hub that answers badly says more than one that never answers
+            self._show_incomplete(error)
         self._reached.set()
         log.info("ready after %.1f s", time.monotonic() - began)
+
+    def _show_incomplete(self, error: Exception) -> None:
+        log.error("the start is not complete", exc_info=error)
+        told = f"The start is not complete: {type(error).__name__}: {error}."
+        self._parts.problems.show("start", told, "See the log.")
 
     async def _start(self) -> None:
         await self.stepping.choose()

@@ -69,10 +69,11 @@ class Threshold:
         enter = self._stack.push_async_callback
         enter(self.afterwards.aclose)
         enter(self.scope.close)
-        await self._stack.enter_async_context(self.front.listening())
+        # The ports open before the store, and close before it too: who is answered to the last is answered in full.
         enter(self.storage.close)
-        await self.storage.open()
         enter(self.pairing.close)
+        await self._stack.enter_async_context(self.front.listening())
+        await self.storage.open()
         self.known = await self.acquaintance.load(Devices(self.storage.database))
         if len(self._config.http.websocket_urls) > 1 and not self._config.server.auth_key:
             self.problems.show(

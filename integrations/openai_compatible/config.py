@@ -34,6 +34,14 @@ def engine_id(value: object) -> str:
     raise vol.Invalid("expected a short name in lower case, such as attic")
 
 
+def key(value: object) -> str:
+    """Check a key: one line, which a file of its own may end."""
+    text = value.strip() if isinstance(value, str) else ""
+    if not isinstance(value, str) or not text.isprintable():
+        raise vol.Invalid("expected the key on one line")
+    return text
+
+
 def role_or_false(schema: vol.Schema) -> Any:
     """A group of options, or false to leave the role out."""
 
@@ -99,7 +107,7 @@ _VISION = vol.Schema(
 
 _SERVER = {
     vol.Optional("model", default="", description="Name of the model; empty for the first the server has"): str,
-    vol.Optional("key", default="", description="The key, where the server wants one; put it into secrets.yaml"): str,
+    vol.Optional("key", default="", description="The key, where the server wants one; put it into secrets.yaml"): key,
     vol.Optional("timeout_s", default=20, description="Seconds after which an answer is not waited for"): vol.All(
         vol.Any(int, float), vol.Range(1, 300)
     ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import wave
 from typing import Any
 
@@ -13,13 +12,15 @@ import numpy as np
 from xiaozhi_hub.plugins.api import Asr, AsrRequest, AsrStream, PcmChunk, Role, StageError, Transcript
 
 from .describing import info_of
-from .server import Server
+from .server import Server, parsed
 
 ROLE = "asr"
 RATE = 16000
 _USUAL_MODEL = "whisper-1"
 """Servers with one model take this name for it."""
 _MOST_TOLD = 1 << 20
+_MOST_TEXT = 8000
+"""Characters of one utterance."""
 
 
 class OpenAiAsr(Asr):
@@ -59,7 +60,7 @@ class OpenAiAsr(Asr):
     def _text_of(self, told: bytes, is_json: bool) -> str:
         """The text of an answer: JSON, or the bare text that some servers send whatever was asked for."""
         try:
-            value: Any = json.loads(told) if is_json else told.decode()
+            value: Any = parsed(told) if is_json else told.decode()
             text = value["text"] if isinstance(value, dict) else value
             if not isinstance(text, str):
                 raise ValueError("no text")
@@ -67,7 +68,8 @@ class OpenAiAsr(Asr):
             raise StageError(
                 ROLE, f"{self._server.url} answers in a way that cannot be read", code="asr-failed"
             ) from error
-        return " ".join(text.split())
+        text = text.encode("utf-8", "replace").decode()  # JSON can carry halves of characters, which nothing else can
+        return " ".join(text.split())[:_MOST_TEXT]
 
 
 class _Utterance(AsrStream):

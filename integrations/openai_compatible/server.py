@@ -107,9 +107,11 @@ class Server:
                         f"{self.url}/models answers with status {reply.status}.",
                         hint="Is the address right? It usually ends in /v1.",
                     )
-                told = json.loads(await _whole(reply))
+                told = parsed(await _whole(reply))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise NotReady(f"{self.url} does not answer: {_plainly(error)}.", hint="Is the server running?") from error
+            raise NotReady(
+                f"{self.url} does not answer: {self._hidden(_plainly(error))}.", hint="Is the server running?"
+            ) from error
         except ValueError as error:
             raise NeedsAttention(
                 f"{self.url}/models answers with something else than JSON.",
@@ -122,7 +124,7 @@ class Server:
         self._contexts = {  # vLLM tells it, others do not
             str(model["id"]): most
             for model in known
-            if isinstance(most := model.get("max_model_len"), int) and most > 0
+            if isinstance(most := model.get("max_model_len"), int) and most > 1  # true is a number, too
         }
         return [str(model["id"]) for model in known]
 
@@ -160,8 +162,8 @@ class Server:
                         answer.finished = True
                         break
                     for piece in answer.feed(event):
-                        said += len(piece)
-                        yield piece
+                        room, said = max(0, _MOST_SAID - said), said + len(piece)
+                        yield piece[:room]
                     if said > _MOST_SAID:
                         break
             requests = answer.requests()
@@ -217,7 +219,7 @@ class Server:
     async def _refused(self, stage: str, reply: aiohttp.ClientResponse) -> StageError:
         told = (await reply.content.read(2000)).decode("utf-8", "replace")
         try:
-            error = json.loads(told)["error"]
+            error = parsed(told)["error"]
             told = str(error["message"] if isinstance(error, dict) else error)
         except (ValueError, KeyError, TypeError):
             pass
@@ -260,10 +262,23 @@ async def connected(options: Mapping[str, Any]) -> AsyncIterator[tuple[Server, .
                 absent.append(error)
                 server.expect()
 
-        await asyncio.gather(*map(meet, servers))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for server in servers:
+                    group.create_task(meet(server))
+        except ExceptionGroup as refused:  # the first one says enough
+            raise refused.exceptions[0] from refused
         if len(absent) == len(servers):
             raise absent[0]
         yield servers
+
+
+def parsed(data: bytes | str) -> Any:
+    """JSON, of anybody. ValueError when it is none."""
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise ValueError("it goes too deep") from error
 
 
 async def _whole(reply: aiohttp.ClientResponse) -> bytes:
@@ -278,7 +293,7 @@ async def _whole(reply: aiohttp.ClientResponse) -> bytes:
 async def _events(reply: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
     """What the server sends, streamed (server-sent events) or, from a server that cannot stream, in one piece. None is its ``[DONE]``."""
     if reply.content_type == "application/json":
-        yield json.loads(await _whole(reply))
+        yield parsed(await _whole(reply))
         return
     rest = b""
     async for piece in reply.content.iter_any():
@@ -289,7 +304,7 @@ async def _events(reply: aiohttp.ClientResponse) -> AsyncGenerator[Any, None]:
             field, _, value = line.strip().partition(b":")
             if field != b"data":
                 continue
-            yield None if value.strip() == b"[DONE]" else json.loads(value)
+            yield None if value.strip() == b"[DONE]" else parsed(value)
 
 
 def _plainly(error: BaseException) -> str:

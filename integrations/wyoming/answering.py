@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
 from wyoming.asr import Transcript as Said
+from wyoming.event import Event
 from wyoming.handle import Handled, HandledChunk, HandledStop, NotHandled
 
 from xiaozhi_hub.plugins.api import ChatRequest, EngineInfo, Llm, StageError, TextDelta, ToolRequest
@@ -33,18 +33,24 @@ class WyomingAgent(Llm):
             await talk.say(Said(said, language=tag_for(request.language, self._tags), context=context))
             told = 0
             while told < MOST_TEXT:
-                async with asyncio.timeout(self.service.answer_s):
-                    event = await talk.hear()
+                event = await talk.hear_of(self.service.answer_s, _says_something)
                 if HandledChunk.is_type(event.type):
-                    told += len(text_of(event))
-                    yield TextDelta(text_of(event))
+                    text = text_of(event)[: MOST_TEXT - told]
+                    told += len(text)
+                    yield TextDelta(text)
                 elif Handled.is_type(event.type) or NotHandled.is_type(event.type):
                     # After pieces it is the whole once more.
                     if not told and (text := text_of(event)[:MOST_TEXT]):
                         told = len(text)
                         yield TextDelta(text)
                     break
-                elif HandledStop.is_type(event.type):
+                else:
                     break
         if not told:
             raise StageError(STAGE, f"{self.service.name} has no answer", code="llm-failed")
+
+
+def _says_something(event: Event) -> bool:
+    if HandledChunk.is_type(event.type):
+        return bool(text_of(event))
+    return Handled.is_type(event.type) or NotHandled.is_type(event.type) or HandledStop.is_type(event.type)

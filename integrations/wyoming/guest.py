@@ -71,7 +71,8 @@ class Guest:
         self._events = RateLimit(EVENTS_PER_SECOND, EVENTS_PER_SECOND)
         self._work: asyncio.Task[None] | None = None
         self._transcribe = Transcribe()
-        self._detect: Detect | None = None
+        self._words: set[str] | None = None
+        """Those to wake up at, empty for all; None where a transcript is wanted."""
         self._sound: Format | None = None
         self._ear: Ear | None = None
         self._last: Ear | None = None
@@ -106,9 +107,10 @@ class Guest:
         elif Ping.is_type(kind):
             await self._say(Pong(text_of(event)))
         elif Transcribe.is_type(kind):
-            self._transcribe, self._detect = Transcribe.from_event(event), None
+            self._transcribe, self._words = Transcribe.from_event(event), None
         elif Detect.is_type(kind):
-            self._detect = Detect.from_event(event)
+            names = event.data.get("names")
+            self._words = {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
         elif AudioStart.is_type(kind):
             await self._start_hearing(event)
         elif AudioChunk.is_type(kind):
@@ -184,13 +186,13 @@ class Guest:
         self._sound = Format.of(event)
         if not await self._is_allowed():
             return
-        if self._detect is not None:
-            detectors, names = self._catalogue.detectors(), self._detect.names or ()
+        if self._words is not None:
+            detectors = self._catalogue.detectors()
             if not detectors:
                 await self._say(Error("No wake word detector is ready.", "no-wake"))
                 return
             try:
-                self._wake = next((each for each in detectors if set(names) & set(each.words)), detectors[0]).open()
+                self._wake = next((each for each in detectors if self._words & set(each.words)), detectors[0]).open()
             except HubError as error:
                 await self._say(Error(error.message, error.code))
             return
@@ -221,10 +223,9 @@ class Guest:
             await self._say(Error(error.message, error.code))
 
     async def _watch(self, piece: PcmChunk) -> None:
-        assert self._wake is not None and self._detect is not None
+        assert self._wake is not None
         found = await self._wake.feed(resample(piece, RATE))
-        names = self._detect.names
-        if found is not None and (not names or found in names):
+        if found is not None and (not self._words or found in self._words):
             await self._say(Detection(found))
 
     async def _hear_no_more(self) -> None:

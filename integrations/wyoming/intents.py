@@ -24,7 +24,7 @@ from xiaozhi_hub.plugins.api import (
     ToolRequest,
 )
 
-from .service import Service, Talk, text_of
+from .service import Service, text_of
 from .wire import NOT_AN_EVENT
 
 log = logging.getLogger(__name__)
@@ -160,21 +160,18 @@ class WyomingIntents(Llm):
         async with self._service.talk(STAGE, self._program) as talk:
             await talk.say(Recognize(said, context))
             several = False
-            while len(found) < MOST_INTENTS:
-                event = await self._next(talk)
-                if NotRecognized.is_type(event.type) or IntentsStop.is_type(event.type):
-                    break
-                if IntentsStart.is_type(event.type):
-                    several = True
-                elif Intent.is_type(event.type):
-                    found.append(_read(event))
-                    if not several:
+            async with asyncio.timeout(self._service.answer_s):
+                while len(found) < MOST_INTENTS:
+                    event = await talk.hear()
+                    if NotRecognized.is_type(event.type) or IntentsStop.is_type(event.type):
                         break
+                    if IntentsStart.is_type(event.type):
+                        several = True
+                    elif Intent.is_type(event.type):
+                        found.append(_read(event))
+                        if not several:
+                            break
         return found
-
-    async def _next(self, talk: Talk) -> Event:
-        async with asyncio.timeout(self._service.answer_s):
-            return await talk.hear()
 
     def _not_recognised(self, said: str) -> StageError:
         return StageError(STAGE, f"{self._service.name} does not recognise: {said[:100]}", code=NOT_RECOGNISED)

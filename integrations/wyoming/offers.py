@@ -149,7 +149,16 @@ def _info(
 
 def _installed(artifacts: Sequence[A]) -> list[A]:
     """Those that can be used, as far as the other side can be believed to have written sense."""
-    return [each for each in artifacts if each.installed is True and isinstance(each.name, str) and each.name]
+    return [each for each in artifacts if _can_be_used(each)] if isinstance(artifacts, list) else []
+
+
+def _can_be_used(artifact: object) -> bool:
+    return (
+        isinstance(artifact, Artifact)
+        and artifact.installed is True
+        and isinstance(artifact.name, str)
+        and bool(artifact.name)
+    )
 
 
 def _chosen(program: Artifact, programs: Sequence[Artifact]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -113,6 +113,14 @@ class Talk:
             told = " ".join(str(event.data.get("text", "")).split())[:_MOST_TOLD]
             raise StageError(self._stage, f"{self._name} refuses: {told}", code=f"{self._stage}-refused")
         return event
+
+    async def hear_of(self, seconds: float, matters: Callable[[Event], bool]) -> Event:
+        """The next event that *matters*. TimeoutError when none has come within *seconds*, however many others have."""
+        async with asyncio.timeout(seconds):
+            while True:
+                event = await self.hear()
+                if matters(event):
+                    return event
 
 
 async def heard_while(saying: Coroutine[Any, Any, None], hearing: Coroutine[Any, Any, T], answer_s: float) -> T:

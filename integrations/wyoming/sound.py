@@ -13,6 +13,8 @@ WIDTH = 2
 RATE = 16000
 """What recognisers hear."""
 _RATES = range(8000, 96001)
+_MOST_TOLD = 60
+"""Characters of what cannot be read: anything may stand there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,10 @@ class Format:
         """The format that an ``audio-start`` or ``audio-chunk`` names. Raises `ProtocolError`."""
         rate, width, channels = (event.data.get(key) for key in ("rate", "width", "channels"))
         if width != WIDTH or channels not in (1, 2) or not isinstance(rate, int) or rate not in _RATES:
-            raise ProtocolError(f"sound of {rate} Hz, {width} bytes, {channels} channels cannot be read", close=True)
+            told = ", ".join(
+                f"{value} {what}" for value, what in ((rate, "Hz"), (width, "bytes"), (channels, "channels"))
+            )
+            raise ProtocolError(f"sound of {told[:_MOST_TOLD]} cannot be read", close=True)
         return cls(rate, int(channels))
 
     def read(self, event: Event) -> PcmChunk:

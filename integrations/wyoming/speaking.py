@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
+from wyoming.event import Event
 from wyoming.tts import (
     Synthesize,
     SynthesizeChunk,
@@ -83,9 +83,16 @@ class WyomingTts(Tts):
                 await talk.say(SynthesizeStop())
             sound: Format | None = None
             ms = 0.0
+
+            def matters(event: Event) -> bool:
+                if AudioChunk.is_type(event.type):
+                    return bool(event.payload)
+                if AudioStart.is_type(event.type):
+                    return sound is None
+                return SynthesizeStopped.is_type(event.type) or (AudioStop.is_type(event.type) and not streams)
+
             while True:
-                async with asyncio.timeout(self.service.answer_s):
-                    event = await talk.hear()
+                event = await talk.hear_of(self.service.answer_s, matters)
                 if AudioStart.is_type(event.type) or AudioChunk.is_type(event.type):
                     told = Format.of(event)
                     if sound is not None and told.rate != sound.rate:
@@ -98,7 +105,7 @@ class WyomingTts(Tts):
                         raise StageError(STAGE, f"{self.service.name} does not stop", code="tts-failed")
                     if len(piece.samples):
                         yield piece
-                elif SynthesizeStopped.is_type(event.type) or (AudioStop.is_type(event.type) and not streams):
+                elif not AudioStart.is_type(event.type):
                     break
         if not ms:
             raise StageError(STAGE, f"{self.service.name} says nothing", code="tts-failed")

@@ -6,7 +6,6 @@ The library reads and writes the format; what it leaves out is here: how much ma
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -68,11 +67,14 @@ class Connection:
     async def close(self) -> None:
         """Close it, and let what was written go out first."""
         self._writer.close()
-        with suppress(OSError):
+        try:
             async with asyncio.timeout(CLOSE_S):
                 await self._writer.wait_closed()
-                return
-        self.abort()
+        except OSError:
+            self.abort()
+        except asyncio.CancelledError:  # or what nobody takes would be kept for as long as they stay
+            self.abort()
+            raise
 
     def abort(self) -> None:
         """Close it at once."""

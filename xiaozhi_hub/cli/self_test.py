@@ -42,7 +42,7 @@ async def talk_to_yourself(hub: Hub, words: Words) -> str:
                 ota_url=f"{hub.local_url}/xiaozhi/ota/", device_id=SELF_TEST, client_id=hub.self_test_client_id
             ) as device:
                 answer = await device.ask(question)
-    except (HubError, OSError, TimeoutError) as error:
+    except Exception as error:  # an engine is anybody's code; the hub works for all others
         log.error("the self-test failed: %s", str(error) or "no answer")
         why = str(error) or words("cli.run.self_test.no_answer", seconds=SECONDS)
         return words("cli.run.self_test.failed", why=why)

@@ -155,8 +155,7 @@ class Worker:
             del job  # or the last job's audio would be kept until the next one comes
 
     async def close(self, seconds: float = 5.0) -> None:
-        """Finish the running job and end the thread; jobs that still wait are dropped. A job that takes longer than
-        *seconds* is left behind."""
+        """Do the jobs that wait and end the thread. What takes longer than *seconds* is left to itself."""
         if self._closed:
             return
         self._closed = True

@@ -14,7 +14,7 @@ from xiaozhi_hub.dialog.respond import Conversation, NotUnderstood
 from xiaozhi_hub.dialog.speaking.splitter import put_together
 from xiaozhi_hub.dialog.turn_parts import TurnParts
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message
-from xiaozhi_hub.errors import HubError
+from xiaozhi_hub.errors import HubError, StageError
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +69,13 @@ async def ask(
         outcome = Outcome.NOT_UNDERSTOOD
         said.append(parts.texts.text("spoken.not_known", info.language))
         yield said[-1]
-    except HubError as problem:
-        log.error("turn %s failed: %s", info.id, problem)
-        outcome, error = Outcome.FAILED, problem.code
+    except Exception as problem:  # an engine is anybody's code, and the person must not be left without a word
+        known = isinstance(problem, HubError)
+        failure = (
+            problem if isinstance(problem, HubError) else StageError("turn", f"{type(problem).__name__}: {problem}")
+        )
+        log.error("turn %s failed: %s", info.id, failure, exc_info=None if known else problem)
+        outcome, error = Outcome.FAILED, failure.code
         said.append(parts.texts.text("spoken.failed", info.language))
         yield said[-1]
     stamp("sent")

@@ -38,6 +38,8 @@ PROBE_AGAIN_AFTER = (0.25, 0.25)  # RFC 6762 §8.1: three probes, 250 ms apart
 NAMES_TRIED = 20
 PATIENCE_S = 15.0
 """How long the one of two hubs that may keep the name waits for the other to give way before it gives way itself."""
+_LOOKING = "interfaces"
+"""What is said to have failed where it is no single interface."""
 _IP_MULTICAST_ALL = 49  # linux/in.h; not among Python's constants
 
 
@@ -97,13 +99,20 @@ class Discovery:
 
     async def __aenter__(self) -> Self:
         self._scope.start(self._follow(), name="interfaces")
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), FIRST_LOOK_S)
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._settled.wait(), FIRST_LOOK_S)
+        except BaseException:  # the hub is stopped before it has a name
+            await self._leave()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._leave()
+
+    async def _leave(self) -> None:
         await self._scope.close()
         await self._close(tuple(self._responders))
 
@@ -111,7 +120,10 @@ class Discovery:
         told: tuple[object, ...] | None = None
         while True:
             self._look_now.clear()
-            await self._look()
+            try:
+                await self._look()
+            except OSError as error:  # no more files may be opened, perhaps: the next look may work
+                self._failures[_LOOKING] = _reason(error)
             self._settled.set()
             if (state := (self.host_name, self.addresses, self.problem)) != told:
                 told = state
@@ -123,11 +135,7 @@ class Discovery:
 
     async def _look(self) -> None:
         """Bring the responders in line with the interfaces and the name in line with the neighbours."""
-        try:
-            wanted = network_addresses() if self._only is None else self._only
-        except OSError as error:
-            self._failures["interfaces"] = str(error)
-            return
+        wanted = network_addresses() if self._only is None else self._only
         self._failures = {key: reason for key, reason in self._failures.items() if key in wanted}
         await self._close([address for address in self._responders if address not in wanted])
         number = self._number

@@ -98,7 +98,7 @@ async def ask(
     id_ = random.randrange(1, 0x10000)
     answers: asyncio.Queue[Answer] = asyncio.Queue(_MOST_ANSWERS)
     packets = [encode_question(id_, name, type_) for name, type_ in questions]
-    ways = [way for interface in interfaces if (way := await _open(interface, id_, answers)) is not None]
+    ways: list[asyncio.DatagramTransport] = []
     repeats: list[asyncio.TimerHandle] = []
 
     def send() -> None:
@@ -107,6 +107,9 @@ async def ask(
                 way.sendto(packet, MDNS_GROUP)
 
     try:
+        for interface in interfaces:
+            if (way := await _open(interface, id_, answers)) is not None:
+                ways.append(way)
         if not ways:
             return
         send()

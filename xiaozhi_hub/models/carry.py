@@ -14,13 +14,14 @@ from xiaozhi_hub.models.checks import Digests, read_through
 from xiaozhi_hub.models.form import is_gguf, is_onnx, is_whisper, voice_settings
 from xiaozhi_hub.models.progress import Progress
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
-from xiaozhi_hub.models.stock import Origin, disk_trouble, ensure_room, growing, settle
+from xiaozhi_hub.models.stock import Origin, disk_trouble, ensure_room, growing, settle, unfinished
 from xiaozhi_hub.models.whole import check_whole
 
 DEEPEST = 6
 MOST_FILES = 20_000
 LARGEST_WORD = 20 * 2**20
 """A wake word is a small classifier; a larger ONNX file without settings is a voice that lost them, or something else."""
+_GLIMPSE = 2**16
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
@@ -46,19 +47,16 @@ class Found:
 
 def recognise(path: Path, known: Catalogue, shelf: ModelShelf) -> tuple[Found, ...]:
     """The models in *path*, a file or a folder with all below it. `HubError` when there is nothing there to use."""
-    if not path.exists():
-        raise HubError(f"There is nothing at {path}.", code="path-missing", hint="Is the stick mounted?")
     try:
+        if not path.exists():
+            raise HubError(f"There is nothing at {path}.", code="path-missing", hint="Is the stick mounted?")
         if path.is_file():
             found = _in_folder(path.parent, [path], known, shelf)
         else:
             found = [each for folder, files in _folders(path) for each in _in_folder(folder, files, known, shelf)]
+        found = _under_names_of_their_own(found)
     except OSError as error:
-        raise HubError(
-            f"{error.filename or path} cannot be read: {error.strerror}.",
-            code="path-unreadable",
-            hint="Is the stick in order?",
-        ) from error
+        raise _unreadable(path, error, "Is the stick in order?") from error
     if not found:
         raise HubError(
             f"There is no model in {path} that the hub can use.",
@@ -66,7 +64,7 @@ def recognise(path: Path, known: Catalogue, shelf: ModelShelf) -> tuple[Found, .
             hint="It takes GGUF files, folders with the model.bin of a Whisper model (CTranslate2), piper voices (.onnx with "
             ".onnx.json), and wake words of openWakeWord (.onnx).",
         )
-    return tuple(map(_looked_at, _under_names_of_their_own(found)))
+    return tuple(map(_looked_at, found))
 
 
 def _under_names_of_their_own(found: list[Found]) -> list[Found]:
@@ -75,18 +73,27 @@ def _under_names_of_their_own(found: list[Found]) -> list[Found]:
     lost: list[Found] = []
     for each in found:
         other = taken.setdefault((each.engine, each.name), each)
-        if other is each or _sizes(other) == _sizes(each):  # a copy is left out
+        if other is each or _is_copy(other, each):
             continue
         name = _plain(f"{each.files[0].resolve().parent.name}-{each.name}")
         own = replace(each, name=name, listed=None, sure=False)
         other = taken.setdefault((own.engine, own.name), own)
-        if other is not own and _sizes(other) != _sizes(own):
+        if other is not own and not _is_copy(other, own):
             lost.append(replace(own, lacks="another model has the same name: import it alone, with --name"))
     return [*taken.values(), *lost]
 
 
-def _sizes(found: Found) -> list[int]:
-    return sorted(path.stat().st_size for path in found.files)
+def _is_copy(one: Found, other: Found) -> bool:
+    """Have they the same files, as far as a look tells? Models made from one another are as large, but differ in their weights, which
+    stand at the end."""
+    return sorted(map(_glimpse, one.files)) == sorted(map(_glimpse, other.files))
+
+
+def _glimpse(path: Path) -> tuple[int, bytes]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(0, size - _GLIMPSE))
+        return size, file.read(_GLIMPSE)
 
 
 def _looked_at(found: Found) -> Found:
@@ -102,7 +109,11 @@ def bring(found: Found, shelf: ModelShelf, progress: Progress) -> InstalledModel
     """Copy a model to the shelf. `HubError` when it is not all there, or not what the catalogue knows under its name."""
     if found.lacks:
         raise HubError(f"{found.name} cannot be used: {found.lacks}.", code="model-incomplete")
-    ensure_room(shelf.folder, found.size)
+    try:
+        needed = found.size
+    except OSError as error:
+        raise _unreadable(found.files[0], error, "Is the stick still there?") from error
+    ensure_room(shelf.folder, needed - _written_over(found, shelf))
     with growing(shelf, found.engine, found.name) as part:
         digests = {source.name: _copy(source, part / source.name, progress) for source in found.files}
         listed = found.listed
@@ -130,6 +141,13 @@ def bring(found: Found, shelf: ModelShelf, progress: Progress) -> InstalledModel
             digests,
         )
         return settle(part, found.engine, origin, listed.name if listed is not None else found.name)
+
+
+def _written_over(found: Found, shelf: ModelShelf) -> int:
+    """Bytes that an import has left behind which broke off: they make room for the same files."""
+    part = unfinished(shelf, found.engine, found.name)
+    left = [part / source.name for source in found.files] if part is not None else []
+    return sum(path.stat().st_size for path in left if path.is_file())
 
 
 def _main_of(found: Found, listed: CatalogueModel, digests: dict[str, Digests]) -> Digests:
@@ -238,15 +256,17 @@ def _plain(name: str) -> str:
     return plain.removesuffix(".part") or "model"
 
 
+def _unreadable(path: Path, error: OSError, hint: str) -> HubError:
+    return HubError(f"{error.filename or path} cannot be read: {error.strerror}.", code="path-unreadable", hint=hint)
+
+
 def _copy(source: Path, target: Path, progress: Progress) -> Digests:
     try:
         with source.open("rb") as given, target.open("wb") as taken:
             return read_through(given, source.name, progress, taken)
     except OSError as error:
         if error.filename == str(source) or not source.exists():
-            raise HubError(
-                f"{source} cannot be read: {error.strerror}.", code="path-unreadable", hint="Is the stick still there?"
-            ) from error
+            raise _unreadable(source, error, "Is the stick still there?") from error
         raise disk_trouble(target, error) from error
 
 

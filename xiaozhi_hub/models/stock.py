@@ -26,6 +26,8 @@ from xiaozhi_hub.models.shelf import UNFINISHED, InstalledModel, ModelShelf
 from xiaozhi_hub.models.whole import check_whole
 
 ORIGIN = "origin.yaml"
+OLD = ".old"
+"""How the name of a folder ends, before `UNFINISHED`, whose model is being replaced."""
 LOCK = "lock"
 RESUME = ".resume"
 """How the name of the note beside an unfinished file ends, which says how to go on with it."""
@@ -96,10 +98,14 @@ def settle(part: Path, engine: str, origin: Origin, name: str) -> InstalledModel
                 path.unlink()
             else:
                 _flush(path)
+        old = part.with_name(name + OLD + UNFINISHED)
+        if old.exists():  # the plug was pulled
+            shutil.rmtree(old)
         if final.exists():
-            shutil.rmtree(final)
+            final.rename(old)
         part.rename(final)
         _flush(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         raise disk_trouble(final, error) from error
     return InstalledModel(engine, name, final)

@@ -13,6 +13,7 @@ from xiaozhi_hub.models.form import check_form, is_ctranslate2, is_gguf, is_onnx
 _MOST_ENTRIES = 2_000_000
 """Of a directory; more are no directory."""
 _DEEPEST = 4
+_LONGEST_NAME = 2**16
 _FIXED = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 """Bytes of GGUF's values by their type (ggml's docs/gguf.md); 8 is a text, 9 a list."""
 _TEXT, _LIST = 8, 9
@@ -77,7 +78,9 @@ class _Directory:
 
     def text(self, form: str) -> bytes:
         size = self.number(form)
-        data = self._file.read(size) if size <= self.length else b""
+        if size > _LONGEST_NAME:
+            raise _Short if size > self.length else _Strange
+        data = self._file.read(size)
         if len(data) < size:
             raise _Short
         return data

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from xiaozhi_hub.core.characters import whole
 from xiaozhi_hub.errors import ProtocolError
 from xiaozhi_hub.protocol.binary import framing_of
 from xiaozhi_hub.protocol.glyphs import TextFont, text_font_of
@@ -199,7 +200,7 @@ def _parse_listen(message: Mapping[str, Any]) -> DeviceMessage:
 
 def _text(value: object) -> str:
     """One line of text, whatever came."""
-    return " ".join(value.split())[:2000] if isinstance(value, str) else ""
+    return " ".join(whole(value).split())[:2000] if isinstance(value, str) else ""
 
 
 __all__ = [

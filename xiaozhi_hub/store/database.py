@@ -77,6 +77,8 @@ class Database:
                 await worker.run(end)
             except WorkerLost:
                 continue  # closed before
+            except WorkerBusy:
+                worker.post(end)  # after all that waits
             except StoreError as error:
                 log.warning("the database was not closed properly: %s", error)
             await worker.close()

@@ -175,7 +175,7 @@ class History:
     async def apply_retention(self, now: float) -> int:
         """Forget what is older than the owner wishes, and recordings that nothing speaks of; return how many turns went.
 
-        With ``keep_days`` 0 everything stays. Call it once a day.
+        With ``keep_days`` 0 everything stays. Call it now and then.
         """
         gone = 0
         if self._keep_days > 0:

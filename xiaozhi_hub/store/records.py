@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from xiaozhi_hub.core.characters import whole
 from xiaozhi_hub.core.flow import Channel, Completeness, Outcome, ToolCall, TurnRecord, Wait, WaitReason
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def messages_of(record: TurnRecord, audio_in: str | None, audio_out: str | None)
     if record.heard or audio_in:
         told.append(message(ChatType.USER, record.heard, asked_at, audio_in))
     for call in record.tool_calls:
-        named = json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False)
+        named = whole(json.dumps({"name": call.name, "arguments": dict(call.arguments)}, ensure_ascii=False))
         told.append(message(ChatType.TOOL_CALL, named, asked_at))
         told.append(message(ChatType.TOOL_RESULT, call.result or call.error, asked_at))
     if record.said or audio_out:
@@ -76,6 +77,7 @@ def put_turn(
     db: sqlite_utils.Database, record: TurnRecord, audio_in: Recording | None = None, audio_out: Recording | None = None
 ) -> None:
     """Write a turn and everything that belongs to it. The same id again replaces what was known of it."""
+    record = _writable(record)
     if record.device_id:
         db.execute(
             "INSERT INTO device (id, first_seen_at, last_seen_at) VALUES (?, ?, ?)"
@@ -145,6 +147,14 @@ def put_turn(
     count_session(db, record.session_id)
 
 
+def _writable(record: TurnRecord) -> TurnRecord:
+    """The same without halves of characters: what engines and tools have said is anybody's."""
+    calls = tuple(replace(call, result=whole(call.result), error=whole(call.error)) for call in record.tool_calls)
+    return replace(
+        record, heard=whole(record.heard), said=whole(record.said), error=whole(record.error), tool_calls=calls
+    )
+
+
 def count_session(db: sqlite_utils.Database, session_id: str) -> None:
     db.execute(
         "UPDATE session SET turns = (SELECT count(*) FROM turn WHERE session_id = session.id),"
@@ -154,7 +164,7 @@ def count_session(db: sqlite_utils.Database, session_id: str) -> None:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(dict(value), ensure_ascii=False, default=str)
+    return whole(json.dumps(dict(value), ensure_ascii=False, default=str))
 
 
 def read_turns(db: sqlite_utils.Database, where: str, parameters: Sequence[Any]) -> list[TurnRecord]:

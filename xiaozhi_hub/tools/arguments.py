@@ -12,6 +12,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xiaozhi_hub.core.characters import whole
+
 
 class Misfit(Exception):
     """An argument does not fit; ``key`` is the text ``spoken.<key>`` that says so, ``values`` fill it in."""
@@ -103,7 +105,7 @@ _PYTHON: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "nu
 def _text(value: Any, schema: Mapping[str, Any]) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return _NO
-    text = str(value)
+    text = whole(str(value))
     if "enum" not in schema:
         return text
     by_fold = {str(item).casefold(): item for item in schema["enum"]}

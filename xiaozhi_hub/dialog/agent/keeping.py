@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 MOST_BYTES = 16 * 2**20
 _VERSION = 1
+_ERRORS = "surrogatepass"
+"""Models write halves of characters now and then: those are kept, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ def write(path: Path, kept: list[Kept]) -> None:
     if len(text) > MOST_BYTES:
         return
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors=_ERRORS) as file:
             file.write(text)
     except OSError as error:
         log.warning("conversations begin anew after the restart: %s", error.strerror)
@@ -53,7 +56,7 @@ def take(path: Path) -> list[Kept]:
     try:
         if path.stat().st_size > MOST_BYTES * 4:
             raise ValueError("too large")
-        told = json.loads(path.read_text(encoding="utf-8"))
+        told = json.loads(path.read_text(encoding="utf-8", errors=_ERRORS))
         kept = [_from_json(item) for item in told["dialogues"]] if told["version"] == _VERSION else []
     except FileNotFoundError:
         return []

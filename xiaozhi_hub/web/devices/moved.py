@@ -7,6 +7,7 @@ does not answer in time the device still learns its address.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable
@@ -79,14 +80,24 @@ class Forwarding:
                 asyncio.timeout(ASK_S),
                 self._http.post(self._url, json=body, headers=headers, allow_redirects=False) as reply,
             ):
-                theirs = await reply.json(content_type=None) if (reply.content_length or 0) < _MOST_BYTES else None
+                theirs = json.loads(await _start_of(reply))
                 if reply.status == 200 and isinstance(theirs, dict) and _leads_somewhere(theirs):
                     encode_answer(theirs)
                     return theirs
                 log.warning("the hub at %s gives no usable answer (status %d)", self._url, reply.status)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, BadAnswer) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError, RecursionError, BadAnswer) as error:
             log.warning("the hub at %s does not answer: %s", self._url, error or type(error).__name__)
         return None
+
+
+async def _start_of(reply: aiohttp.ClientResponse) -> bytes:
+    """As much of an answer as a hub's may have, whatever its length is said to be."""
+    data = bytearray()
+    async for piece in reply.content.iter_any():
+        data += piece
+        if len(data) > _MOST_BYTES:
+            break
+    return bytes(data[:_MOST_BYTES])
 
 
 def _leads_somewhere(answer: dict[str, Any]) -> bool:

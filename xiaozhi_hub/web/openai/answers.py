@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -100,7 +99,7 @@ def _head(answer_id: str, kind: str, model: str) -> dict[str, Any]:
 
 def event(values: dict[str, Any]) -> bytes:
     """One server-sent event."""
-    return b"data: " + json.dumps(values, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + encode(values) + b"\n\n"
 
 
 __all__ = [

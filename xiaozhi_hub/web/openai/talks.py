@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from xiaozhi_hub.core.characters import whole
 from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.ids import new_id
 from xiaozhi_hub.dialog.respond import Conversation
@@ -89,12 +90,12 @@ def _text_of(content: Any) -> str:
     if content is None:
         return ""
     if isinstance(content, str):
-        return content
+        return whole(content)
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         raise ProtocolError("'content' must be a text or a list of parts.", code="messages-invalid")
     if any(part.get("type") != "text" or not isinstance(part.get("text"), str) for part in content):
         raise ProtocolError("Only parts of type 'text' are understood here.", code="content-unsupported")
-    return "\n".join(part["text"] for part in content)
+    return whole("\n".join(part["text"] for part in content))
 
 
 __all__ = ["Said", "Talk", "Talks", "read_messages"]

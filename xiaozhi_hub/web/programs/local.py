@@ -52,8 +52,9 @@ def answer(values: Mapping[str, Any], *, status: int = 200) -> web.Response:
 
 
 def encode(values: Mapping[str, Any]) -> bytes:
-    """Return *values* as one line of JSON. What JSON does not know is written as its text."""
-    return json.dumps(values, ensure_ascii=False, default=_plain).encode()
+    """Return *values* as one line of JSON. What JSON does not know is written as its text; half a character, which an engine may
+    have said, becomes the escape sequence of JSON."""
+    return json.dumps(values, ensure_ascii=False, default=_plain).encode(errors="backslashreplace")
 
 
 def _plain(value: object) -> Any:

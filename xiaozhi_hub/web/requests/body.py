@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
+from xiaozhi_hub.core.characters import whole
 from xiaozhi_hub.errors import ProtocolError
 from xiaozhi_hub.web.requests.failures import Rejected
 from xiaozhi_hub.web.requests.held import Held
@@ -65,7 +66,7 @@ def text_field(values: dict[str, Any], name: str, *, most: int, required: bool =
         value = ""
     if not isinstance(value, str):
         raise ProtocolError(f"{name!r} must be a text.", code="field-invalid")
-    value = value.strip()
+    value = whole(value).strip()
     if required and not value:
         raise ProtocolError(f"{name!r} is missing.", code="field-missing")
     if len(value) > most:

@@ -1,4 +1,5 @@
-"""Routes that are not there yet when the ports open: requests for them wait until they are."""
+"""Routes that are not there yet when the ports open: requests for them wait until they are. They are gone before the ports close:
+then requests for them are refused at once."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import Any, NoReturn
 
 from aiohttp import web
 
+from xiaozhi_hub.web.requests.failures import Rejected
+
 
 class LaterRoutes(web.AbstractResource, web.AbstractRouteDef):
     """Stands behind all other routes of an application: it is asked for what none of them serves."""
@@ -16,6 +19,13 @@ class LaterRoutes(web.AbstractResource, web.AbstractRouteDef):
         super().__init__()
         self._router = web.UrlDispatcher()
         self._there = asyncio.Event()
+
+    def shut(self) -> None:
+        """Serve nothing from now on. Who has waited until now has done so in vain. Safe to call more than once."""
+        self._router = web.UrlDispatcher()
+        self._router.add_route("*", "/{anything:.*}", _stopping)
+        self._router.freeze()
+        self._there.set()
 
     def add(self, routes: Iterable[web.AbstractRouteDef]) -> None:
         """Serve *routes* from now on. To be called once."""
@@ -57,4 +67,13 @@ class LaterRoutes(web.AbstractResource, web.AbstractRouteDef):
         return iter(self._router.routes())
 
 
-__all__ = ["LaterRoutes"]
+def stopping() -> Rejected:
+    """What somebody is told who asks too late."""
+    return Rejected(503, "The hub is stopping.", code="hub-stopping", hint="Ask again in a moment.")
+
+
+async def _stopping(_: web.Request) -> NoReturn:
+    raise stopping()
+
+
+__all__ = ["LaterRoutes", "stopping"]
