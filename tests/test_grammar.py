@@ -187,6 +187,15 @@ def test_a_room_is_waited_for_where_two_things_have_the_same_name() -> None:
         assert book.completeness("turn on the lamp") is COMPLETE
 
 
+def test_what_may_begin_with_anything_makes_nothing_a_beginning() -> None:
+    source = templates("[the] {any} timer", "remember [that] {any}", lists={"any": {"wildcard": True}})
+    book = Grammar("en", [GrammarSource(source)], {}, "1")
+    assert book.completeness("why is the sky") is UNKNOWN
+    assert book.completeness("remember that the spare") is EXTENDABLE
+    assert book.completeness("grandma timer") in (COMPLETE, EXTENDABLE)
+    assert book.completeness("remember") is PARTIAL
+
+
 def test_a_number_can_be_said_in_several_ways() -> None:
     assert number_words("105", "en") == (
         ("one", "hundred", "five"),

@@ -460,6 +460,15 @@ def test_who_has_said_all_is_not_waited_for_although_it_begins_alike(house: Hous
     assert house.intents.completeness("set an alarm for noon", "en") is Completeness.COMPLETE
 
 
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [("why is the sky blue", "en"), ("tell me something about yourself", "en"), ("为什么天空是蓝色的", "zh-Hans")],
+)
+def test_a_question_for_a_language_model_is_no_beginning_of_a_command(house: House, text: str, language: str) -> None:
+    """It is not waited for as long as for one."""
+    assert house.intents.completeness(text, language) is Completeness.UNKNOWN
+
+
 def test_a_place_after_a_named_thing_is_not_waited_for(house: House) -> None:
     for text in (
         "is the sliding door",

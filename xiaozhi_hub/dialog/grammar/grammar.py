@@ -239,6 +239,8 @@ class Grammar:
             return Completeness.PARTIAL
         front = self._read(words)
         over = self._ended(front)
+        if not over:  # a sentence that may begin with anything at all makes nothing the beginning of one
+            front = self._read(words, free_start=False)
         idle = IDLE_WORDS | PLACING_WORDS if over and self._names_a_thing(words) else IDLE_WORDS
         more = 0.0
         for node, place in front.nodes.items():
@@ -264,10 +266,12 @@ class Grammar:
     def _ended(front: _Front) -> float:
         return sum(place.share * node.end for node, place in front.nodes.items())
 
-    def _read(self, words: Sequence[str]) -> _Front:
+    def _read(self, words: Sequence[str], *, free_start: bool = True) -> _Front:
         front = _Front()
         front.arrive(self._start, _Place(1.0, 1.0, None, ()))
         front.enter()
+        if not free_start:
+            front.inside = {at: place for at, place in front.inside.items() if at[0] is not ANYTHING.tree}
         for word in words:
             front = front.after(word)
             if not front.nodes and not front.inside:
