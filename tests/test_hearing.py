@@ -4,8 +4,7 @@ the test says."""
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 import numpy as np
@@ -15,11 +14,14 @@ from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder, silence
 from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript
+from xiaozhi_hub.core.tasks import cancel_and_wait
 from xiaozhi_hub.dialog.hearing import hearing as hear
 from xiaozhi_hub.dialog.hearing.hearing import BEFORE_MS, RATE, Ears, Heard, Hearing
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
+from xiaozhi_hub.engines.failover import AsrTargets
 from xiaozhi_hub.engines.vad import VadStream
+from xiaozhi_hub.errors import StageError
 
 FRAME_MS = 60
 SURE = {"#": 0.9, "+": 0.6, "f": 0.2, ".": 0.0}
@@ -84,10 +86,9 @@ async def heard(
     *,
     released: bool = True,
     manual: bool = False,
-    stands_still: tuple[int, float] | None = None,
+    recognisers: Sequence[Asr] = (),
 ) -> Transcript | None:
-    """Have *script* heard, a character a frame, each taken before the next one comes; before the frame *stands_still* nothing at
-    all happens for some seconds, as on a machine that does something else."""
+    """Have *script* heard, a character a frame, each taken before the next one comes, by *listener* or by *recognisers*."""
     mic = Mic()
     frame = silence(FRAME_MS)[0].data
     decoder = OpusDecoder(RATE)
@@ -97,8 +98,15 @@ async def heard(
 
     ears = Ears(decoder, Detector(script, listener), numbered)
     hearing = Hearing(
-        mic, ears, [listener], AsrRequest(("en",)), patience=Patience(), judge=lambda *_: become, stamp=lambda *_: None, manual=manual
-    )  # fmt: skip
+        mic,
+        ears,
+        recognisers or [listener],
+        AsrRequest(("en",)),
+        patience=Patience(),
+        judge=lambda *_: become,
+        stamp=lambda *_: None,
+        manual=manual,
+    )
 
     async def speak() -> None:
         for number in range(len(script)):
@@ -186,3 +194,53 @@ async def test_while_the_button_is_held_no_pause_is_the_end() -> None:
     script = "....####" + "." * 40 + "####...."
     await heard(script, listener, Completeness.COMPLETE, manual=True)
     assert listener.listened == len(script) and {7, 48} <= set(listener.finished)
+
+
+class Closing(Asr):
+    """Thinks for ever; fails when it is closed meanwhile, as recognisers do whose work that ends."""
+
+    def __init__(self, name: str) -> None:
+        self.info = EngineInfo(name, Role.ASR, name)
+        self.asked = asyncio.Event()
+
+    def open(self, request: AsrRequest) -> AsrStream:
+        return _ClosingStream(self)
+
+
+class _ClosingStream(AsrStream):
+    def __init__(self, engine: Closing) -> None:
+        self._engine = engine
+        self._closed = asyncio.Event()
+
+    async def feed(self, chunk: PcmChunk) -> None: ...
+
+    async def guess(self) -> Transcript:
+        self._engine.asked.set()
+        await self._closed.wait()
+        raise StageError("asr", "the recognition was given up")
+
+    async def finish(self) -> Transcript:
+        return await self.guess()
+
+    async def aclose(self) -> None:
+        self._closed.set()
+        for _ in range(20):
+            await asyncio.sleep(0)  # as a connection does that is closed
+
+
+async def test_who_is_interrupted_while_a_recogniser_thinks_has_not_made_it_fail() -> None:
+    first, second = Closing("first"), Closing("second")
+    listener = Listener(lambda had: "")
+    turn = asyncio.create_task(
+        heard(
+            "....####" + "." * 5,
+            listener,
+            Completeness.UNKNOWN,
+            released=False,
+            recognisers=[AsrTargets([first, second])],
+        )
+    )
+    async with asyncio.timeout(20):
+        await first.asked.wait()
+    await cancel_and_wait(turn)
+    assert (first.health.reason, second.health.reason) == ("", "")

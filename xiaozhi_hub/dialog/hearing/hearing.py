@@ -164,8 +164,14 @@ class Hearing:
                     async for event in events:
                         yield event
             finally:
-                if self._recognition is not None:
-                    await self._recognition.aclose()
+                try:
+                    if (
+                        self._guess is not None
+                    ):  # first: what fails because it is closed would count against the recogniser
+                        await cancel_and_wait(self._guess)
+                finally:
+                    if self._recognition is not None:
+                        await self._recognition.aclose()
 
     async def _listen(self, scope: TaskScope) -> AsyncGenerator[SpeechStarted | HeardSoFar | Heard, None]:
         endpoint = self._endpoint
