@@ -4,6 +4,7 @@ the test says."""
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
@@ -24,8 +25,8 @@ from xiaozhi_hub.engines.vad import VadStream
 from xiaozhi_hub.errors import StageError
 
 FRAME_MS = 60
-SURE = {"#": 0.9, "+": 0.6, "f": 0.2, ".": 0.0}
-"""Clear speech, fading speech, what may be the soft beginning of a word, and nothing."""
+SURE = {"#": 0.9, "!": 0.9, "+": 0.6, "f": 0.2, ".": 0.0}
+"""Clear speech, the same after a hitch, fading speech, what may be the soft beginning of a word, and nothing."""
 
 
 class Detector(VadStream):
@@ -56,6 +57,8 @@ class Listener(Asr):
         """How many those were at each guess."""
         self.utterance: list[int] = []
         """What counts as said, to be passed on as it is."""
+        self.kept: list[int] = []
+        """The frames that are there to be remembered."""
 
     def open(self, request: AsrRequest) -> AsrStream:
         self.request = request
@@ -87,10 +90,12 @@ async def heard(
     released: bool = True,
     manual: bool = False,
     recognisers: Sequence[Asr] = (),
+    frame_ms: int = FRAME_MS,
 ) -> Transcript | None:
-    """Have *script* heard, a character a frame, each taken before the next one comes, by *listener* or by *recognisers*."""
+    """Have *script* heard, a character a frame, each taken before the next one comes, by *listener* or by *recognisers*; before ``!``
+    everything stands still for a while."""
     mic = Mic()
-    frame = silence(FRAME_MS)[0].data
+    frame = silence(frame_ms)[0].data
     decoder = OpusDecoder(RATE)
 
     def numbered(chunk: PcmChunk, timestamp: int) -> PcmChunk:
@@ -110,10 +115,11 @@ async def heard(
 
     async def speak() -> None:
         for number in range(len(script)):
-            if stands_still is not None and number == stands_still[0]:
-                time.sleep(stands_still[1])
-                await asyncio.sleep(0)  # what has come meanwhile is read when whoever waits has woken up
-            mic.put(Packet(frame, FRAME_MS, number))
+            if script[number] == "!":
+                time.sleep(1.5 * hear.STALL_SECONDS)
+                for _ in range(20):
+                    await asyncio.sleep(0)  # what has come meanwhile is only now on its way
+            mic.put(Packet(frame, frame_ms, number))
             for _ in range(20):
                 await asyncio.sleep(0)
         if released:
@@ -129,6 +135,7 @@ async def heard(
     finally:
         decoder.close()
         listener.utterance = [packet.timestamp for packet in hearing.utterance()]
+        listener.kept = [packet.timestamp for packet in hearing.packets]
     return result
 
 
@@ -244,3 +251,44 @@ async def test_who_is_interrupted_while_a_recogniser_thinks_has_not_made_it_fail
         await first.asked.wait()
     await cancel_and_wait(turn)
     assert (first.health.reason, second.health.reason) == ("", "")
+
+
+async def test_while_nobody_speaks_the_sound_of_long_ago_is_let_go() -> None:
+    listener = Listener(lambda had: "yes")
+    quiet = 500
+    await heard("." * quiet + "####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert listener.utterance == list(range(quiet - 4, quiet + 8)), "what was said is found all the same"
+    assert len(listener.kept) < 200
+
+
+async def test_a_button_that_is_held_down_for_ever_fills_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hear, "MOST_HELD_MS", 3000)
+    listener = Listener(lambda had: "yes")
+    result = await heard("##" + "#" * 200, listener, Completeness.UNKNOWN, manual=True)
+    assert result is not None and result.text == "yes"
+    assert len(listener.finished) == len(listener.kept) == 3000 / FRAME_MS
+
+
+async def test_who_holds_the_button_for_long_is_heard_in_order_with_all_pauses() -> None:
+    listener = Listener(lambda had: "yes")
+    script = "####" + "." * 20 + "#" * 330 + "." * 20 + "####" + "." * 20 + "####...."
+    await heard(script, listener, Completeness.COMPLETE, manual=True)
+    said = script.rstrip(".")
+    assert listener.finished[: len(said)] == list(range(len(said)))
+
+
+@pytest.mark.parametrize("frame_ms", [20, 40, 60])
+async def test_how_much_a_guess_may_lack_is_a_matter_of_time_and_not_of_frames(frame_ms: int) -> None:
+    listener = Listener(lambda had: "turn on the light")
+    lacks = 60 // frame_ms
+    speech = "#" * (240 // frame_ms)
+    script = speech + "+" * (60 // frame_ms) + "+" * lacks + "." * (960 // frame_ms)
+    await heard(script, listener, Completeness.COMPLETE, frame_ms=frame_ms)
+    assert len(listener.guesses) == 1
+
+
+async def test_when_the_hub_stood_still_nobody_fell_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hear, "STALL_SECONDS", 0.8)
+    listener = Listener(lambda had: "turn on the light" if len(had) > 10 else "turn on")
+    result = await heard("....####" + "!" + "####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert result is not None and result.text == "turn on the light"

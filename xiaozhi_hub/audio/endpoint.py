@@ -88,6 +88,11 @@ class Endpoint:
         self.ended = False
 
     @property
+    def speech_ms(self) -> float:
+        """How long ago the utterance began; 0 before it did."""
+        return self.now_ms - self.speech_start_ms if self.speech_start_ms is not None else 0.0
+
+    @property
     def silence_ms(self) -> float:
         """Silence since the last speech."""
         return self.now_ms - self.speech_end_ms
@@ -121,7 +126,7 @@ class Endpoint:
                 self.gap_ms = self.now_ms - ms - self._clear_end_ms
                 self._clear_end_ms = self.now_ms
                 self._completeness = self._wait_ms = None
-            if self.now_ms - self.speech_start_ms >= MAX_SPEECH_MS or self.is_silent:
+            if self.speech_ms >= MAX_SPEECH_MS or self.is_silent:
                 self.ended = True
                 return Moment.ENDED
             return Moment.RESUMED if pausing else Moment.SPEAKING if clear else Moment.FADING

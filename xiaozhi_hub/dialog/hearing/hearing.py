@@ -38,8 +38,12 @@ has blurred."""
 GUESS_MS = 60
 """Time without clear speech after which the words so far are recognised speculatively: one frame, so that the result is there
 when a whole command has been followed by `Patience.complete_ms` of silence."""
-MOST_MISSED = 1
-"""Pieces of fading speech that a guess may lack: detectors lag by about as much. With more it is made anew."""
+MOST_MISSED_MS = 60
+"""Fading speech that a guess may lack: detectors lag by about as much. With more it is made anew."""
+MOST_QUIET_MS = 10_000
+"""Sound that is remembered while nobody has spoken yet: a line that is kept open may be quiet for hours."""
+MOST_HELD_MS = 120_000
+"""No more is kept of what is said while a button is held: it is stuck, or somebody sits on it."""
 MOST_PAUSES = 50
 """Of one utterance that are noted."""
 STALL_SECONDS = 1.0
@@ -126,14 +130,16 @@ class Hearing:
         self._recognition: Recognition | None = None
         self._guess: asyncio.Task[Transcript] | None = None
         self._guessed: Transcript | None = None
-        self._missed = 0
-        """Pieces of fading speech that came after the guess was begun."""
+        self._missed_ms = 0.0
+        """Fading speech that came after the guess was begun."""
         self._complete = False
         """The guess is a whole command that cannot go on."""
         self._told = ""
         """What was last said to have been heard."""
-        self.packets: list[Packet] = []
-        """Everything that was heard, as it came."""
+        self.packets: deque[Packet] = deque()
+        """Everything that was heard, as it came, from at most `MOST_QUIET_MS` before somebody spoke."""
+        self._packets_from = -sum(packet.ms for packet in mic.before)
+        """Where the first of them begins, in the time of the endpoint."""
         self.pauses: list[Pause] = []
         """The silences in what was said; the last one is the end, where the turn ended by silence."""
         self._stalled = False
@@ -149,7 +155,7 @@ class Hearing:
     def utterance(self) -> tuple[Packet, ...]:
         """The packets of what was said, without the silence around it."""
         start, end = self._endpoint.speech_start_ms or 0.0, self._endpoint.speech_end_ms
-        said, at = [], -sum(packet.ms for packet in self._mic.before)
+        said, at = [], self._packets_from
         for packet in self.packets:
             if start - MARGIN_MS < at + packet.ms and at < end + MARGIN_MS:
                 said.append(packet)
@@ -188,22 +194,27 @@ class Hearing:
                 await self._use_guess(scope)
                 continue
             packet, arrived = taken
-            self.packets.append(packet)
             chunk = self._ears.decode(packet)
+            if self._manual and endpoint.speech_ms >= MOST_HELD_MS:
+                continue
+            self.packets.append(packet)
             probability = await self._ears.vad.feed(chunk)
             moment = endpoint.feed(chunk.ms, probability)
+            if self._manual and moment is Moment.ENDED:  # only the finger says so
+                endpoint.ended = False
+                moment = Moment.PAUSING if endpoint.silence_ms else Moment.SPEAKING
             if moment is Moment.STARTED:
                 self._stamp("speech_start", arrived)
                 yield SpeechStarted()
                 await self._begin(chunk, scope)
             elif moment is Moment.WAITING:
                 self._remember(chunk, probability)
+                while self.packets and endpoint.now_ms - self._packets_from > MOST_QUIET_MS:
+                    self._packets_from += self.packets.popleft().ms
             else:
                 await self._take(chunk, moment, scope)
             if moment in (Moment.STARTED, Moment.SPEAKING, Moment.FADING, Moment.RESUMED):
                 self._stamp("speech_end", arrived)
-            if self._manual:
-                endpoint.ended = False
             await self._use_guess(scope)
             if self._recognition is not None and (so_far := self._recognition.so_far) not in ("", self._told):
                 self._told = so_far
@@ -221,15 +232,16 @@ class Hearing:
         if not self.speaking or self._manual:
             await self._mic.news()
             return
-        for _ in range(
-            2
-        ):  # half of it may have passed while this machine stood still, with the sound waiting to be read
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STALL_SECONDS / 2):
-                    await self._mic.news()
-                return
-        self._stalled = True
-        self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                await self._mic.news()
+        except TimeoutError:
+            if clock() - began > 1.2 * STALL_SECONDS:
+                return  # it was this process that stood still: what was sent meanwhile is only now on its way here
+            self._stalled = True
+            self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
 
     def _remember(self, chunk: PcmChunk, probability: float) -> None:
         """Keep the newest sound from before the speech."""
@@ -270,7 +282,7 @@ class Hearing:
             return
         if self._guess is not None or self._endpoint.silence_ms > MARGIN_MS:
             self._held.append((chunk, self._endpoint.silence_ms))
-            self._missed += moment is Moment.FADING
+            self._missed_ms += chunk.ms if moment is Moment.FADING else 0.0
         else:
             await recognition.feed(chunk)
         if self._guess is None and self._endpoint.fading_ms >= GUESS_MS and not self._manual:
@@ -284,7 +296,7 @@ class Hearing:
     def _begin_guess(self, recognition: Recognition, scope: TaskScope) -> None:
         if not recognition.hears:
             return
-        self._missed, self._complete, self._guessed = 0, False, None
+        self._missed_ms, self._complete, self._guessed = 0.0, False, None
         early = self._endpoint.silence_ms < GUESS_MS
         self._guess = scope.start(recognition.guess(early=early), name="guess")
         self._guess.add_done_callback(lambda _: self._mic.poke())
@@ -294,7 +306,7 @@ class Hearing:
         task, recognition = self._guess, self._recognition
         if task is None or not task.done() or task.cancelled() or task.exception() or recognition is None:
             return
-        if self._guessed is None and self._missed <= MOST_MISSED:
+        if self._guessed is None and self._missed_ms <= MOST_MISSED_MS:
             self._guessed = task.result()
             self._stamp("guess")
             self._tell_guess(self._guessed)
@@ -303,7 +315,7 @@ class Hearing:
             self._complete = completeness is Completeness.COMPLETE
             self._wait_for = self._habit(self._guessed) if completeness is Completeness.EXTENDABLE else None
             self._endpoint.hypothesis(completeness, self._wait_for.ms if self._wait_for is not None else None)
-        outdated = self._missed > MOST_MISSED or (self._missed and self._endpoint.silence_ms >= GUESS_MS)
+        outdated = self._missed_ms > (0 if self._endpoint.silence_ms >= GUESS_MS else MOST_MISSED_MS)
         if outdated and not self._complete and not self._endpoint.ended:
             self._tell_guess(None)  # it works now, the others wait
             await self._feed_held(recognition, GUESS_MS)
@@ -320,7 +332,7 @@ class Hearing:
         assert recognition is not None  # speech has begun
         if self._guess is not None:
             try:
-                if self._missed > (MOST_MISSED if self._complete else 0):
+                if self._missed_ms > (MOST_MISSED_MS if self._complete else 0):
                     await cancel_and_wait(self._guess)
                     await self._feed_held(recognition, GUESS_MS)
                     transcript = await recognition.guess()
