@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi_hub.core.flow import PcmChunk, Sentence, TextDelta, Transcript
+from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.dialog.hearing.recognition import Recognition
 from xiaozhi_hub.dialog.speaking.splitter import Splitter
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
@@ -457,6 +459,22 @@ async def test_the_next_recogniser_hears_the_whole_utterance(
         finished = await stream.finish()
     assert guessed.text.endswith(" 3") and finished.text == "second 4"
     await stream.aclose()
+    assert (first.open_streams, second.open_streams) == (0, 0)
+
+
+async def test_recognisers_that_take_no_sound_any_more_are_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi_hub.engines.failover.FEED_S", 0.05)
+    chunk = PcmChunk(np.zeros(960, np.int16), 16000)
+    first, second = Ear("first", hangs_in="feed"), Ear("second", hangs_in="feed")
+    (both,) = one_open_recogniser((first, second))
+    async with TaskScope("t") as scope, asyncio.timeout(20):
+        recognition = Recognition([both], AsrRequest(("en",)), scope)
+        for _ in range(3):
+            await recognition.feed(chunk)
+        assert not recognition.hears
+        second.hangs_in = ""
+        assert (await recognition.finish()).text == "second 3"
+        await recognition.aclose()
     assert (first.open_streams, second.open_streams) == (0, 0)
 
 

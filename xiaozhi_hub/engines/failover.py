@@ -152,10 +152,9 @@ class _Utterance(AsrStream):
         self._heard.append(chunk)
         first = self._left[0]
         try:
-            async with asyncio.timeout(FEED_S if first.info.remote else None):
-                self.partial = (await self._caught_up(first)).partial
-        except (HubError, TimeoutError) as error:
-            first.health.failed(error.message if isinstance(error, HubError) else "it takes no sound")
+            self.partial = await self._give(first)
+        except HubError as error:
+            first.health.failed(error.message)
             await self._close(first)
             if len(self._left) == 1:
                 raise
@@ -189,6 +188,14 @@ class _Utterance(AsrStream):
         if result is None:
             raise StageError("asr", "no recogniser has answered")
         return result
+
+    async def _give(self, recogniser: Asr) -> Transcript | None:
+        """Let it hear what is new; returns what it has heard so far. One on another machine must take it in time."""
+        try:
+            async with asyncio.timeout(FEED_S if recogniser.info.remote else None):
+                return (await self._caught_up(recogniser)).partial
+        except TimeoutError as error:
+            raise StageError("asr", "it takes no sound") from error
 
     async def _caught_up(self, recogniser: Asr) -> AsrStream:
         """The recogniser's stream, after it was given all that it has not heard yet."""
