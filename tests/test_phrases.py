@@ -113,6 +113,31 @@ async def test_what_is_said_after_the_guess_counts() -> None:
         assert (await stream.finish()).text == "set a timer for 3 hours and 10 minutes"
 
 
+async def test_what_is_said_after_a_guess_that_understood_nothing_counts_as_well() -> None:
+    whole = await spoken("set a timer for three hours")
+    async with started() as engine:
+        await engine.learn(book())
+        stream = engine.open(AsrRequest(("en",)))
+        begin = len(await spoken("set a timer for")) - RATE // 4
+        await stream.feed(PcmChunk(whole[:begin], RATE))
+        assert (await stream.guess()).text == ""
+        await stream.feed(PcmChunk(whole[begin:], RATE))
+        assert (await stream.finish()).text == "set a timer for 3 hours"
+
+
+async def test_who_talks_for_longer_than_any_sentence_keeps_nobody_waiting() -> None:
+    sound = await spoken("what time is it")
+    async with started() as engine:
+        await engine.learn(book())
+        decoded = engine.decoded
+        stream = engine.open(AsrRequest(("en",), lead_ms=200))
+        for _ in range(12):
+            await stream.feed(PcmChunk(sound, RATE))
+        assert (await stream.guess()).text == (await stream.finish()).text == ""
+        await stream.aclose()
+        assert engine.decoded == decoded
+
+
 async def test_a_new_name_is_learned_and_an_old_one_forgotten() -> None:
     garden, light = await spoken("turn on garden pump"), await spoken("turn on standing light")
     async with started() as engine:

@@ -37,6 +37,7 @@ LOUD = 0.1
 """Part of the speech's level that is more than silence."""
 FLOOR = 60.0
 """Level (of 32768) below which nothing is speech."""
+_NOTHING = Transcript("", "en")
 
 
 class Listener(Protocol):
@@ -85,12 +86,17 @@ class PhrasesStream(AsrStream):
         self._may_follow = True
 
     async def feed(self, chunk: PcmChunk) -> None:
-        if self._length > LONGEST_SECONDS * RATE:  # no sentence any more
+        if self._is_too_long:
             return
         samples = (chunk if chunk.rate == RATE else resample(chunk, RATE)).samples
         self._pieces.append(samples)
         self._length += len(samples)
         self._follow()
+
+    @property
+    def _is_too_long(self) -> bool:
+        """It is no sentence any more, whatever it begins with."""
+        return self._length > LONGEST_SECONDS * RATE
 
     # -- while it is spoken ---------------------------------------------------------------------------------------
 
@@ -139,6 +145,8 @@ class PhrasesStream(AsrStream):
         return await self._guess(TAIL)
 
     async def _guess(self, tail: int) -> Transcript:
+        if self._is_too_long:
+            return _NOTHING
         samples, utterance = self._samples(), self._utterance
         # That ends what was followed. Should the person go on, it is begun anew, from the beginning.
         self._let_go()
@@ -149,13 +157,11 @@ class PhrasesStream(AsrStream):
         return transcript
 
     async def finish(self) -> Transcript:
+        if self._is_too_long:
+            return _NOTHING
         samples = self._samples()
-        if self._guessed is not None:
-            length, transcript = self._guessed
-            if transcript.text and _is_silence(samples[length:], samples[:length]):
-                return transcript
-        transcript = Transcript("", "en")
-        if self._guessed is None or self._guessed[1].text:
+        length, transcript = self._guessed or (0, None)
+        if transcript is None or not _is_silence(samples[length:], samples[:length]):
             transcript = await self.guess()
         if not transcript.text and self._lead:
             # A click or a breath before the first word can spoil a sentence, and costs more than the cut-off beginning.

@@ -46,8 +46,8 @@ class AsrStream(ABC):
 
     @abstractmethod
     async def finish(self) -> Transcript:
-        """Say what was said. After a guess that understood something, nothing but silence has come. After one that understood
-        nothing there is more silence than before, and time to try something else."""
+        """Say what was said. After a guess mostly silence has come, but not always: who goes on, and lets go of the button or has
+        talked for too long, ends without another guess. After one that understood nothing there is time to try something else."""
 
     async def aclose(self) -> None:  # noqa: B027 (most streams hold nothing)
         """Let go of everything; safe to call at any time, more than once."""
