@@ -22,6 +22,7 @@ from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.audio.pcm import read_wav
 from xiaozhi_hub.core.flow import Packet, PcmChunk, TurnInfo
+from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.hearing.hearing import Ears, Heard, Hearing
 from xiaozhi_hub.engines.asr import AsrRequest
 from xiaozhi_hub.engines.base import Role
@@ -184,6 +185,59 @@ async def test_the_death_of_the_decoder_while_it_learns_is_survived() -> None:
         os.kill(first, signal.SIGKILL)
         await learning
         assert (await heard(engine, light)).text == "turn on Standing Light"
+
+
+async def test_a_decoder_that_fails_in_the_middle_of_an_utterance_is_taught_anew_and_hears() -> None:
+    light = await spoken("turn on standing light")
+    async with started() as engine:
+        await engine.learn(book())
+        pid = engine.pid
+        for broken in ("no sound", None):
+            with pytest.raises(
+                RuntimeError
+            ):  # its library takes bytes only, and finds out after the utterance was begun
+                await engine._process.call("recognise", "1", False, "x" * 4 * RATE if broken else None)
+            assert (await heard(engine, light)).text == "turn on Standing Light"
+        assert engine.pid == pid
+
+
+async def test_a_decoder_that_fails_again_and_again_is_a_recogniser_that_failed() -> None:
+    async with started() as engine:
+        await engine.learn(book())
+        stream = engine.open(AsrRequest(("en",)))
+        await stream.feed(PcmChunk(await spoken("turn on standing light"), RATE))
+        await engine._process.call("__setattr__", "_search", None)
+        with pytest.raises(StageError) as caught:
+            await stream.guess()
+        assert caught.value.code == "recogniser-failed"
+        await stream.aclose()
+
+
+async def test_what_the_decoder_cannot_learn_leaves_it_knowing_what_it_did() -> None:
+    light = await spoken("turn on standing light")
+    async with started() as engine:
+        await engine.learn(book())
+        with pytest.raises(RuntimeError):
+            await engine._process.call("learn", "2", [(False, (0, 2, [(0, 1, "light", 1.0)], None, ()))], (), {})
+        assert (await heard(engine, light)).text == "turn on Standing Light"
+
+
+async def test_who_speaks_while_new_names_are_being_learned_is_understood_with_them() -> None:
+    pump = await spoken("turn on garden pump")
+    async with started() as engine, TaskScope("t") as scope, asyncio.timeout(60):
+        await engine.learn(book("Standing Light"))
+        call, asked = engine._process.call, asyncio.Event()
+
+        def noted(method: str, *arguments: Any) -> Any:
+            if method == "learn":
+                asked.set()
+            return call(method, *arguments)
+
+        engine._process.call = noted
+        learning = scope.start(engine.learn(book("Garden Pump", version="2")), name="learn")
+        await asked.wait()
+        assert (await heard(engine, pump)).text == "turn on Garden Pump"
+        await learning
 
 
 async def test_nothing_can_be_heard_before_sentences_are_known() -> None:

@@ -154,7 +154,10 @@ class Phrases(Asr):
         if lesson is None:
             return False
         pcm = _with_noise(samples, place)
-        return bool(await self._process.call("follow", lesson.version, answering, utterance, 2 * place, pcm))
+        try:
+            return bool(await self._process.call("follow", lesson.version, answering, utterance, 2 * place, pcm))
+        except RuntimeError as error:  # the decoder's own
+            raise StageError("asr", str(error), code="recogniser-failed") from error
 
     async def recognise(
         self, samples: Samples, answering: bool, tail: int = 0, utterance: int | None = None
@@ -164,27 +167,37 @@ class Phrases(Asr):
             raise StageError("asr", "the recogniser has not learned any sentences yet", code="recogniser-not-ready")
         pcm = _with_noise(np.pad(samples, (0, tail)))
         try:
-            found = await self._ask(lesson, answering, pcm, utterance)
+            lesson, found = await self._ask(lesson, answering, pcm, utterance)
         except WorkerLost as error:
             raise StageError("asr", error.message, code="recogniser-lost") from error
+        except RuntimeError as error:
+            raise StageError("asr", str(error), code="recogniser-failed") from error
         self.decoded += 1
         text, confidence = found
         if not text or confidence < self._threshold or not lesson.book.understands(text):
             return Transcript("", "en", confidence)
         return Transcript(lesson.book.written(text), "en", confidence)
 
-    async def _ask(self, lesson: Lesson, answering: bool, pcm: bytes, utterance: int | None) -> tuple[str, float]:
-        """Ask the decoder; teach it first where it has just been started and knows nothing."""
-        found: Any = await self._call("recognise", lesson.version, answering, pcm, utterance)
+    async def _ask(
+        self, lesson: Lesson, answering: bool, pcm: bytes, utterance: int | None
+    ) -> tuple[Lesson, tuple[str, float]]:
+        """Ask the decoder; teach it first where it has just been started and knows nothing. Returns what it knew, too."""
+        found: Any = None
+        try:
+            found = await self._call("recognise", lesson.version, answering, pcm, utterance)
+        except RuntimeError as error:  # the decoder's own: it has begun anew and knows nothing
+            log.warning("the recogniser for known sentences failed: %s", error)
         if found is None:
             async with self._teaching:
-                current = self._lesson or lesson
-                await self._teach(current)
-            found = await self._call("recognise", current.version, answering, pcm)
+                lesson = self._lesson or lesson  # which it may have been taught meanwhile
+                found = await self._call("recognise", lesson.version, answering, pcm)
+                if found is None:
+                    await self._teach(lesson)
+                    found = await self._call("recognise", lesson.version, answering, pcm)
         if found is None:
-            raise StageError("asr", "the recogniser was taught something else meanwhile", code="recogniser-not-ready")
+            raise StageError("asr", "the recogniser has forgotten what it was taught", code="recogniser-not-ready")
         text, confidence = found
-        return str(text), float(confidence)
+        return lesson, (str(text), float(confidence))
 
     async def _call(self, method: str, *args: Any) -> Any:
         """Ask the process; once more where it died, since asking twice for the same changes nothing."""

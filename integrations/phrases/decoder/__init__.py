@@ -17,15 +17,19 @@ is searched, as without it. In 402 sounds five results were others, and none of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pocketsphinx import Decoder, get_model_path
 
 from .lexicon import Lexicon, Pronunciation
 from .sentences import MARK, OTHER_WORDS, Graph, Sentences
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 RATE = 16000
 LONGEST = 10 * RATE
@@ -69,6 +73,20 @@ class Followed:
     """Bytes of it that were searched."""
 
 
+def _or_begin_anew(method: Callable[Concatenate[Recogniser, P], T]) -> Callable[Concatenate[Recogniser, P], T]:
+    """After a failure know nothing: amid an utterance the decoder would refuse everything else for ever."""
+
+    @wraps(method)
+    def guarded(self: Recogniser, /, *args: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(self, *args, **named)
+        except Exception:
+            self._version, self._decoder, self._followed = "", None, None
+            raise
+
+    return guarded
+
+
 class Recogniser:
     """Knows one set of sentences and recognises them."""
 
@@ -87,6 +105,7 @@ class Recogniser:
         """Say which sentences are known: the version they were learned with."""
         return self._version
 
+    @_or_begin_anew
     def learn(
         self,
         version: str,
@@ -140,6 +159,7 @@ class Recogniser:
 
     # -- hearing --------------------------------------------------------------------------------------------------
 
+    @_or_begin_anew
     def follow(self, version: str, answering: bool, utterance: int, place: int, pcm: bytes) -> bool:
         """Search a piece of an utterance while it is being spoken: the first, of about a second, or the one that begins *place*
         bytes after it.
@@ -162,6 +182,7 @@ class Recogniser:
         followed.taken = place + len(pcm)
         return True
 
+    @_or_begin_anew
     def recognise(self, version: str, answering: bool, pcm: bytes, utterance: int | None = None) -> Found | None:
         """Return what was said; None when *version* is not what is known.
 
