@@ -200,6 +200,21 @@ async def test_the_answer_to_a_cancelled_call_is_not_given_to_the_next(script: P
     await worker.close()
 
 
+async def test_a_child_that_is_just_being_started_ends_with_its_worker(script: Path) -> None:
+    worker = ProcessWorker("counter", script)
+    async with TaskScope("t") as scope:
+        call = scope.start(worker.call("add", 1), name="call")
+        waits = scope.start(worker.call("add", 1), name="waits")
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert (worker.pid, worker.starts) == (None, 0), "it is there already: this tests nothing"
+        await worker.close()
+        assert worker.pid is None
+        await asyncio.wait([call, waits])
+        assert isinstance(call.exception(), WorkerLost) and isinstance(waits.exception(), WorkerLost)
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("worker-counter")]
+
+
 async def test_prefetch_runs_ahead_within_its_bound_and_stops_with_its_block() -> None:
     made: list[int] = []
     stopped = asyncio.Event()

@@ -235,8 +235,6 @@ class ProcessWorker:
             task.exception()  # the caller may have left; do not let the loop complain about it
 
     async def _exchange(self, method: str, args: tuple[Any, ...]) -> tuple[bool, Any]:
-        if self._closed:
-            raise WorkerLost(f"worker {self.name} has stopped")
         process = await self._running()
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -258,6 +256,7 @@ class ProcessWorker:
             raise
 
     async def _running(self) -> asyncio.subprocess.Process:
+        self._refuse_when_closed()
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
@@ -268,7 +267,16 @@ class ProcessWorker:
                 limit=_LIMIT,
             )
             self.starts += 1
+            try:
+                self._refuse_when_closed()  # since it was being started
+            except WorkerLost:
+                await self._end()
+                raise
         return self._process
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise WorkerLost(f"worker {self.name} has stopped")
 
     async def _end(self) -> None:
         process, self._process = self._process, None
@@ -281,9 +289,11 @@ class ProcessWorker:
         process._transport.close()  # type: ignore[attr-defined]  # asyncio offers no public way
 
     async def close(self) -> None:
-        """End the child."""
+        """End the child. Who waits for it gets `WorkerLost`, now."""
         self._closed = True
         await self._end()
+        async with self._turn:  # a child that was just being started has ended, too
+            pass
 
 
 __all__ = ["ProcessWorker", "Worker", "WorkerBusy", "WorkerLost"]
