@@ -24,11 +24,13 @@ from xiaozhi_hub.core.flow import (
     Wait,
     WaitReason,
 )
+from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.hearing.habits import BIN_MS, BINS, LOOK_AGAIN, MOST_TIMES, RISK, Habits
 from xiaozhi_hub.dialog.hearing.waits import Waits
 from xiaozhi_hub.dialog.intents.matcher import Found
-from xiaozhi_hub.store.habits import MOST_ROWS
+from xiaozhi_hub.store.database import Database
+from xiaozhi_hub.store.habits import MOST_DEVICES, MOST_ROWS, HabitRow, HabitRows, PausesRow
 
 HERE, THERE = "02:00:00:00:00:01", "02:00:00:00:00:02"
 LIGHTS = "turn on the lights"
@@ -406,3 +408,70 @@ async def test_an_answer_to_a_question_is_no_rest(waits: Waits) -> None:
     waits.turn_finished(TurnFinished(asked_back))
     waits.turn_finished(TurnFinished(turn("in the office", at=103.0)))
     assert counts(waits) == (1, 0)
+
+
+# -- what is written down -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(tmp_path / "hub.db")
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def test_what_could_not_be_written_down_is_written_when_it_can(database: Database) -> None:
+    troubles: list[str] = []
+    async with TaskScope("test") as scope:
+        waits = Waits(
+            Config(Path("/nowhere")),
+            lambda text, _: MEANINGS.get(text),
+            judge,
+            scope,
+            lambda code, *_: troubles.append(f"there is {code}"),
+            lambda code: troubles.append(f"no more {code}"),
+        )
+        await waits.open(HabitRows(database))
+        await database.write(lambda db: db.execute("ALTER TABLE pause_habit RENAME TO elsewhere"))
+        waits.turn_finished(TurnFinished(turn(f"{LIGHTS} in the office", paused(LIGHTS))))
+        await waits.written(20)
+        assert troubles == ["there is habits"]
+        await database.write(lambda db: db.execute("ALTER TABLE elsewhere RENAME TO pause_habit"))
+        waits.turn_finished(TurnFinished(replace(turn(LIGHTS, last(LIGHTS)), device_id=THERE)))
+        await waits.written(20)
+        assert troubles == ["there is habits", "no more habits"]
+    habits, pauses = await HabitRows(database).all()
+    assert {(row.device_id, row.ended, row.went_on) for row in habits} == {(HERE, 0, 1), (THERE, 1, 0)}
+    assert [row.device_id for row in pauses] == [HERE]
+
+
+async def test_what_was_forgotten_meanwhile_is_not_written_after_all(database: Database) -> None:
+    habits = Habits()
+    habits.ended(HERE, SHAPE, 1.0, early=False)
+    habits.paused(THERE, 200, 1.0)
+    rows = habits.changed()
+    habits.forget(HERE)
+    habits.unwritten(*rows)
+    assert [[row.device_id for row in kind] for kind in habits.changed()] == [[], [THERE]]
+
+
+async def test_the_tables_on_the_disk_are_bounded(database: Database) -> None:
+    rows = HabitRows(database)
+    await rows.put(
+        [HabitRow(HERE, f"shape {number}", 1.0, 0.0, float(number)) for number in range(MOST_ROWS + 5)],
+        [PausesRow(str(number), (0.0,) * BINS, float(number)) for number in range(MOST_DEVICES + 5)],
+    )
+    habits, pauses = await rows.all()
+    assert (len(habits), habits[0].shape) == (MOST_ROWS, "shape 5")
+    assert (len(pauses), pauses[0].device_id) == (MOST_DEVICES, "5")
+
+
+async def test_the_words_of_a_turn_are_forgotten_with_it(waits: Waits) -> None:
+    waits.turn_finished(TurnFinished(turn(LIGHTS, last(LIGHTS))))
+    await waits.forget(Forget(before=103.0))
+    assert waits._ended, "it was over at that moment, not before"
+    await waits.forget(Forget(before=103.1))
+    assert not waits._ended

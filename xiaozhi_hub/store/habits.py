@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from xiaozhi_hub.store.database import Database
 
 MOST_ROWS = 4000
+MOST_DEVICES = 1000
 """What changed longest ago makes room."""
 
 
@@ -72,13 +73,14 @@ class HabitRows:
                     "INSERT OR REPLACE INTO pause_habit (device_id, lengths, changed_at) VALUES (?, ?, ?)",
                     (row.device_id, json.dumps(row.lengths), row.changed_at),
                 )
-            (count,) = db.execute("SELECT count(*) FROM habit").fetchone()
-            if count > MOST_ROWS:
-                db.execute(
-                    "DELETE FROM habit WHERE (device_id, shape) IN"
-                    " (SELECT device_id, shape FROM habit ORDER BY changed_at LIMIT ?)",
-                    (count - MOST_ROWS,),
-                )
+            for table, key, most in (
+                ("habit", "device_id, shape", MOST_ROWS),
+                ("pause_habit", "device_id", MOST_DEVICES),
+            ):
+                (count,) = db.execute(f"SELECT count(*) FROM {table}").fetchone()
+                if count > most:
+                    oldest = f"SELECT {key} FROM {table} ORDER BY changed_at LIMIT ?"
+                    db.execute(f"DELETE FROM {table} WHERE ({key}) IN ({oldest})", (count - most,))
 
         await self._db.write(put)
 
@@ -95,4 +97,4 @@ class HabitRows:
         await self._db.write(forget)
 
 
-__all__ = ["MOST_ROWS", "HabitRow", "HabitRows", "PausesRow"]
+__all__ = ["MOST_DEVICES", "MOST_ROWS", "HabitRow", "HabitRows", "PausesRow"]

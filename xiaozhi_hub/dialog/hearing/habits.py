@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xiaozhi_hub.core.flow import Completeness, Wait, WaitReason
-from xiaozhi_hub.store.habits import MOST_ROWS, HabitRow, PausesRow
+from xiaozhi_hub.store.habits import MOST_DEVICES, MOST_ROWS, HabitRow, PausesRow
 
 RISK = 0.01
 """The part of the sentences that may be cut off."""
@@ -37,7 +37,6 @@ BINS = 17
 """The last one is for all that are longer, 960 ms and more."""
 LOOK_AGAIN = 20
 """After so many turns that were ended early, one is not: who is cut off each time cannot show it."""
-MOST_DEVICES = 1000
 
 
 @dataclass(slots=True)
@@ -171,6 +170,15 @@ class Habits:
                 habits.append(HabitRow(device_id, shape, habit.ended, habit.went_on, habit.at))
         self._changed.clear()
         return habits, pauses
+
+    def unwritten(self, habits: Iterable[HabitRow], pauses: Iterable[PausesRow]) -> None:
+        """What `changed` has told could not be written down: it will tell it again, but for what was forgotten meanwhile."""
+        for row in habits:
+            if self.habit(row.device_id, row.shape) is not None:
+                self._changed[row.device_id, row.shape] = None
+        for known in pauses:
+            if known.device_id in self._pauses:
+                self._changed[known.device_id, None] = None
 
     def forget(self, device_id: str | None = None, before: float | None = None) -> None:
         """Forget what was learned on a device or, with None, on all; with *before* only what has not changed since then."""

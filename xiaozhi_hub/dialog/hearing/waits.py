@@ -16,8 +16,9 @@ from xiaozhi_hub.core.events import TurnFinished
 from xiaozhi_hub.core.flow import Channel, Completeness, Pause, Transcript, TurnRecord, Wait
 from xiaozhi_hub.core.forgetting import Forget
 from xiaozhi_hub.core.tasks import TaskScope
-from xiaozhi_hub.dialog.hearing.habits import MOST_DEVICES, Habits
+from xiaozhi_hub.dialog.hearing.habits import Habits
 from xiaozhi_hub.errors import StoreError
+from xiaozhi_hub.store.habits import MOST_DEVICES
 
 if TYPE_CHECKING:
     from xiaozhi_hub.dialog.intents.matcher import Found
@@ -164,6 +165,7 @@ class Waits:
             try:
                 await store.put(*changed)
             except StoreError as error:
+                self.habits.unwritten(*changed)
                 self._problem(_PROBLEM, f"How people here speak is not remembered: {error.message}", error.hint)
                 return
             self._solved(_PROBLEM)
@@ -177,8 +179,8 @@ class Waits:
         """Forget what was learned on devices; with a date, what has not changed since."""
         for device_id in what.devices if what.devices is not None else (None,):
             self.habits.forget(device_id, what.before)
-            if what.before is None:
-                for owner in [owner for owner in self._ended if device_id in (None, owner)]:
+            for owner, ended in list(self._ended.items()):
+                if device_id in (None, owner) and (what.before is None or ended.at < what.before):
                     del self._ended[owner]
             if self._store is not None:
                 await self._store.forget(device_id, what.before)
