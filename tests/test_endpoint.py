@@ -82,6 +82,7 @@ def test_a_gap_inside_a_sentence_does_not_end_it() -> None:
 def test_fading_words_are_still_speech_but_doubtful_noise_does_not_resume() -> None:
     endpoint = Endpoint(Patience())
     assert play(endpoint, "##++")[-1] is Moment.FADING
+    assert play(endpoint, ".+")[-1] is Moment.PAUSING
     assert play(endpoint, "..+")[-1] is Moment.PAUSING
 
 
@@ -112,6 +113,7 @@ def test_a_learned_wait_goes_before_the_set_one_until_somebody_goes_on() -> None
     assert endpoint.wait_ms == 180
     assert play(endpoint, ".#..") == [Moment.PAUSING, Moment.RESUMED, Moment.PAUSING, Moment.PAUSING]
     assert endpoint.gap_ms == 120
+    assert endpoint.wait_ms == 700, "what was said before it may go on otherwise"
     endpoint.hypothesis(Completeness.EXTENDABLE)
     assert endpoint.wait_ms == 420
     assert 2 + frames_until_end(endpoint) == 7

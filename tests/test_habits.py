@@ -238,7 +238,7 @@ def test_what_is_old_is_forgotten_and_what_is_new_stays() -> None:
     habits.ended(HERE, SHAPE, 10.0, early=False)
     habits.ended(HERE, OTHER, 20.0, early=False)
     habits.paused(HERE, 200, 20.0)
-    habits.forget(before=15.0)
+    habits.forget(before=20.0)
     assert habits.habit(HERE, SHAPE) is None
     assert habits.habit(HERE, OTHER) is not None
     assert [len(rows) for rows in habits.changed()] == [1, 1]
@@ -246,11 +246,83 @@ def test_what_is_old_is_forgotten_and_what_is_new_stays() -> None:
 
 def test_the_table_is_bounded() -> None:
     habits = Habits()
-    for number in range(MOST_ROWS + 10):
+    for number in range(MOST_ROWS):
         habits.ended(HERE, f"shape {number}", 0.0, early=False)
-    assert habits.habit(HERE, "shape 0") is None
+    habits.ended(HERE, "shape 0", 0.0, early=False)
+    for number in range(MOST_ROWS, MOST_ROWS + 10):
+        habits.ended(HERE, f"shape {number}", 0.0, early=False)
+    assert habits.habit(HERE, "shape 1") is None
+    assert habits.habit(HERE, "shape 0") is not None, "it is not the one that changed longest ago"
     assert habits.habit(HERE, f"shape {MOST_ROWS}") is not None
     assert len(habits.changed()[0]) == MOST_ROWS
+    for number in range(MOST_ROWS + 10):
+        wait(habits, f"never heard {number}")
+    assert len(habits._waits) <= MOST_ROWS
+
+
+def test_of_devices_the_one_that_paused_longest_ago_makes_room() -> None:
+    habits = Habits()
+    for number in (*range(MOST_DEVICES), 0, *range(MOST_DEVICES, MOST_DEVICES + 5)):
+        habits.paused(f"{number}", 200, 7.0)
+    _, pauses = habits.changed()
+    known = {row.device_id for row in pauses}
+    assert len(known) == MOST_DEVICES and "0" in known and "1" not in known
+    assert {row.changed_at for row in pauses} == {7.0}
+
+
+def test_what_was_seen_long_ago_counts_less() -> None:
+    habits = Habits()
+    end(habits, 51)
+    for _ in range(401):
+        habits.paused(HERE, 200, 0.0)
+    (habit,), (pauses,) = habits.changed()
+    assert (habit.ended, habit.went_on, sum(pauses.lengths)) == (25.5, 0, 200.5)
+
+
+def test_ten_times_on_a_device_weigh_as_much_as_the_house() -> None:
+    habits = Habits()
+    for number in range(40):
+        end(habits, 20, device=f"{number}")
+    for _ in range(10):
+        habits.went_on(HERE, SHAPE, 0.0)
+    assert habits.risk(HERE, SHAPE, 0) == pytest.approx(0.5, abs=0.02)
+    assert habits.risk(HERE, OTHER, 0) == pytest.approx(0.2)
+
+
+def test_who_was_cut_off_has_paused_for_longer_than_any_wait_and_has_not_ended() -> None:
+    habits = Habits()
+    habits.was_cut(HERE, SHAPE, 0.0)
+    (habit,), (pauses,) = habits.changed()
+    assert (habit.ended, habit.went_on) == (0, 1)
+    assert list(pauses.lengths) == [0] * (BINS - 1) + [1]
+
+
+def test_one_who_thinks_for_long_among_many_who_do_not_is_waited_for() -> None:
+    habits = Habits()
+    for number in range(40):
+        for _ in range(20):
+            habits.paused(f"{number}", 200, 0.0)
+    assert wait(habits) == wait(habits, device="7") == 240
+    for _ in range(2):
+        habits.paused(HERE, 900, 0.0)
+    assert wait(habits) == LONG
+    assert wait(habits, device="7") == 240
+
+
+def test_with_a_device_goes_how_long_people_paused_there_and_how_often_it_was_believed() -> None:
+    habits = Habits()
+    for _ in range(200):
+        habits.paused(THERE, 200, 0.0)
+    assert wait(habits, OTHER) == 240
+    habits.forget(THERE)
+    assert wait(habits, OTHER) == LONG
+    end(habits, 30)
+    for _ in range(LOOK_AGAIN):
+        habits.ended(HERE, SHAPE, 0.0, early=True)
+    assert habits.wait(HERE, SHAPE, SHORT, LONG).reason is WaitReason.CHECK
+    habits.forget(HERE)
+    end(habits, 30, device=THERE)
+    assert habits.wait(HERE, SHAPE, SHORT, LONG).reason is WaitReason.HABIT
 
 
 MAY_GO_ON = Completeness.EXTENDABLE

@@ -14,7 +14,7 @@ import pytest
 from xiaozhi_hub.audio.endpoint import Patience
 from xiaozhi_hub.audio.mic import Mic
 from xiaozhi_hub.audio.opus import OpusDecoder, silence
-from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript
+from xiaozhi_hub.core.flow import Completeness, Packet, PcmChunk, Transcript, Wait, WaitReason
 from xiaozhi_hub.core.tasks import cancel_and_wait
 from xiaozhi_hub.dialog.hearing import hearing as hear
 from xiaozhi_hub.dialog.hearing.hearing import BEFORE_MS, RATE, Ears, Heard, Hearing
@@ -29,24 +29,39 @@ SURE = {"#": 0.9, "!": 0.9, "+": 0.6, "f": 0.2, ".": 0.0}
 """Clear speech, the same after a hitch, fading speech, what may be the soft beginning of a word, and nothing."""
 
 
+BEFORE = 1000
+"""The number of the first frame of those that came before the turn."""
+
+
 class Detector(VadStream):
     def __init__(self, script: str, listener: Listener) -> None:
         self._script = script
         self._listener = listener
 
     async def feed(self, chunk: PcmChunk) -> float:
+        if (number := int(chunk.samples[0])) >= BEFORE:
+            return 0.0
         self._listener.listened += 1
-        return SURE[self._script[int(chunk.samples[0])]]
+        return SURE[self._script[number]]
 
     def reset(self) -> None: ...
 
 
 class Listener(Asr):
-    """Remembers which frames it had, at the end and at each guess."""
+    """Remembers which frames it had, at the end and at each guess, and thinks until so many more have come."""
 
-    def __init__(self, understands: Callable[[list[int]], str]) -> None:
+    def __init__(
+        self, understands: Callable[[list[int]], str], *, thinks: int = 0, unfinished: bool = False, fails: bool = False
+    ) -> None:
         self.info = EngineInfo("listener", Role.ASR, "Listener")
         self.understands = understands
+        self.thinks, self.unfinished, self.fails = thinks, unfinished, fails
+        self.early: list[bool] = []
+        """Which guesses were for a last word that was still fading."""
+        self.cancelled = 0
+        self.said = False
+        """All has been said."""
+        self.hearing: Hearing | None = None
         self.request = AsrRequest(())
         self.had: list[int] = []
         self.guesses: list[list[int]] = []
@@ -73,9 +88,25 @@ class _Stream(AsrStream):
         self._listener.had.append(int(chunk.samples[0]))
 
     async def guess(self) -> Transcript:
-        self._listener.guesses.append(list(self._listener.had))
-        self._listener.asked_at.append(self._listener.listened)
-        return Transcript(self._listener.understands(self._listener.had), "en")
+        return await self._guess(early=False)
+
+    async def guess_early(self) -> Transcript:
+        return await self._guess(early=True)
+
+    async def _guess(self, *, early: bool) -> Transcript:
+        listener, had = self._listener, list(self._listener.had)
+        listener.guesses.append(had)
+        listener.asked_at.append(listener.listened)
+        listener.early.append(early)
+        try:
+            while listener.listened < listener.asked_at[-1] + listener.thinks and not listener.said:
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            listener.cancelled += 1
+            raise
+        if listener.fails:
+            raise StageError("asr", "it was told to fail")
+        return Transcript(listener.understands(had), "en", unfinished=listener.unfinished)
 
     async def finish(self) -> Transcript:
         self._listener.finished = list(self._listener.had)
@@ -91,11 +122,15 @@ async def heard(
     manual: bool = False,
     recognisers: Sequence[Asr] = (),
     frame_ms: int = FRAME_MS,
+    before: int = 0,
+    patience: Patience = Patience(),  # noqa: B008  (it cannot be changed)
+    guessed: Callable[[Transcript | None], None] = lambda _: None,
+    habit: Callable[[Transcript], Wait | None] = lambda _: None,
 ) -> Transcript | None:
     """Have *script* heard, a character a frame, each taken before the next one comes, by *listener* or by *recognisers*; before ``!``
-    everything stands still for a while."""
-    mic = Mic()
+    everything stands still for a while. *before* frames have come before the turn."""
     frame = silence(frame_ms)[0].data
+    mic = Mic([Packet(frame, frame_ms, BEFORE + number) for number in range(before)])
     decoder = OpusDecoder(RATE)
 
     def numbered(chunk: PcmChunk, timestamp: int) -> PcmChunk:
@@ -107,11 +142,14 @@ async def heard(
         ears,
         recognisers or [listener],
         AsrRequest(("en",)),
-        patience=Patience(),
+        patience=patience,
         judge=lambda *_: become,
         stamp=lambda *_: None,
         manual=manual,
+        guessed=guessed,
+        habit=habit,
     )
+    listener.hearing = hearing
 
     async def speak() -> None:
         for number in range(len(script)):
@@ -122,6 +160,7 @@ async def heard(
             mic.put(Packet(frame, frame_ms, number))
             for _ in range(20):
                 await asyncio.sleep(0)
+        listener.said = True
         if released:
             mic.finish()
 
@@ -292,3 +331,121 @@ async def test_when_the_hub_stood_still_nobody_fell_silent(monkeypatch: pytest.M
     listener = Listener(lambda had: "turn on the light" if len(had) > 10 else "turn on")
     result = await heard("....####" + "!" + "####" + "." * 20, listener, Completeness.UNKNOWN)
     assert result is not None and result.text == "turn on the light"
+
+
+# -- guesses -----------------------------------------------------------------------------------------------------------
+
+
+async def test_who_goes_on_stops_the_guess_and_what_comes_of_it() -> None:
+    told: list[str | None] = []
+    listener = Listener(lambda had: f"{len(had)} frames")
+    await heard(
+        "....####" + ".." + "####" + "." * 20,
+        listener,
+        Completeness.EXTENDABLE,
+        guessed=lambda guess: told.append(guess.text if guess is not None else None),
+    )
+    assert told == [f"{len(listener.guesses[0])} frames", None, f"{len(listener.guesses[-1])} frames"]
+
+    slow = Listener(lambda had: "yes", thinks=100)
+    result = await heard("....####" + ".." + "####" + "." * 20, slow, Completeness.EXTENDABLE)
+    assert slow.cancelled == 1 and result is not None
+    assert len(slow.guesses[-1]) > 14, "it was made anew when it was wanted again"
+
+
+async def test_a_guess_that_is_made_anew_is_taken_back_first() -> None:
+    told: list[bool] = []
+    listener = Listener(lambda had: "turn on the light" if 8 in had else "turn on the lie")
+    await heard(
+        "....##" + "+++" + "." * 20,
+        listener,
+        Completeness.EXTENDABLE,
+        guessed=lambda guess: told.append(guess is not None),
+    )
+    assert told == [True, False, True]
+
+
+async def test_what_was_guessed_before_somebody_went_on_says_nothing_of_the_end() -> None:
+    listener = Listener(lambda had: "turn on the light")
+
+    def habit(guess: Transcript) -> Wait:
+        listener.thinks = 1000  # the next one
+        return Wait(400, Completeness.EXTENDABLE, WaitReason.HABIT, 420)
+
+    await heard("....####" + "..." + "####" + "." * 20, listener, Completeness.EXTENDABLE, habit=habit)
+    assert listener.hearing is not None
+    assert listener.hearing.wait == Wait(Patience().unknown_ms, None)
+    first, end = listener.hearing.pauses
+    assert (first.text, first.ms, first.went_on) == ("turn on the light", 180, True)
+    assert (end.text, end.completeness, end.went_on) == ("", None, False)
+
+
+async def test_habit_is_asked_for_what_may_go_on_only() -> None:
+    def unasked(guess: Transcript) -> Wait:
+        raise AssertionError("nobody goes on after this")
+
+    for become in (Completeness.COMPLETE, Completeness.PARTIAL, Completeness.UNKNOWN):
+        await heard("....####" + "." * 20, Listener(lambda had: "yes"), become, habit=unasked)
+
+
+@pytest.mark.parametrize(("script", "early"), [("....####" + "." * 20, False), ("....####" + "+" + "." * 20, True)])
+async def test_a_recogniser_is_told_when_the_last_word_is_still_fading(script: str, early: bool) -> None:
+    listener = Listener(lambda had: "yes")
+    await heard(script, listener, Completeness.UNKNOWN)
+    assert listener.early == [early]
+
+
+async def test_a_whole_command_is_not_guessed_again_while_its_last_word_fades() -> None:
+    for become, again in ((Completeness.COMPLETE, 18), (Completeness.EXTENDABLE, 11)):
+        listener = Listener(lambda had: "turn on the light")
+        patience = Patience(complete_ms=600)
+        await heard("....####" + "+" * 6 + "." * 20, listener, become, patience=patience)
+        assert listener.asked_at[:2] == [9, again], "only at the end is it made sure of"
+
+
+async def test_a_little_that_a_guess_lacks_is_added_as_soon_as_nobody_speaks() -> None:
+    listener = Listener(lambda had: "turn on the light")
+    await heard("....####" + "++" + "." * 20, listener, Completeness.EXTENDABLE)
+    assert [9 in guess for guess in listener.guesses] == [False, True]
+    assert listener.asked_at[-1] == 11, "with the first silence"
+
+
+async def test_who_lets_go_of_the_button_while_a_word_fades_is_heard_to_its_end() -> None:
+    listener = Listener(lambda had: "lights" if 9 in had else "light")
+    result = await heard("....####" + "++", listener, Completeness.EXTENDABLE)
+    assert 9 not in listener.guesses[0]
+    assert result is not None and result.text == "lights"
+
+
+async def test_of_the_silence_after_it_a_guess_is_given_little() -> None:
+    listener = Listener(lambda had: "yes", thinks=6)
+    await heard("....####" + "++" + "." * 20, listener, Completeness.UNKNOWN)
+    assert [guess[-1] for guess in listener.guesses] == [8, 10]
+
+
+async def test_what_is_known_to_be_unfinished_is_waited_for() -> None:
+    listener = Listener(lambda had: "", unfinished=True)
+    await heard("....####" + "." * 40, listener, Completeness.COMPLETE)
+    assert listener.hearing is not None
+    assert listener.hearing.wait == Wait(Patience().unfinished_ms, Completeness.PARTIAL)
+
+
+async def test_only_so_many_pauses_are_noted() -> None:
+    listener = Listener(lambda had: "yes")
+    await heard("##" + ".##" * 60 + "." * 20, listener, Completeness.UNKNOWN)
+    assert listener.hearing is not None
+    assert [pause.went_on for pause in listener.hearing.pauses] == [True] * hear.MOST_PAUSES + [False]
+
+
+async def test_a_guess_that_fails_is_followed_by_the_whole() -> None:
+    listener = Listener(lambda had: "yes", fails=True)
+    result = await heard("....####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert listener.guesses and result is not None and result.text == "yes"
+
+
+async def test_what_came_before_the_turn_belongs_to_its_sound() -> None:
+    listener = Listener(lambda had: "yes")
+    await heard("####" + "." * 20, listener, Completeness.UNKNOWN, before=3)
+    assert listener.kept[:4] == [BEFORE, BEFORE + 1, BEFORE + 2, 0]
+    assert listener.utterance == [BEFORE, BEFORE + 1, BEFORE + 2, *range(8)]
+    assert listener.had[:3] == [BEFORE, BEFORE + 1, BEFORE + 2]

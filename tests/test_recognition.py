@@ -142,6 +142,7 @@ async def test_what_the_closed_one_does_not_understand_is_taken_from_the_open_on
         assert known.asked == free.asked == [question]  # at the same moment
         known.go.set()
         assert (await asking).text == "tell me a story"
+        assert free.asked == [question], "it was asked twice"
 
 
 async def test_an_open_one_that_comes_first_is_alone() -> None:
@@ -182,6 +183,9 @@ async def test_a_closed_one_that_fails_leaves_the_guess_to_the_open_one() -> Non
     known.fails = {"guess"}
     async with hearing(known, free) as recognition:
         assert (await recognition.guess()).text == "hello"
+        known.fails, known.says = set(), "turn on the light"
+        assert (await recognition.finish()).text == "turn on the light"
+    assert known.fed == [3, 3], "who failed begins anew, with everything"
 
 
 async def test_an_open_one_that_fails_does_not_spoil_what_the_closed_one_said() -> None:

@@ -252,16 +252,14 @@ class Hearing:
 
     async def _begin(self, chunk: PcmChunk, scope: TaskScope) -> None:
         """Begin to recognise: give it the beginning of the speech, its faint part and a margin before that."""
-        certain = self._endpoint.now_ms - (self._endpoint.speech_start_ms or 0.0)
-        beginning, taken, margin, faint = [chunk], chunk.ms, 0.0, True
+        beginning, margin, faint = [chunk], 0.0, True
         for old, probability in reversed(self._before):
-            faint = faint and (taken < certain or probability >= FAINT)
+            faint = faint and probability >= FAINT
             if not faint:
                 if margin >= MARGIN_MS:
                     break
                 margin += old.ms
             beginning.append(old)
-            taken += old.ms
         self._before.clear()
         self._recognition = Recognition(self._recognisers, replace(self._request, lead_ms=margin), scope)
         for piece in reversed(beginning):
