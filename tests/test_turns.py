@@ -17,6 +17,7 @@ from xiaozhi_hub.audio.ogg import read_ogg
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.core.flow import Outcome, TurnRecord
 from xiaozhi_hub.dialog.speaking import mouth
+from xiaozhi_hub.engines.asr import AsrRequest, AsrStream
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, FirmwareProfile, running_hub
 
@@ -121,6 +122,27 @@ async def test_an_always_listening_device_is_answered_again_without_another_star
         second = await speaker.ask(spoken("turn off the bed light"))
     assert [first.said, second.said] == ["Turned on the Bed Light.", "Turned off the Bed Light."]
     assert sum("→ listen start" in line for line in speaker.conversation) == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "realtime"])
+async def test_recognisers_are_told_that_the_hub_has_asked_something_also_where_they_listened_before(
+    mode: str, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (asr,) = hub.engines.asrs(("echo",))
+    told: list[bool] = []
+    listen = asr.open
+
+    def noted(request: AsrRequest) -> AsrStream:
+        told.append(request.answering)
+        return listen(request)
+
+    monkeypatch.setattr(asr, "open", noted)
+    async with device(hub, mode=mode) as speaker:
+        asked = await speaker.ask(spoken("set a timer"))
+        answered = await speaker.ask(spoken("five minutes"))
+        await speaker.ask(spoken("what time is it"))
+    assert asked.said.endswith("?") and "5 minute" in answered.said
+    assert told == [False, True, False]
 
 
 async def test_who_speaks_into_the_answer_is_heard_and_the_answer_ends(hub_with: HubMaker) -> None:

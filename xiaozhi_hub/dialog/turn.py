@@ -211,11 +211,12 @@ class Turn:
             mic,
             ears,
             recognisers,
-            AsrRequest((self.info.language,), self.info.device_id, answering=self._conversation.pending is not None),
+            AsrRequest((self.info.language,), self.info.device_id),
             patience=DICTATION if self._takes_dictation else self._parts.patience,
             judge=self._parts.judge,
             stamp=self._stamp,
             manual=self._mode == "manual",
+            answering=lambda: self._conversation.pending is not None,  # it may be asked while this turn listens already
             guessed=self._ahead.guessed,
             habit=self._habit,
         )

@@ -105,11 +105,12 @@ class Hearing:
         judge: Callable[[str, str], Completeness],
         stamp: Stamp,
         manual: bool = False,
+        answering: Callable[[], bool] = lambda: False,
         guessed: Callable[[Transcript | None], None] = lambda _: None,
         habit: Callable[[Transcript], Wait | None] = lambda _: None,
     ) -> None:
-        """*guessed* is told what has probably been said, and None when that was not all. *habit* says how long to wait after what
-        may go on; None: as *patience* says."""
+        """*answering* says, when somebody begins to speak, whether the hub has asked something. *guessed* is told what has probably
+        been said, and None when that was not all. *habit* says how long to wait after what may go on; None: as *patience* says."""
         self._mic = mic
         self._ears = ears
         self._recognisers = recognisers
@@ -118,6 +119,7 @@ class Hearing:
         self._judge = judge
         self._stamp = stamp
         self._manual = manual
+        self._answering = answering
         self._tell_guess = guessed
         self._habit = habit
         self._judged: tuple[Transcript, Completeness] | None = None
@@ -261,7 +263,8 @@ class Hearing:
                 margin += old.ms
             beginning.append(old)
         self._before.clear()
-        self._recognition = Recognition(self._recognisers, replace(self._request, lead_ms=margin), scope)
+        request = replace(self._request, lead_ms=margin, answering=self._answering())
+        self._recognition = Recognition(self._recognisers, request, scope)
         for piece in reversed(beginning):
             await self._recognition.feed(piece)
 
