@@ -173,9 +173,7 @@ class Hearing:
                         yield event
             finally:
                 try:
-                    if (
-                        self._guess is not None
-                    ):  # first: what fails because it is closed would count against the recogniser
+                    if self._guess is not None:  # before it fails because its recogniser is closed
                         await cancel_and_wait(self._guess)
                 finally:
                     if self._recognition is not None:
