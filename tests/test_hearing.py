@@ -25,8 +25,8 @@ from xiaozhi_hub.engines.vad import VadStream
 from xiaozhi_hub.errors import StageError
 
 FRAME_MS = 60
-SURE = {"#": 0.9, "!": 0.9, "+": 0.6, "f": 0.2, ".": 0.0}
-"""Clear speech, the same after a hitch, fading speech, what may be the soft beginning of a word, and nothing."""
+SURE = {"#": 0.9, "!": 0.9, "_": 0.9, "+": 0.6, "f": 0.2, ".": 0.0}
+"""Clear speech, the same after a hitch of the hub or a gap, fading speech, what may be the soft beginning of a word, and nothing."""
 
 
 BEFORE = 1000
@@ -128,7 +128,7 @@ async def heard(
     habit: Callable[[Transcript], Wait | None] = lambda _: None,
 ) -> Transcript | None:
     """Have *script* heard, a character a frame, each taken before the next one comes, by *listener* or by *recognisers*; before ``!``
-    everything stands still for a while. *before* frames have come before the turn."""
+    everything stands still for a while, before ``_`` the device sends nothing. *before* frames have come before the turn."""
     frame = silence(frame_ms)[0].data
     mic = Mic([Packet(frame, frame_ms, BEFORE + number) for number in range(before)])
     decoder = OpusDecoder(RATE)
@@ -153,6 +153,8 @@ async def heard(
 
     async def speak() -> None:
         for number in range(len(script)):
+            if script[number] == "_":
+                await asyncio.sleep(3 * hear.STALL_SECONDS)
             if script[number] == "!":
                 time.sleep(1.5 * hear.STALL_SECONDS)
                 for _ in range(20):
@@ -449,3 +451,33 @@ async def test_what_came_before_the_turn_belongs_to_its_sound() -> None:
     assert listener.kept[:4] == [BEFORE, BEFORE + 1, BEFORE + 2, 0]
     assert listener.utterance == [BEFORE, BEFORE + 1, BEFORE + 2, *range(8)]
     assert listener.had[:3] == [BEFORE, BEFORE + 1, BEFORE + 2]
+
+
+async def test_speech_that_is_ended_by_its_length_has_not_paused() -> None:
+    listener = Listener(lambda had: "yes")
+    result = await heard("#" * 400, listener, Completeness.UNKNOWN)
+    assert result is not None and listener.listened < 400
+    assert listener.hearing is not None
+    assert (listener.hearing.wait, listener.hearing.pauses) == (None, [])
+
+
+async def test_while_the_button_is_held_or_nobody_speaks_a_device_may_send_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(hear, "STALL_SECONDS", 0.1)
+    listener = Listener(lambda had: "yes")
+    await heard("####_###", listener, Completeness.COMPLETE, manual=True, patience=Patience(unknown_ms=90))
+    assert listener.finished[-1] == 7
+    await heard("......_####" + "." * 20, listener, Completeness.UNKNOWN)
+    assert listener.utterance == list(range(2, 15))
+
+
+async def test_a_packet_that_cannot_be_decoded_is_silence_of_its_length() -> None:
+    decoder = OpusDecoder(RATE)
+    ears = Ears(decoder, Detector("", Listener(lambda had: "")))
+    try:
+        ears.decode(silence(FRAME_MS)[0])
+        broken = ears.decode(Packet(b"\xff" * 3, FRAME_MS))
+    finally:
+        decoder.close()
+    assert broken.ms == FRAME_MS and not broken.samples.any()
