@@ -319,10 +319,10 @@ def test_with_a_device_goes_how_long_people_paused_there_and_how_often_it_was_be
     end(habits, 30)
     for _ in range(LOOK_AGAIN):
         habits.ended(HERE, SHAPE, 0.0, early=True)
-    assert habits.wait(HERE, SHAPE, SHORT, LONG).reason is WaitReason.CHECK
+    assert habits.wait(HERE, SHAPE, SHORT, LONG, LONGEST).reason is WaitReason.CHECK
     habits.forget(HERE)
     end(habits, 30, device=THERE)
-    assert habits.wait(HERE, SHAPE, SHORT, LONG).reason is WaitReason.HABIT
+    assert habits.wait(HERE, SHAPE, SHORT, LONG, LONGEST).reason is WaitReason.HABIT
 
 
 MAY_GO_ON = Completeness.EXTENDABLE

@@ -50,12 +50,10 @@ class Detector(VadStream):
 class Listener(Asr):
     """Remembers which frames it had, at the end and at each guess, and thinks until so many more have come."""
 
-    def __init__(
-        self, understands: Callable[[list[int]], str], *, thinks: int = 0, unfinished: bool = False, fails: bool = False
-    ) -> None:
+    def __init__(self, understands: Callable[[list[int]], str], *, thinks: int = 0, fails: bool = False) -> None:
         self.info = EngineInfo("listener", Role.ASR, "Listener")
         self.understands = understands
-        self.thinks, self.unfinished, self.fails = thinks, unfinished, fails
+        self.thinks, self.fails = thinks, fails
         self.early: list[bool] = []
         """Which guesses were for a last word that was still fading."""
         self.cancelled = 0
@@ -106,7 +104,7 @@ class _Stream(AsrStream):
             raise
         if listener.fails:
             raise StageError("asr", "it was told to fail")
-        return Transcript(listener.understands(had), "en", unfinished=listener.unfinished)
+        return Transcript(listener.understands(had), "en")
 
     async def finish(self) -> Transcript:
         self._listener.finished = list(self._listener.had)
@@ -372,7 +370,7 @@ async def test_what_was_guessed_before_somebody_went_on_says_nothing_of_the_end(
 
     def habit(guess: Transcript) -> Wait:
         listener.thinks = 1000  # the next one
-        return Wait(400, Completeness.EXTENDABLE, WaitReason.HABIT, 420)
+        return Wait(280, Completeness.EXTENDABLE, WaitReason.HABIT, 300)
 
     await heard("....####" + "..." + "####" + "." * 20, listener, Completeness.EXTENDABLE, habit=habit)
     assert listener.hearing is not None
@@ -423,13 +421,6 @@ async def test_of_the_silence_after_it_a_guess_is_given_little() -> None:
     listener = Listener(lambda had: "yes", thinks=6)
     await heard("....####" + "++" + "." * 20, listener, Completeness.UNKNOWN)
     assert [guess[-1] for guess in listener.guesses] == [8, 10]
-
-
-async def test_what_is_known_to_be_unfinished_is_waited_for() -> None:
-    listener = Listener(lambda had: "", unfinished=True)
-    await heard("....####" + "." * 40, listener, Completeness.COMPLETE)
-    assert listener.hearing is not None
-    assert listener.hearing.wait == Wait(Patience().unfinished_ms, Completeness.PARTIAL)
 
 
 async def test_only_so_many_pauses_are_noted() -> None:
