@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from xiaozhi_hub.core import workers
 from xiaozhi_hub.core.tasks import TaskScope, cancel_and_wait, prefetch
-from xiaozhi_hub.core.workers import STREAM_AHEAD, ProcessWorker, Worker, WorkerLost
+from xiaozhi_hub.core.workers import STREAM_AHEAD, ProcessWorker, Worker, WorkerBusy, WorkerLost
 
 CHILD = """
 import os, time
@@ -25,6 +26,9 @@ class Counter:
         self.n += k
         return self.n
     def pid(self): return os.getpid()
+    def finds(self, name):
+        import importlib.util
+        return importlib.util.find_spec(name) is not None
     def fail(self): raise ValueError("no such luck")
     def sleep(self, s): time.sleep(s); return "slept"
     def shout(self): print("native code prints"); os.write(1, b"to the old stdout"); return "ok"
@@ -197,6 +201,35 @@ async def test_the_answer_to_a_cancelled_call_is_not_given_to_the_next(script: P
         await asyncio.sleep(0.1)
         call.cancel()
         assert await worker.call("add", 7) == 7
+        assert worker.starts == 1
+    await worker.close()
+
+
+async def test_a_child_lets_the_hub_end_it(script: Path) -> None:
+    worker = ProcessWorker("counter", script)
+    await worker.call("add", 1)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGINT)  # Ctrl-C reaches it, too
+    assert await worker.call("add", 1) == 2
+    await worker.close()
+
+
+async def test_a_child_finds_no_modules_of_the_hub_under_their_bare_names(script: Path) -> None:
+    worker = ProcessWorker("counter", script)
+    assert (Path(workers.__file__).parent / "i18n.py").exists()
+    assert not await worker.call("finds", "i18n")
+    await worker.close()
+
+
+async def test_too_many_jobs_for_a_child_are_refused_at_once(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "QUEUE_JOBS", 3)
+    worker = ProcessWorker("counter", script)
+    await worker.call("add", 1)
+    async with TaskScope("t") as scope:
+        calls = [scope.start(worker.call("add", 1), name=f"{number}") for number in range(5)]
+        await asyncio.wait(calls)
+        assert [call.exception() is None for call in calls] == [True] * 4 + [False], "one at work, three that wait"
+        assert isinstance(calls[-1].exception(), WorkerBusy)
     await worker.close()
 
 
@@ -210,9 +243,9 @@ async def test_a_child_that_is_just_being_started_ends_with_its_worker(script: P
         assert (worker.pid, worker.starts) == (None, 0), "it is there already: this tests nothing"
         await worker.close()
         assert worker.pid is None
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("worker-counter")]
         await asyncio.wait([call, waits])
         assert isinstance(call.exception(), WorkerLost) and isinstance(waits.exception(), WorkerLost)
-    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("worker-counter")]
 
 
 async def test_prefetch_runs_ahead_within_its_bound_and_stops_with_its_block() -> None:
