@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +12,14 @@ from talking_model import Home, ScriptedModel, call
 from tone_words import spoken
 
 from tests.house import person_in
-from xiaozhi_hub.core.flow import TextDelta
+from xiaozhi_hub.core.flow import TextDelta, Transcript
+from xiaozhi_hub.core.tasks import TaskScope
+from xiaozhi_hub.dialog.ahead import Ahead
 from xiaozhi_hub.dialog.respond import Conversation
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.failover import one_model
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, ToolRequest
+from xiaozhi_hub.errors import StageError
 from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import FakeDevice, running_hub
 
@@ -137,6 +140,58 @@ async def test_a_device_that_leaves_ends_the_reading(hub: Hub, reader: Reader) -
         await reader.until(lambda: bool(reader.reading))
     await reader.until(lambda: reader.stopped == reader.reading)
     assert not reader.asked
+
+
+async def test_one_guess_is_read_at_a_time_however_quickly_they_change() -> None:
+    reading: list[str] = []
+    most = 0
+
+    async def prepare(guess: Transcript) -> Callable[[], Awaitable[None]]:
+        async def read() -> None:
+            nonlocal most
+            reading.append(guess.text)
+            most = max(most, len(reading))
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                for _ in range(20):
+                    await asyncio.sleep(0)  # engines on this machine finish a piece before they stop
+                reading.remove(guess.text)
+
+        return read
+
+    async def until(*texts: str) -> None:
+        async with asyncio.timeout(WAIT):
+            while reading != list(texts):
+                await asyncio.sleep(0)
+
+    async with TaskScope("t") as scope:
+        ahead = Ahead(prepare, scope)
+        ahead.guessed(Transcript("one", "en"))
+        await until("one")
+        ahead.guessed(None)
+        ahead.guessed(Transcript("two", "en"))
+        await until("two")
+        ahead.guessed(Transcript("three", "en"))
+        ahead.guessed(Transcript("four", "en"))
+        await until("four")
+        await ahead.settle(Transcript("four", "en"))
+        assert reading == ["four"]
+        await ahead.settle(Transcript("four", "zh-Hans"))
+        assert reading == []
+    assert most == 1
+
+
+async def test_what_cannot_be_prepared_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
+    async def prepare(guess: Transcript) -> None:
+        raise StageError("llm", "not now")
+
+    async with TaskScope("t") as scope:
+        ahead = Ahead(prepare, scope)
+        ahead.guessed(Transcript("one", "en"))
+        await asyncio.sleep(0)
+        await ahead.settle(Transcript("one", "en"))
+    assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 
 # -- what is expected ---------------------------------------------------------------------------------------------

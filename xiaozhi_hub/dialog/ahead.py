@@ -28,17 +28,20 @@ class Ahead:
         self._scope = scope
         self._guess: Transcript | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping: set[asyncio.Task[None]] = set()
+        """What was for other guesses, and has not let go of the engine yet."""
         self._handed_over = False
         """The engine has it: when it is really asked, it knows what to do with what it is reading."""
 
     def guessed(self, guess: Transcript | None) -> None:
         """That has probably been said; None: that was not all."""
-        before = self._task
-        if before is not None:
-            before.cancel()
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            self._stopping.add(self._task)
+            self._task.add_done_callback(self._stopping.discard)
         self._guess, self._task, self._handed_over = guess, None, False
         if guess is not None and guess.text and not self._scope.is_closed():
-            self._task = self._scope.start(self._work(guess, before), name="ahead")
+            self._task = self._scope.start(self._work(guess), name="ahead")
 
     async def settle(self, heard: Transcript | None) -> None:
         """*heard* is what was said: go on with what serves it, stop anything else."""
@@ -50,9 +53,9 @@ class Ahead:
         if self._task is not None:
             await cancel_and_wait(self._task)
 
-    async def _work(self, guess: Transcript, before: asyncio.Task[None] | None) -> None:
-        if before is not None:
-            await cancel_and_wait(before)
+    async def _work(self, guess: Transcript) -> None:
+        while self._stopping:
+            await asyncio.wait(tuple(self._stopping))
         try:
             read = await self._prepare(guess)
         except HubError as error:  # whoever really answers will meet it again
