@@ -182,6 +182,28 @@ async def test_one_guess_is_read_at_a_time_however_quickly_they_change() -> None
     assert most == 1
 
 
+async def test_what_the_engine_does_not_have_yet_is_given_up_when_it_is_really_asked() -> None:
+    prepared: list[str] = []
+    stopped: list[str] = []
+
+    async def prepare(guess: Transcript) -> None:
+        prepared.append(guess.text)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            stopped.append(guess.text)
+
+    async with TaskScope("t") as scope, asyncio.timeout(WAIT):
+        ahead = Ahead(prepare, scope)
+        ahead.guessed(Transcript("", "en"))
+        await asyncio.sleep(0)
+        ahead.guessed(Transcript("one", "en"))
+        while not prepared:
+            await asyncio.sleep(0)
+        await ahead.settle(Transcript("one", "en"))
+        assert prepared == stopped == ["one"]
+
+
 async def test_what_cannot_be_prepared_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
     async def prepare(guess: Transcript) -> None:
         raise StageError("llm", "not now")
