@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from tone_words import spoken
 
 from xiaozhi_hub.cli import main
 from xiaozhi_hub.core.bus import Bus
@@ -15,6 +16,7 @@ from xiaozhi_hub.core.config import AssistantConfig, DeviceConfig, VoiceConfig, 
 from xiaozhi_hub.core.events import DeviceForgotten
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.dialog.assistants.assistants import DEFAULT, Assistants
+from xiaozhi_hub.engines.asr import AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import ConfigErrors
@@ -128,6 +130,27 @@ async def test_assistants_are_called_by_name_or_key_and_by_nothing_else(hub: Hub
     assert str(refusal) == "I don't know an assistant called astronaut. There are: XiaoZhi, storyteller, 老师, Quentin."
     record = await hub.ask("be the storyteller", "en", "")
     assert record.said == "That works on a voice device only."
+
+
+@pytest.mark.parametrize("mode", ["auto", "realtime"])
+async def test_who_speaks_next_is_heard_in_the_language_of_the_new_assistant(
+    mode: str, hub: Hub, voice: Voice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (asr,) = hub.engines.asrs(("echo",))
+    told: list[tuple[str, ...]] = []
+    listen = asr.open
+
+    def noted(request: AsrRequest) -> AsrStream:
+        told.append(request.languages)
+        return listen(request)
+
+    monkeypatch.setattr(asr, "open", noted)
+    where = f"{hub.local_url}/xiaozhi/ota/"
+    async with FakeDevice(ota_url=where, device_id=KITCHEN, listens=False, mode=mode) as speaker:
+        await speaker.ask(spoken("talk to the laoshi"))
+        await speaker.ask(spoken("now what"))
+        await speaker.ask(spoken("and now"))
+    assert told == [("en",), ("zh-Hans",), ("zh-Hans",)]
 
 
 async def test_switching_needs_no_language_model_and_leaves_the_house_alone(tmp_path: Path) -> None:

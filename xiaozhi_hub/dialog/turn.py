@@ -129,6 +129,11 @@ class Turn:
         return self._hearing is not None and self._hearing.speaking and not self._mouth.opened
 
     @property
+    def awaits_speech(self) -> bool:
+        """It listens, and nobody has said anything yet."""
+        return self.info.channel is Channel.VOICE and not (self._hearing is not None and self._hearing.speaking)
+
+    @property
     def hub_speaks(self) -> bool:
         return self._mouth.speaking
 

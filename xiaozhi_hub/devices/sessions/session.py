@@ -314,6 +314,18 @@ class Session:
         only_noise = task.result() is Outcome.NO_SPEECH and mic is not None and self._mode != "manual"
         if self._now is None and (only_noise or self._hears_on or self._mode == "realtime"):
             self._listen()  # the device is still listening, and will not say so again
+        elif self._hears_otherwise():
+            self._scope.start(self._listen_again(), name="listen-again")
+
+    def _hears_otherwise(self) -> bool:
+        """Does a turn listen for another language than people speak with the device since it was answered?"""
+        turn = self._now.turn if self._now is not None else None
+        return turn is not None and turn.awaits_speech and turn.info.language != self._profile().language
+
+    async def _listen_again(self) -> None:
+        if self._hears_otherwise():  # nobody has begun to speak meanwhile
+            await self._interrupt()
+            self._listen()
 
     async def _interrupt(self) -> None:
         """End the turns that run, if any; returns when nothing of them can be sent any more."""
