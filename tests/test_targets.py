@@ -90,6 +90,26 @@ def test_each_try_in_vain_doubles_the_wait_up_to_a_bound() -> None:
     assert waits[-1] == LONGEST_WAIT_S
 
 
+def test_who_tried_in_vain_need_not_be_waited_for_any_more() -> None:
+    breaker = broken(0.0)
+    breaker.asked(FIRST_WAIT_S)
+    assert breaker.state(FIRST_WAIT_S + 14.0) is Circuit.OPEN, "somebody tries it"
+    breaker.failed(FIRST_WAIT_S + 1.0)
+    again = FIRST_WAIT_S + 1.0 + breaker.wait_s
+    assert breaker.state(again - 0.1) is Circuit.OPEN
+    assert breaker.state(again) is Circuit.HALF_OPEN
+
+
+def test_who_is_overtaken_gets_more_time() -> None:
+    health = Health(lambda: 0.0)
+    for _ in range(20):
+        health.began(100)
+    late = health.begins.late_ms(2000, 150, 5000)
+    health.overtaken()
+    assert health.begins.late_ms(2000, 150, 5000) == 2 * late
+    assert health.reason == "it takes too long"
+
+
 def test_many_turns_that_fail_together_count_as_one_try() -> None:
     breaker = CircuitBreaker()
     for _ in range(50):
@@ -403,10 +423,17 @@ class Ear(Asr):
     """Hears how many pieces it was given; fails or hangs where it is told to."""
 
     def __init__(
-        self, name: str, *, fails_in: str = "", hangs_in: str = "", remote: bool = True, closed: bool = False
+        self,
+        name: str,
+        *,
+        fails_in: str = "",
+        hangs_in: str = "",
+        remote: bool = True,
+        closed: bool = False,
+        slow_s: float = 0.0,
     ) -> None:
         self.info = info(name, Role.ASR, remote=remote, closed=closed)
-        self.fails_in, self.hangs_in = fails_in, hangs_in
+        self.fails_in, self.hangs_in, self.slow_s = fails_in, hangs_in, slow_s
         self.open_streams = 0
 
     def open(self, request: AsrRequest) -> AsrStream:
@@ -426,6 +453,7 @@ class EarStream(AsrStream):
 
     async def feed(self, chunk: PcmChunk) -> None:
         await self._act("feed")
+        await asyncio.sleep(self.ear.slow_s)
         self.count += 1
 
     async def guess(self) -> Transcript:
@@ -488,6 +516,101 @@ async def test_a_guess_that_is_cancelled_leaves_the_recogniser_listening() -> No
     await asyncio.wait([task])
     await stream.feed(PcmChunk(np.zeros(960, np.int16), 16000))
     assert (await stream.finish()).text == "first 2"
+    await stream.aclose()
+
+
+async def test_who_was_overtaken_helps_out_when_the_quicker_one_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi_hub.engines.failover.MODELS", _quick_limits())
+    first, second = Model("first", hangs=0), Model("second", dies=4)
+    request = first.chat
+
+    def once(asked: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
+        answer = request(asked)
+        first.hangs = first.hangs if not first.asked else None
+        return answer
+
+    monkeypatch.setattr(first, "chat", once)
+    assert (await said_by(first, second))[0] == ANSWER
+    assert len(first.asked) == 2
+
+
+async def test_who_is_no_longer_wanted_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi_hub.engines.failover.MODELS", _quick_limits())
+    for hangs in (0, 1):
+        first = Model("first", hangs=hangs)
+        known_quick(first)
+        left: list[int] = []
+
+        class Second(Model):
+            async def chat(
+                self, request: ChatRequest, first: Model = first, left: list[int] = left
+            ) -> AsyncGenerator[TextDelta | ToolRequest, None]:
+                yield TextDelta("It ")
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                left.append(first.left)
+                yield TextDelta("is.")
+
+        await said_by(first, Second("second"))
+        assert left == [1]
+
+
+async def test_the_last_one_is_waited_for_however_long_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xiaozhi_hub.engines.relay import Limits
+
+    monkeypatch.setattr("xiaozhi_hub.engines.failover.MODELS", Limits(unknown_ms=50.0, stall_ms=50.0))
+
+    class Slow(Model):
+        async def chat(self, request: ChatRequest) -> AsyncGenerator[TextDelta | ToolRequest, None]:
+            for word in ("Slowly, ", "but surely."):
+                await asyncio.sleep(0.3)
+                yield TextDelta(word)
+
+    slow = Slow("first")
+    assert (await said_by(slow))[0] == "Slowly, but surely."
+    assert slow.health.begins.usual_ms is not None and slow.health.begins.usual_ms >= 250
+
+
+async def test_what_an_engine_does_not_have_says_nothing_against_it() -> None:
+    class Without(Voice):
+        async def speak(self, request: SpeechRequest) -> AsyncGenerator[PcmChunk, None]:
+            raise StageError("tts", "no such voice", code="voice-unknown")
+            yield PcmChunk(np.zeros(0, np.int16), 16000)
+
+    first, second = Without("first"), Voice("second")
+    assert {name for name, _ in await spoken(first, second, text="Hi.")} == {"second"}
+    assert first.health.reason == ""
+
+
+@pytest.mark.parametrize("dies", [0, 20])
+async def test_what_else_an_engine_offers_that_has_just_failed_is_tried_last(dies: int) -> None:
+    first, second = Voice("first", dies=dies), Voice("second")
+    known_quick(first, second)
+    pieces = await spoken(first, first, second)
+    assert pieces[-1][0] == "second"
+    assert len(first.texts) == 1
+
+
+async def test_a_recogniser_that_fails_is_closed_and_noted() -> None:
+    first, second = Ear("first", fails_in="guess"), Ear("second")
+    stream = AsrTargets((first, second)).open(AsrRequest(("en",)))
+    await stream.feed(PcmChunk(np.zeros(960, np.int16), 16000))
+    assert (await stream.guess()).text == "second 1"
+    assert (first.open_streams, first.health.reason) == (0, "died")
+    second.fails_in = "feed"
+    await stream.feed(PcmChunk(np.zeros(960, np.int16), 16000))
+    assert second.health.reason == "died"
+    first.fails_in = ""
+    assert (await stream.finish()).text == "first 2"
+    await stream.aclose()
+
+
+async def test_a_recogniser_on_this_machine_may_take_its_time_with_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xiaozhi_hub.engines.failover.FEED_S", 0.02)
+    first, second = Ear("first", remote=False, slow_s=0.1), Ear("second")
+    stream = AsrTargets((first, second)).open(AsrRequest(("en",)))
+    await stream.feed(PcmChunk(np.zeros(960, np.int16), 16000))
+    assert (await stream.finish()).text == "first 1"
     await stream.aclose()
 
 
