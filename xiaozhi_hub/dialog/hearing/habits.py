@@ -124,9 +124,11 @@ class Habits:
         self._change(device_id, shape, at, ended=1)
         self._early[device_id, shape] = self._early.get((device_id, shape), 0) + 1 if early else 0
 
-    def went_on(self, device_id: str, shape: str, at: float) -> None:
-        """Somebody went on after a pause that was longer than the shortest wait."""
-        self._change(device_id, shape, at, went_on=1)
+    def went_on(self, device_id: str, shape: str, at: float, *, surely: bool = True) -> None:
+        """Somebody went on after a pause that was longer than the shortest wait. Not *surely* a person, but perhaps a television: that
+        makes nobody wait for more than usual, or ever more of it would be heard."""
+        if surely or self._goes_on(device_id, shape, more=1) <= GOES_ON:
+            self._change(device_id, shape, at, went_on=1)
 
     def was_cut(self, device_id: str, shape: str, at: float) -> None:
         """What was taken for the end was none: the rest came after it."""
@@ -219,12 +221,12 @@ class Habits:
         habits = self._shapes.get(shape, {}).values()
         return sum(habit.ended for habit in habits), sum(habit.times for habit in habits)
 
-    def _goes_on(self, device_id: str, shape: str) -> float:
-        """The chance that somebody goes on after this."""
+    def _goes_on(self, device_id: str, shape: str, more: float = 0.0) -> float:
+        """The chance that somebody goes on after this, as it is and as it would be had that happened so many times *more*."""
         ended, times = self._counts(shape)
-        house = (GOES_ON + times - ended) / (1 + times)
+        house = (GOES_ON + times - ended + more) / (1 + times + more)
         own = self.habit(device_id, shape) or Habit()
-        return max(house, (OWN * house + own.went_on) / (OWN + own.times))
+        return max(house, (OWN * house + own.went_on + more) / (OWN + own.times + more))
 
     def _pauses_for(self, device_id: str, ms: float) -> float:
         """The chance that a pause is at least so long."""

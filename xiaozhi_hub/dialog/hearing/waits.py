@@ -137,9 +137,10 @@ class Waits:
         then = self._meaning(pause.text, pause.language)
         if pause.ms < shortest or (then is not None and then == found):
             return  # no wait would have cut that off, or nothing would have been lost
+        is_command = found is not None  # else it may be a television
         if pause.completeness is Completeness.EXTENDABLE and then is not None:
-            self.habits.went_on(device_id, shape_of(then, pause.language), at)
-        if found is not None:  # what is no command may be a television
+            self.habits.went_on(device_id, shape_of(then, pause.language), at, surely=is_command)
+        if is_command:
             self.habits.paused(device_id, pause.ms, at)
 
     def _is_rest(self, before: _Ended, record: TurnRecord, found: Found | None) -> bool:
