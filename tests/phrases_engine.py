@@ -23,9 +23,9 @@ from xiaozhi_hub.plugins.loader import import_integration
 
 FOLDER = builtin("integrations") / "phrases"
 phrases = import_integration(FOLDER)
-config, decoder, lexicon, sentences = (
+config, decoder, lexicon, sentences, stream = (
     importlib.import_module(f"{phrases.__name__}.{name}")
-    for name in ("config", "decoder", "decoder.lexicon", "decoder.sentences")
+    for name in ("config", "decoder", "decoder.lexicon", "decoder.sentences", "stream")
 )
 espeak = import_integration(builtin("integrations") / "espeak")
 espeak_config = importlib.import_module(f"{espeak.__name__}.config")

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from phrases_engine import RATE, Sound, book, decoder, distance, heard, sentences, spoken, started
+from phrases_engine import RATE, Sound, book, decoder, distance, heard, sentences, spoken, started, stream
 
 from xiaozhi_hub.core.flow import PcmChunk, Transcript
+from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.engines.asr import AsrRequest
 
 SAID = (
@@ -280,3 +281,117 @@ async def test_a_decoder_that_dies_while_it_follows_loses_nothing() -> None:
             os.kill(engine.pid, signal.SIGKILL)
             await feed(stream, sound[RATE * 6 // 5 :])
             assert (await stream.finish()).text == "turn on Standing Light"
+
+
+# -- what a stream asks of its engine, with one that notes it -----------------------------------------------------------
+
+
+class Noting:
+    """Follows and recognises as the test says; notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.followed: object | None = None
+        self.follows = True
+        self.says = ""
+        self.go = asyncio.Event()
+        self.go.set()
+        self.pieces: list[tuple[int, int, int]] = []
+        """Utterance, place and length of what was to be followed."""
+        self.asked: list[tuple[int, int, int | None]] = []
+        """Length, tail and utterance of what was to be recognised."""
+        self._utterances = 0
+
+    def new_utterance(self) -> int:
+        self._utterances += 1
+        return self._utterances
+
+    async def follow(self, utterance: int, answering: bool, samples: Sound, place: int) -> bool:
+        self.pieces.append((utterance, place, len(samples)))
+        await self.go.wait()
+        return self.follows
+
+    async def recognise(
+        self, samples: Sound, answering: bool, tail: int = 0, utterance: int | None = None
+    ) -> Transcript:
+        self.asked.append((len(samples), tail, utterance))
+        return Transcript(self.says, "en")
+
+
+@asynccontextmanager
+async def noted(engine: Noting, lead_ms: float = 0.0) -> AsyncIterator[Any]:
+    async with TaskScope("t") as scope:
+        heard_by = stream.PhrasesStream(engine, scope, AsrRequest(("en",), lead_ms=lead_ms))
+        yield heard_by
+        await heard_by.aclose()
+
+
+async def feed_ms(listening: Any, ms: int, level: int = 3000) -> None:
+    for _ in range(ms // 60):
+        await listening.feed(PcmChunk(np.full(960, level, np.int16), RATE))
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def test_each_sample_is_followed_once() -> None:
+    engine = Noting()
+    async with noted(engine) as listening:
+        await feed_ms(listening, 3000)
+    assert {utterance for utterance, *_ in engine.pieces} == {1}
+    ends = [0, *(place + length for _, place, length in engine.pieces)]
+    assert [place for _, place, _ in engine.pieces] == ends[:-1]
+    assert ends[-1] == 3 * RATE
+
+
+async def test_who_goes_on_after_a_guess_that_came_in_between_is_followed_from_the_beginning() -> None:
+    engine = Noting()
+    async with noted(engine) as listening:
+        await feed_ms(listening, 900)
+        engine.go.clear()
+        await feed_ms(listening, 60)
+        await listening.guess()
+        engine.go.set()
+        await feed_ms(listening, 600)
+    assert engine.asked == [(960 * 16, 0, 1)]
+    second = [(place, length) for utterance, place, length in engine.pieces if utterance == 2]
+    assert second[0][0] == 0 and second[0][1] >= (960 + 400) * 16
+
+
+async def test_who_is_not_followed_makes_room_and_is_not_until_a_guess() -> None:
+    engine = Noting()
+    engine.follows = False
+    async with noted(engine) as listening, noted(engine) as other:
+        await feed_ms(listening, 1800)
+        assert len(engine.pieces) == 1 and engine.followed is None
+        engine.follows = True
+        await feed_ms(other, 1200)
+        assert engine.followed is other
+        await listening.aclose()
+        assert engine.followed is other, "nobody else lets go of it"
+
+
+async def test_who_leaves_while_a_piece_is_being_searched_leaves_nothing() -> None:
+    engine = Noting()
+    engine.go.clear()
+    async with noted(engine) as listening:
+        await feed_ms(listening, 900)
+        assert listening.following
+        await listening.aclose()
+        assert not listening.following and engine.followed is None
+
+
+async def test_what_is_recognised_at_the_end_depends_on_what_came_after_the_guess() -> None:
+    for says, more, level, expected in (
+        ("yes", 300, 100, []),  # only silence
+        ("yes", 300, 3000, [(1800 * 16, 0, 2)]),  # it went on
+        ("", 300, 100, [(1600 * 16, 0, None)]),  # perhaps a click before the first word has spoilt it
+        ("", 300, 3000, [(1800 * 16, 0, 2), (1600 * 16, 0, None)]),
+    ):
+        engine = Noting()
+        engine.says = says
+        async with noted(engine, lead_ms=200) as listening:
+            await feed_ms(listening, 1500)
+            await listening.guess_early()
+            assert engine.asked == [(1500 * 16, RATE // 10, 1)]
+            await feed_ms(listening, more, level)
+            await listening.finish()
+        assert engine.asked[1:] == expected
