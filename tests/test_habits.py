@@ -458,7 +458,8 @@ async def test_what_a_turn_teaches(
         (LIGHTS, 4.0, False),
         ("good morning", 4.0, False),
         ("", 4.0, False),
-        ("in the office", 6.0, False),
+        ("in the office", 4.9, True),
+        ("in the office", 5.1, False),
     ],
 )
 async def test_only_the_rest_of_the_sentence_tells_that_it_was_cut_off(
@@ -467,6 +468,32 @@ async def test_only_the_rest_of_the_sentence_tells_that_it_was_cut_off(
     waits.turn_finished(TurnFinished(turn(LIGHTS, last(LIGHTS))))
     waits.turn_finished(TurnFinished(turn(rest, at=100.0 + 3.0 + seconds - 1.0)))
     assert counts(waits) == ((0, 1) if cut else (1, 0))
+
+
+async def test_only_the_turn_right_after_it_can_be_the_rest(waits: Waits) -> None:
+    waits.turn_finished(TurnFinished(turn(LIGHTS, last(LIGHTS))))
+    waits.turn_finished(TurnFinished(turn("good morning", at=103.0)))
+    waits.turn_finished(TurnFinished(turn("in the office", at=105.0)))
+    assert counts(waits) == (1, 0)
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_turns_that_ended_early_are_counted_for_the_next_look(waits: Waits, early: bool) -> None:
+    end(waits.habits, 30)
+    record = replace(
+        turn(LIGHTS, replace(last(LIGHTS), ms=120.0 if early else 420.0)),
+        wait=Wait(120, Completeness.EXTENDABLE, WaitReason.HABIT, 420),
+    )
+    for _ in range(LOOK_AGAIN):
+        waits.turn_finished(TurnFinished(record))
+    reason = waits.habits.wait(HERE, SHAPE, SHORT, LONG, LONGEST).reason
+    assert reason is (WaitReason.CHECK if early else WaitReason.HABIT)
+
+
+async def test_the_newest_turns_of_so_many_devices_are_remembered(waits: Waits) -> None:
+    for number in range(MOST_DEVICES + 5):
+        waits.turn_finished(TurnFinished(replace(turn(LIGHTS, last(LIGHTS)), device_id=f"{number}")))
+    assert len(waits._ended) == MOST_DEVICES and "0" not in waits._ended
 
 
 async def test_the_rest_of_a_chinese_sentence_is_one_too(waits: Waits) -> None:
