@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
+from xiaozhi_hub.core.flow import PcmChunk, Sentence, TextDelta, Transcript
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.dialog.hearing.recognition import Recognition
 from xiaozhi_hub.dialog.speaking.splitter import Splitter

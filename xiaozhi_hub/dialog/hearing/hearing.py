@@ -232,16 +232,15 @@ class Hearing:
         if not self.speaking or self._manual:
             await self._mic.news()
             return
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        try:
-            async with asyncio.timeout(STALL_SECONDS):
-                await self._mic.news()
-        except TimeoutError:
-            if clock() - began > 1.2 * STALL_SECONDS:
-                return  # it was this process that stood still: what was sent meanwhile is only now on its way here
-            self._stalled = True
-            self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
+        for _ in range(
+            2
+        ):  # half of it may have passed while this machine stood still, with the sound waiting to be read
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STALL_SECONDS / 2):
+                    await self._mic.news()
+                return
+        self._stalled = True
+        self._endpoint.feed(STALL_SECONDS * 1000, 0.0)
 
     def _remember(self, chunk: PcmChunk, probability: float) -> None:
         """Keep the newest sound from before the speech."""
