@@ -114,9 +114,10 @@ def nobody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def speech_is_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers begin with a second of silence, in which even a busy machine makes the sound that follows: gaps in what a device
-    plays are then the fault of what a test does, and not of what else goes on here."""
-    monkeypatch.setattr("xiaozhi_hub.dialog.speaking.mouth.LEAD_IN_MS", 1000)
+    """Answers begin with silence, in which even a busy machine makes the sound that follows, and which does not end before that
+    is there: gaps in what a device plays are then the fault of what a test does, and not of what else goes on here."""
+    monkeypatch.setattr("xiaozhi_hub.dialog.speaking.mouth.LEAD_IN_MS", 1500)
+    monkeypatch.setattr("xiaozhi_hub.dialog.speaking.mouth.LEAD_IN_SPARE_MS", 700)
 
 
 def pytest_unconfigure() -> None:

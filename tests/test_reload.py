@@ -49,6 +49,12 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reloading, "QUIET_SECONDS", 0.05)
 
 
+@pytest.fixture
+def looks_when_told(looks_often: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else takes over what a test has just written, and wants to know of from whom it tells to do so."""
+    monkeypatch.setattr(reloading, "LOOK_SECONDS", 600.0)
+
+
 class Voice(Tts):
     """Notes what it is asked to say, and gives the sound of it as noise."""
 
@@ -126,6 +132,7 @@ async def test_a_connected_device_has_its_new_assistant_and_area_with_the_next_q
         assert hub.device_tools.name_of(KITCHEN) == KITCHEN
 
 
+@pytest.mark.usefixtures("looks_when_told")
 async def test_a_turn_ends_as_it_has_begun(tmp_path: Path) -> None:
     story = "One thing was. Two things were. Three things were. Four things were. Five things were. Six things were."
     config = BASE.replace("llm: none", "llm: echo").replace("echo: {", f"echo: {{llm: {{otherwise: {story}}}, ")
@@ -203,18 +210,18 @@ async def test_an_integration_is_added_changed_and_removed_and_the_others_do_not
 
         learned: list[NamesChanged] = []
         hub.bus.watch(NamesChanged, learned.append)
-        write_configuration(tmp_path, BASE.replace("demo: false, echo: {tts: {ms: 100}}", "echo: {tts: {ms: 50}}"))
-        done = await hub.reloading.now()
+        await save(hub, tmp_path, BASE.replace("demo: false, echo: {tts: {ms: 100}}", "echo: {tts: {ms: 50}}"))
+        await hub.reloading.now()
         assert learned, "recognisers that are new know nothing yet"
-        assert [(entry.domain, entry.state) for entry in done.entries] == [("echo", EntryState.READY)]
+        assert hub.entry("echo") is not echo and hub.entry("echo").state is EntryState.READY  # type: ignore[union-attr]
         assert hub.engines.ttss(("echo",), "en") != voices, "it started anew"
         assert hub.entry("demo") is None, "without a word of it, it is as by default"
 
-        write_configuration(tmp_path, BASE.replace("demo: false", "demo:"))
+        await save(hub, tmp_path, BASE.replace("demo: false", "demo:"))
         await hub.reloading.now()
         await until(lambda: hub.intents.recognise("turn off the bed light", hub.answering.text_turn("en", "")))
         assert (await hub.ask("turn off the bed light", "en", "")).said == "Turned off the Bed Light."
-        write_configuration(tmp_path, BASE)
+        await save(hub, tmp_path, BASE)
         await hub.reloading.now()
         demo = hub.entry("demo")
         assert demo is not None and demo.state is EntryState.DISABLED
@@ -268,6 +275,7 @@ async def test_a_part_that_fails_to_follow_is_shown_and_the_others_have_their_ne
 OPTIONS = "import voluptuous as vol\nSCHEMA = vol.Schema({'%s': int})\n"
 
 
+@pytest.mark.usefixtures("looks_when_told")
 async def test_an_integration_that_was_off_comes_back_with_the_code_of_now(tmp_path: Path) -> None:
     home = integration(tmp_path, "")
     (home / "config.py").write_text(OPTIONS % "old")
@@ -295,6 +303,7 @@ async def entry_context():
 """
 
 
+@pytest.mark.usefixtures("looks_when_told")
 async def test_an_entry_that_hangs_when_it_is_stopped_holds_nobody_up(tmp_path: Path) -> None:
     integration(tmp_path, HANGS)
     mine = BASE.replace("demo: false", "demo: false, mine: {}")
@@ -339,6 +348,7 @@ async def test_a_mistake_changes_nothing_and_is_shown_until_it_is_mended(
             assert "goes on with" not in await page.text()
 
 
+@pytest.mark.usefixtures("looks_when_told")
 async def test_what_an_integration_does_not_take_is_refused_before_anything_stops(tmp_path: Path) -> None:
     async with running_hub(tmp_path, BASE) as hub:
         echo = hub.entry("echo")
@@ -451,6 +461,7 @@ async def test_included_files_are_followed_even_those_that_do_not_exist_yet(tmp_
 # -- what is told ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("looks_when_told")
 async def test_what_needs_a_restart_is_named_until_it_is_restarted_or_taken_back(tmp_path: Path) -> None:
     async with running_hub(tmp_path, BASE) as hub:
         write_configuration(tmp_path, BASE.replace("llm: none", "llm: none, speed: 1.5") + "limits: {devices: 7}\n")
@@ -490,6 +501,7 @@ async def test_two_quick_saves_lead_to_the_last_state(tmp_path: Path) -> None:
         assert told
 
 
+@pytest.mark.usefixtures("looks_when_told")
 async def test_no_secret_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     (tmp_path / "secrets.yaml").write_text("key: hunter2\nname: lemon\n")
@@ -526,6 +538,7 @@ async def test_no_secret_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixtur
             assert word not in everything, word
 
 
+@pytest.mark.usefixtures("looks_when_told")
 async def test_a_value_under_a_mistyped_key_is_not_told_when_that_is_mended(tmp_path: Path) -> None:
     async with running_hub(tmp_path, BASE.replace("tts: {ms: 100}", "tts: {ms: 100}, tokn: grape")) as hub:
         write_configuration(tmp_path, BASE)

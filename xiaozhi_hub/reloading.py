@@ -80,6 +80,8 @@ class Reloading:
         self._one_at_a_time = asyncio.Lock()
         self._seen: Mapping[Path, Stamp | None] | None = None
         """The files as they were when they were last read."""
+        self._following: tuple[asyncio.Task[None], ...] = ()
+        """What makes integrations take what was taken over last."""
         self._waiting: tuple[Change, ...] = ()
         """What has been changed and needs a restart."""
 
@@ -114,8 +116,8 @@ class Reloading:
         if self._parts.load is None:
             raise _no_files()
         changes, domains, tasks = await self._once()
-        if tasks:
-            await asyncio.wait(tasks, timeout=ENTRY_SECONDS)
+        if following := (*tasks, *self._following):  # `watch` may have been quicker by a moment
+            await asyncio.wait(following, timeout=ENTRY_SECONDS)
         entries = (self._parts.hub.entry(domain) for domain in sorted(domains))
         trouble = problem.message if (problem := self._parts.problems.get(PARTS)) is not None else ""
         return Reloaded(changes, tuple(entry for entry in entries if entry is not None), trouble)
@@ -136,6 +138,7 @@ class Reloading:
             waiting = changes_between(new, wanted)
             if at_once or prepared.domains:
                 tasks = await hub.take_over(new, prepared)
+                self._following = (*(task for task in self._following if not task.done()), *tasks)
             else:
                 hub.config, tasks = new, ()  # the same, but for where it stands in the files
             self._tell(at_once, waiting)

@@ -96,8 +96,9 @@ def _namespace() -> ModuleType:
 def forget_integration(domain: str) -> None:
     """Make the next import read the files again."""
     prefix = f"{NAMESPACE}.{domain}"
-    for name in [name for name in sys.modules if name == prefix or name.startswith(prefix + ".")]:
-        del sys.modules[name]
+    for name in tuple(sys.modules):  # a copy: other threads import something all the time
+        if name == prefix or name.startswith(prefix + "."):
+            sys.modules.pop(name, None)
 
 
 def _cures(missing: list[str]) -> list[str]:
