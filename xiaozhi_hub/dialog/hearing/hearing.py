@@ -232,9 +232,8 @@ class Hearing:
         if not self.speaking or self._manual:
             await self._mic.news()
             return
-        for _ in range(
-            2
-        ):  # half of it may have passed while this machine stood still, with the sound waiting to be read
+        for _ in range(2):
+            # One half of it may have passed while this machine stood still, with the sound waiting to be read.
             with suppress(TimeoutError):
                 async with asyncio.timeout(STALL_SECONDS / 2):
                     await self._mic.news()
