@@ -22,8 +22,11 @@ from hypothesis import HealthCheck, settings
 from xiaozhi_hub.dialog.intents.sentence_files import SHARED
 
 # How long something takes says nothing on a machine that does other things, too.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
+settings.register_profile(
+    "same for all", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True, database=None
+)
+settings.register_profile("exploring", settings.get_profile("same for all"), derandomize=False, max_examples=2000)
+settings.load_profile("same for all")
 os.environ["LC_ALL"] = "C.UTF-8"  # whoever runs the tests may have a terminal in Chinese; commands would speak it
 SHARED.keep(400)  # hubs whose sentences are the same follow one another
 

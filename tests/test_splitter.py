@@ -125,7 +125,8 @@ def test_the_first_clause_does_not_depend_on_how_the_text_arrives(text: str, siz
         rest = rest[size:]
     out += [*splitter.feed(rest), *splitter.flush()]
     first = [item.text for item in out if isinstance(item, Sentence)][:1]
-    assert first == clauses(text)[:1]
+    # A Chinese sentence is spoken at its mark: a bracket or quote that closes after it may come too late.
+    assert [said.rstrip('")') for said in first] == [said.rstrip('")') for said in clauses(text)[:1]]
 
 
 def test_emotion_is_one_the_device_knows() -> None:

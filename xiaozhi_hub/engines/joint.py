@@ -10,7 +10,7 @@ _LONGEST_HELD = 120
 _THINK_OPEN, _THINK_CLOSE = "<think>", "</think>"
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
 _SENTENCE = re.compile(r"(?<=[.!?。！？…\n])\s*")
-_SENTENCE_END = re.compile(r"[.!?。！？…\n]")
+_WHOLE_SENTENCE = re.compile(r"\w.*?[.!?。！？…\n]", re.DOTALL)
 _FIRST_CJK = "\u2e80"
 
 
@@ -37,7 +37,7 @@ class Clauses:
         if not end and len(self._held) > _LONGEST_HELD:
             end = self._held.rfind(" ") + 1 or len(self._held)
         if end:
-            self._by_words = not _SENTENCE_END.search(self.said + self._held[:end])
+            self._by_words = not _WHOLE_SENTENCE.search(self.said + self._held[:end])
         return self._let_through(end)
 
     def flush(self) -> str:
