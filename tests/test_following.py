@@ -384,6 +384,7 @@ async def test_what_is_recognised_at_the_end_depends_on_what_came_after_the_gues
         ("yes", 300, 100, []),  # only silence
         ("yes", 300, 3000, [(1800 * 16, 0, 2)]),  # it went on
         ("", 300, 100, [(1600 * 16, 0, None)]),  # perhaps a click before the first word has spoilt it
+        ("", 1200, 100, [(2000 * 16, 0, None)]),  # however long was waited for more
         ("", 300, 3000, [(1800 * 16, 0, 2), (1600 * 16, 0, None)]),
     ):
         engine = Noting()

@@ -33,6 +33,8 @@ NEXT = RATE // 20
 """It is given more once there are so many."""
 TAIL = RATE // 10
 """Samples of silence that are put after a word that has only just been said: the decoder takes it for another without them."""
+SILENCE = RATE * 7 // 10
+"""Samples of the silence after the last word that are recognised with it."""
 LOUD = 0.1
 """Part of the speech's level that is more than silence."""
 FLOOR = 60.0
@@ -162,10 +164,11 @@ class PhrasesStream(AsrStream):
         samples = self._samples()
         length, transcript = self._guessed or (0, None)
         if transcript is None or not _is_silence(samples[length:], samples[:length]):
-            transcript = await self.guess()
+            transcript, length = await self.guess(), len(samples)
         if not transcript.text and self._lead:
-            # A click or a breath before the first word can spoil a sentence, and costs more than the cut-off beginning.
-            transcript = await self._engine.recognise(samples[self._lead :], self._answering)
+            # A click or a breath before the first word can spoil a sentence, and costs more than the cut-off beginning. However long
+            # was waited afterwards: more silence would shift the mean by which all sounds are judged.
+            transcript = await self._engine.recognise(samples[self._lead : length + SILENCE], self._answering)
         return transcript
 
     async def aclose(self) -> None:
