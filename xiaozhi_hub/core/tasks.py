@@ -30,7 +30,7 @@ class TaskScope:
         self._closed = False
 
     def is_closed(self) -> bool:
-        """Nothing starts in it any more."""
+        """It ends or has ended, and starts nothing any more."""
         return self._closed
 
     async def __aenter__(self) -> Self:
@@ -40,11 +40,6 @@ class TaskScope:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    @property
-    def closed(self) -> bool:
-        """It ends or has ended, and starts nothing any more."""
-        return self._closed
 
     def start(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
         """Run *work* until it ends or the scope does."""

@@ -70,11 +70,10 @@ async def ask(
         said.append(parts.texts.text("spoken.not_known", info.language))
         yield said[-1]
     except Exception as problem:  # an engine is anybody's code, and the person must not be left without a word
-        known = isinstance(problem, HubError)
-        failure = (
-            problem if isinstance(problem, HubError) else StageError("turn", f"{type(problem).__name__}: {problem}")
-        )
-        log.error("turn %s failed: %s", info.id, failure, exc_info=None if known else problem)
+        failure, trace = problem, None
+        if not isinstance(failure, HubError):
+            failure, trace = StageError("turn", f"{type(problem).__name__}: {problem}"), problem
+        log.error("turn %s failed: %s", info.id, failure, exc_info=trace)
         outcome, error = Outcome.FAILED, failure.code
         said.append(parts.texts.text("spoken.failed", info.language))
         yield said[-1]

@@ -147,7 +147,7 @@ class Turn:
                 outcome = await body
             except HubError as error:
                 await self._fail(error)
-            except Exception as error:  # one of the three places that may: the person must not be left in silence
+            except Exception as error:  # one of the few places that may: the person must not be left in silence
                 log.exception("turn %s failed", self.info.id)
                 await self._fail(StageError("turn", f"{type(error).__name__}: {error}"))
             return outcome

@@ -298,8 +298,8 @@ class Session:
             self._answering = None
         else:
             return
-        if task.cancelled() or task.exception() is not None or self._scope.closed:  # its link ended at the same moment
-            return
+        if task.cancelled() or task.exception() is not None or self._scope.is_closed():
+            return  # its link ended at the same moment
         if task.result() is not Outcome.NO_SPEECH:
             self.active_at = self._loop.time()
             self._talked = True

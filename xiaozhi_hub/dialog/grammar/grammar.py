@@ -128,9 +128,8 @@ class Grammar:
         self._start = merge([begin for some in begins.values() for begin in some])
         self._graphs: dict[bool, SentenceGraph] = {}
         names = Counter(spoken_words(name, language) for name in self._written("name"))
-        self._things = {
-            words for words, times in names.items() if times == 1
-        }  # two of a name are told apart by their rooms
+        # Two of a name are told apart by their rooms.
+        self._things = {words for words, times in names.items() if times == 1}
 
     # -- Phrasebook -----------------------------------------------------------------------------------------------
 

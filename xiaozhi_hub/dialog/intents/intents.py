@@ -170,9 +170,8 @@ class Intents:
         found = matcher.recognise(text)
         completeness = matcher.book().completeness(text)
         if completeness is Completeness.EXTENDABLE and found is not None and found.asks:
-            return (
-                Completeness.PARTIAL
-            )  # who says "set a timer" and nothing more is asked; most will say it by themselves
+            # Who says "set a timer" and nothing more is asked; most will say it by themselves.
+            return Completeness.PARTIAL
         return completeness
 
     def meaning(self, text: str, language: str) -> Found | None:
