@@ -48,8 +48,8 @@ SETTINGS: Mapping[str, Any] = {
     "wbeam": 1e-28,
     "loglevel": "FATAL",
 }
-SURE = 0.6
-"""How certain a followed utterance must be for only its neighbours to be searched."""
+SURE = 0.5
+"""How certain a followed utterance must be for only its neighbours to be searched; among much less certain ones is other speech."""
 MEAN = "mean"
 """The search that is active while the mean of a beginning is taken: of one word, since none is wanted."""
 
