@@ -108,7 +108,9 @@ class HomeAssistant:
         for at in range(0, len(speech.samples), 1024):
             await self.say(AudioChunk(speech.rate, 2, 1, speech.samples[at : at + 1024].astype("<i2").tobytes()))
             if self.says_half:
-                return self.client._writer.transport.abort()  # type: ignore[union-attr]
+                assert self.client._writer is not None
+                self.client._writer.transport.abort()
+                return
         await self.say(AudioStop())
 
     async def until(self, kind: str) -> Event:
