@@ -486,6 +486,14 @@ async def test_whether_a_server_is_in_the_house_is_told_by_its_address(address: 
         assert part("server").Server(http, options_of(url=address)["servers"][0]).local is local
 
 
+async def test_a_model_with_half_a_character_in_its_name_spoils_no_page(tmp_path: Path) -> None:
+    models = b'{"data": [{"id": "tiny-\\ud83d-model"}]}'
+    async with answering(b"", "application/json", 200, models=models) as url, aiohttp.ClientSession() as http:
+        async with running_hub(tmp_path, f"{QUIET}openai_compatible: {{url: '{url}'}}}}\n") as hub:
+            async with http.get(f"{hub.local_url}/") as page:
+                assert (page.status, "tiny-?-model" in await page.text()) == (200, True)
+
+
 @pytest.mark.parametrize(("told", "room"), [(4096, 4096 - 800), (600, 0), (True, None), (-1, None), ("4096", None)])
 async def test_how_much_a_request_may_come_to_is_what_the_server_tells(told: Any, room: int | None) -> None:
     models = json.dumps({"data": [{"id": "m", "max_model_len": told}]}).encode()
