@@ -84,7 +84,6 @@ class Doze:
 
     async def _until_word(self, engine: Wake) -> str:
         """Return the word. An engine that fails is blamed for it, so that another one is asked before it; raises `HubError`."""
-        engine.health.asked()
         try:
             word = await self._word_of(engine)
         except HubError as error:
