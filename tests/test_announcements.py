@@ -149,6 +149,20 @@ async def test_an_announcement_waits_for_whoever_is_talking(hub: Hub, post: Post
         assert not office.complaints
 
 
+async def test_who_hangs_up_while_a_ring_waits_for_its_turn_was_not_reached(hub: Hub) -> None:
+    async with device(hub, KITCHEN) as kitchen:
+        asking = asyncio.create_task(kitchen.ask_text("turn on the bed light"))
+        async with asyncio.timeout(20):
+            while not ((session := hub.devices.sessions.get(KITCHEN)) is not None and session.busy):
+                await asyncio.sleep(0.01)
+        ringing = asyncio.create_task(hub.announcer.ring(KITCHEN, "The tea is ready.", "en"))
+        await asyncio.sleep(0)
+        await kitchen.hang_up()
+        assert await ringing is False
+        with pytest.raises(NoAnswer):
+            await asking
+
+
 async def test_two_announcements_at_once_are_told_one_after_the_other(hub: Hub, post: Post) -> None:
     async with device(hub, OFFICE) as office:
         await office.connect()

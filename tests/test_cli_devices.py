@@ -106,3 +106,25 @@ def test_without_a_hub_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[
         port = probe.getsockname()[1]
         assert main(["devices", "-c", str(tmp_path), "--port", str(port), "approve", "123456"]) == 1
     assert f"No hub answers at http://127.0.0.1:{port}. Start it: xiaozhi-hub run." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("answer", [b'{"type": "info"}\n', b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"])
+@pytest.mark.parametrize("command", ["devices", "integrations"])
+async def test_what_answers_at_its_port_and_is_no_hub_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, answer: bytes
+) -> None:
+    """Another service, or a hub that is stopped in the middle of its answer."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        code = await asyncio.to_thread(main, [command, "-c", str(tmp_path), "--port", str(port)])
+    if command == "devices":
+        assert code == 1
+        assert f"No hub answers at http://127.0.0.1:{port}." in capsys.readouterr().err
+    else:  # it needs none
+        assert "wyoming" in capsys.readouterr().out

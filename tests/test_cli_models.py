@@ -188,6 +188,17 @@ async def test_on_a_terminal_a_no_is_a_no(house: House) -> None:
     assert "Nothing was fetched" in screen and house.mirror.asked == []
 
 
+async def test_on_a_terminal_the_end_of_the_input_is_a_no(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Person(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr("sys.stdin", Person())
+    monkeypatch.setattr("xiaozhi_hub.cli.models.importlib.util.find_spec", lambda name: None)  # it is not built yet
+    told = await house.command("download", "tiny")
+    assert told.code == 0 and "next start" in told.out, "the hub is told of the model all the same"
+
+
 async def test_without_a_mirror_the_setting_is_named(house: House) -> None:
     house.configure("{}\n")
     told = await house.command("download", "tiny")

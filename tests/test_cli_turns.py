@@ -81,6 +81,8 @@ async def test_a_turn_is_shown_with_what_was_done_and_its_waterfall(
     saved = Path(capsys.readouterr().out.splitlines()[-1])
     assert saved.parent == tmp_path / "kept"
     assert len(read_ogg(saved.read_bytes())) >= 5, "300 ms of sound"
+    await look(folder, timer["id"], "--save-audio", str(saved), code=1)
+    assert f"{saved} cannot be written: File exists." in capsys.readouterr().err
 
 
 async def test_what_is_not_there_is_said(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

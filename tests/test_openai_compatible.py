@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -274,6 +276,18 @@ def test_a_wav_file_is_read_in_pieces_of_any_size(size: int) -> None:
     assert {chunk.rate for chunk in heard} == {22050}
 
 
+@pytest.mark.parametrize("told", [0, 0x7FFFF000, 0x7FFFFFDB, 0xFFFFFFFF], ids=hex)
+async def test_a_voice_that_does_not_know_its_length_yet_may_write_any_great_one(told: int) -> None:
+    """SoX, and servers that run it or espeak with a pipe behind, write 0x7ffff000."""
+    sound = (np.sin(np.arange(16000) * 0.05) * 8000).astype("<i2")
+    whole = bytearray(write_wav(PcmChunk(sound, 16000)))
+    whole[40:44] = told.to_bytes(4, "little")
+    async with answering(bytes(whole), "audio/wav", 200) as url:
+        async with part("server").connected(options_of(url=url, roles=["tts"])) as (server,):
+            speech = part("speaking").OpenAiTts(server).speak(SpeechRequest("Hello.", "en"))
+            assert sum([len(chunk.samples) async for chunk in speech]) == len(sound)
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"ID3.........", b"RIFF\x00\x00\x00\x00AVI ", write_wav(PcmChunk(np.zeros(9, np.int16), 16000))[:-4]]
 )
@@ -426,6 +440,36 @@ async def test_a_list_of_models_that_is_none_is_told_and_the_key_is_not() -> Non
     assert "sesame" not in str(caught.value)
 
 
+@pytest.mark.parametrize("how", ["closes", "resets"])
+async def test_a_connection_that_the_server_has_given_up_is_opened_again(how: str) -> None:
+    """A server that was restarted knows nothing of the connections that were kept to it, and resets them."""
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        first = True
+        with suppress(asyncio.IncompleteReadError):
+            while (head := (await reader.readuntil(b"\r\n\r\n")).lower()) and first:
+                asked += 1
+                first = False
+                _, _, length = head.partition(b"content-length: ")
+                await reader.readexactly(int(length.split()[0]) if length else 0)
+                body = json.dumps({"data": [{"id": "m"}], "choices": [{"message": {"content": "Here."}}]}).encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+                writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            if how == "resets":
+                socket_of = writer.get_extra_info("socket")
+                socket_of.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        async with part("server").connected(options_of(url=url, roles=["llm"])) as (known,):
+            assert await answer_of(part("answering").OpenAiLlm(known)) == ("Here.", [])
+            assert await answer_of(part("answering").OpenAiLlm(known)) == ("Here.", [])
+    assert asked == 3
+
+
 @pytest.mark.parametrize(
     ("address", "local"),
     [
@@ -440,6 +484,14 @@ async def test_a_list_of_models_that_is_none_is_told_and_the_key_is_not() -> Non
 async def test_whether_a_server_is_in_the_house_is_told_by_its_address(address: str, local: bool) -> None:
     async with aiohttp.ClientSession() as http:
         assert part("server").Server(http, options_of(url=address)["servers"][0]).local is local
+
+
+async def test_a_model_with_half_a_character_in_its_name_spoils_no_page(tmp_path: Path) -> None:
+    models = b'{"data": [{"id": "tiny-\\ud83d-model"}]}'
+    async with answering(b"", "application/json", 200, models=models) as url, aiohttp.ClientSession() as http:
+        async with running_hub(tmp_path, f"{QUIET}openai_compatible: {{url: '{url}'}}}}\n") as hub:
+            async with http.get(f"{hub.local_url}/") as page:
+                assert (page.status, "tiny-?-model" in await page.text()) == (200, True)
 
 
 @pytest.mark.parametrize(("told", "room"), [(4096, 4096 - 800), (600, 0), (True, None), (-1, None), ("4096", None)])

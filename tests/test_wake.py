@@ -70,6 +70,20 @@ async def test_of_two_devices_that_hear_the_wake_word_the_louder_one_answers(hub
     assert not any("tts" in line for line in far.conversation)
 
 
+async def test_a_device_that_has_gone_again_takes_nothing_from_the_one_that_heard_better(
+    hub: Hub, at_once: None
+) -> None:
+    async with device(hub, 1) as far, device(hub, 2) as near:
+        await far.wake("Alexa", murmur(0.05))
+        await far.hang_up()
+        async with asyncio.timeout(10):
+            while far.device_id in hub.devices.sessions:
+                await asyncio.sleep(0.01)
+        await near.wake("Alexa", murmur(0.5))
+        assert (await near.ask(spoken("turn on the bed light"))).said == "Turned on the Bed Light."
+        assert near.connected
+
+
 async def test_of_two_devices_that_are_equally_near_the_first_one_answers(hub: Hub, at_once: None) -> None:
     async with device(hub, 1) as first, device(hub, 2) as second:
         await asyncio.gather(first.connect(), second.connect())
@@ -166,3 +180,31 @@ async def test_a_quiet_line_is_kept_alive(hub: Hub, monkeypatch: pytest.MonkeyPa
             while sum("notifications/keepalive" in line for line in speaker.conversation) < 2:
                 await asyncio.sleep(0.02)
         assert speaker.connected
+
+
+async def test_a_device_that_goes_while_another_is_hung_up_on_ends_nobody_s_care(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xiaozhi_hub.devices.sessions.registry.TICK_SECONDS", 0.1)
+    async with device(hub, 1) as silent, device(hub, 2) as talker, device(hub, 3) as last:
+        for speaker in (silent, talker, last):
+            await speaker.connect()
+        await talker.ask_text("turn on the bed light")
+        sessions = hub.devices.sessions
+        going = sessions[talker.device_id]
+        hang_up = sessions[silent.device_id].link.close
+
+        async def slowly(reason: str = "") -> None:
+            going.active_at -= 100
+            await talker.hang_up()
+            async with asyncio.timeout(10):
+                while talker.device_id in sessions:
+                    await asyncio.sleep(0.01)
+            await hang_up(reason)
+
+        monkeypatch.setattr(sessions[silent.device_id].link, "close", slowly)
+        sessions[silent.device_id].active_at -= 100
+        await silent.hung_up(20)
+        assert talker.device_id not in sessions
+        sessions[last.device_id].active_at -= 100
+        await last.hung_up(20)

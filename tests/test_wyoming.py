@@ -532,9 +532,10 @@ async def test_one_service_is_asked_so_much_at_once_and_no_more(remote: Remote) 
         for _ in range(module.MOST_CONVERSATIONS):
             await talks.enter_async_context(service.talk("llm"))
         with pytest.raises(StageError) as caught:
-            await service.describe()
-        assert caught.value.code == "wyoming-busy"
-    assert await service.describe()
+            async with service.talk("llm"):
+                pass
+        assert caught.value.code == "llm-busy"
+        assert await service.describe()
 
 
 JUNK: list[Any] = [None, 0, True, "x", [], {}, [1], [None], [[1]], {"name": 3}, "\ud800"]
@@ -603,6 +604,38 @@ async def test_the_entry_waits_until_a_service_is_there(hub_with: HubMaker) -> N
             assert hub.engines.asrs(["wyoming/far"])
 
 
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["nothing", "another protocol"])
+async def test_the_entry_says_what_is_wrong_with_what_is_no_service(
+    hub_with: HubMaker, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    monkeypatch.setattr(integration("wyoming", "service"), "DESCRIBE_S", 0.2)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        uri = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with hub_with(uri) as hub:
+            entry = entry_of(hub)
+            await eventually(lambda: entry.state is EntryState.RETRYING)
+            assert uri in entry.reason
+
+
+async def test_who_goes_on_speaking_while_the_integration_is_reloaded_is_heard_by_the_next(
+    hub_with: HubMaker, remote: Remote
+) -> None:
+    async with hub_with(far(remote)) as hub:
+        stream = asr(hub).open(AsrRequest(("en",)))
+        await stream.feed(spoken("yes"))
+        await stream.guess()
+        await hub.plugins.reload("wyoming")
+        with pytest.raises(StageError, match="is not used any more"):
+            await stream.feed(spoken("yes"))
+        await stream.aclose()
+
+
 async def test_one_service_that_answers_is_enough_and_the_other_is_followed(hub_with: HubMaker, remote: Remote) -> None:
     async with serving(Remote()) as second:
         port = int(second.uri.rsplit(":", 1)[1])
@@ -656,6 +689,7 @@ async def test_services_leave_with_the_integration(hub_with: HubMaker, remote: R
             "http://far:1",
             "tcp://far",
             "tcp://:10300",
+            "tcp://192.168.1..30:10300",
             "unix://",
             "tcp://me:secret@far:1",
             5,

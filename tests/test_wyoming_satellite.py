@@ -68,6 +68,8 @@ class HomeAssistant:
     """Speak before the whole text is known."""
     refuses: str = ""
     silent: bool = False
+    says_half: bool = False
+    """Hang up before the end of the answer."""
     heard: list[str] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -105,6 +107,10 @@ class HomeAssistant:
         await self.say(AudioStart(speech.rate, 2, 1))
         for at in range(0, len(speech.samples), 1024):
             await self.say(AudioChunk(speech.rate, 2, 1, speech.samples[at : at + 1024].astype("<i2").tobytes()))
+            if self.says_half:
+                assert self.client._writer is not None
+                self.client._writer.transport.abort()
+                return
         await self.say(AudioStop())
 
     async def until(self, kind: str) -> Event:
@@ -197,6 +203,24 @@ async def test_a_server_that_has_heard_nothing_makes_the_hub_say_so(hub: Hub) ->
     async with home_assistant(hub, refuses="stt-no-text-recognized"), device(hub) as speaker:
         result = await speaker.ask(spoken("mumble"))
     assert "didn't catch that" in result.said and read_back(result) == result.said
+
+
+@pytest.mark.parametrize("code", ["stt-no-text-recognized", "intent-failed"])
+async def test_an_announcement_after_a_question_that_failed_is_not_waited_for(hub: Hub, code: str) -> None:
+    """Home Assistant waits for ``played`` before it goes on."""
+    async with home_assistant(hub, refuses=code) as home, device(hub) as speaker:
+        await speaker.ask(spoken("mumble"))
+        await home.say(AudioStart(16000, 2, 1), AudioChunk(16000, 2, 1, bytes(2000)), AudioStop())
+        await home.until("played")
+
+
+async def test_an_announcement_on_a_new_connection_is_no_answer_to_an_old_question(hub: Hub) -> None:
+    async with device(hub) as speaker:
+        async with home_assistant(hub, says_half=True) as home:
+            await speaker.ask(spoken("tell me a story"))
+        async with home_assistant(hub) as home:
+            await home.say(AudioStart(16000, 2, 1), AudioChunk(16000, 2, 1, bytes(2000)), AudioStop())
+            await home.until("played")
 
 
 async def test_a_server_that_is_too_slow_to_hear_is_helped_out(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ from wyoming_remote import Remote, serving
 from xiaozhi_hub.audio.opus import decode_all
 from xiaozhi_hub.audio.pcm import resample
 from xiaozhi_hub.core.flow import PcmChunk
+from xiaozhi_hub.core.flow import Transcript as HubTranscript
+from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.base import EngineInfo, Role
 from xiaozhi_hub.engines.wake import Wake, WakeStream
 from xiaozhi_hub.hub import Hub
@@ -174,6 +176,51 @@ async def test_speech_of_any_usual_format_is_recognised(hub: Hub) -> None:
             await client.ask(Transcribe(language="en-GB"), *pieces(sound, channels=channels))
             heard = Transcript.from_event((await client.until(Transcript, Error))[-1])
             assert (heard.text, heard.language) == ("what time is it", "en")
+
+
+class Closed(Asr):
+    """Knows a few sentences, and not what is said here; it is preferred by its rank."""
+
+    def __init__(self) -> None:
+        self.info = EngineInfo("few", Role.ASR, "A few sentences", ("en",), rank=50, closed=True)
+        self.asked = 0
+
+    def open(self, request: AsrRequest) -> AsrStream:
+        self.asked += 1
+        return _Deaf()
+
+
+class _Deaf(AsrStream):
+    async def feed(self, chunk: PcmChunk) -> None: ...
+
+    async def guess(self) -> HubTranscript:
+        return HubTranscript("", "en")
+
+    async def finish(self) -> HubTranscript:
+        return HubTranscript("", "en")
+
+
+async def test_what_a_recogniser_of_few_sentences_does_not_know_the_next_one_hears(hub: Hub) -> None:
+    hub.engines.add(few := Closed(), "test")
+    async with client_of(hub) as client:
+        await client.ask(Transcribe(language="en"), *pieces(spoken("tell me a story")))
+        heard = Transcript.from_event((await client.until(Transcript, Error))[-1])
+    assert (heard.text, few.asked) == ("tell me a story", 1)
+
+
+async def test_the_owner_s_choice_of_engines_goes_before_their_rank(tmp_path: Path) -> None:
+    parts = {"echo": "", "demo": "false", "wyoming": json.dumps({"server": {"port": 0, "announce": False}})}
+    config = CONFIG.replace("voice: {vad: echo}", "voice: {vad: echo, asr: [echo]}") % parts
+    async with running_hub(tmp_path / "near", config) as hub, client_of(hub) as client:
+        hub.engines.add(few := Closed(), "test")
+        await client.ask(Describe(), Transcribe(language="en"), *pieces(spoken("tell me a story")))
+        info = Info.from_event(await client.hear())
+        assert [model.name for model in info.asr[0].models] == ["echo", "few"]
+        await client.until(Transcript, Error)
+        assert few.asked == 0
+        await client.ask(Transcribe(name="few", language="en"), *pieces(spoken("tell me a story")))
+        await client.until(Transcript, Error)
+        assert few.asked == 1
 
 
 async def test_silence_is_no_speech_and_never_reaches_a_recogniser(hub: Hub) -> None:

@@ -198,7 +198,7 @@ class Server:
 
     @asynccontextmanager
     async def _sent(self, path: str, content: dict[str, Any]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """The answer to a request. A connection that the server closed while nobody used it is no failure: it is opened again."""
+        """The answer to a request. A connection that the server closed or lost while nobody used it is no failure: it is opened again."""
         form = content.pop("form", None)
         timeout = aiohttp.ClientTimeout(total=ANSWER_S, sock_connect=CONNECT_S, sock_read=self._timeout_s)
         for last in (False, True):
@@ -208,8 +208,12 @@ class Server:
                 reply = await self._http.post(
                     f"{self.url}/{path}", headers=self._headers, timeout=timeout, allow_redirects=False, **content
                 )
-            except aiohttp.ServerDisconnectedError:
-                if last:
+            except (
+                aiohttp.ServerDisconnectedError,
+                aiohttp.ClientOSError,
+                aiohttp.ClientConnectionResetError,
+            ) as error:
+                if last or isinstance(error, aiohttp.ClientConnectorError):  # nobody is there
                     raise
                 continue
             async with reply:

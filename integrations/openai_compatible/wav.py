@@ -11,6 +11,8 @@ from xiaozhi_hub.plugins.api import PcmChunk, Samples
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _LONGEST_HEAD = 64 * 1024
+_ANY_LENGTH = 2**28
+"""Bytes of sound from which on the length is a stand-in: SoX and espeak write 0x7ffff000 into a pipe, others 0xffffffff."""
 _RATES = range(8000, 96_001)
 
 
@@ -21,7 +23,7 @@ class BadWav(Exception):
 class WavReader:
     """Feed it bytes, take sound out, in mono. With *rate* there is no header: 16-bit samples, little-endian, one channel.
 
-    Lengths in the header are not trusted: servers that stream write zero, or as much as the field holds.
+    Lengths in the header are not trusted: servers that stream write zero, or about as much as the field holds.
     """
 
     def __init__(self, rate: int | None = None) -> None:
@@ -63,7 +65,7 @@ class WavReader:
             if name == b"data":
                 if not self._rate:
                     raise BadWav("it does not say what it holds")
-                self._left = size if 0 < size < 0x7FFFFFFF else None
+                self._left = size if 0 < size < _ANY_LENGTH else None
                 self._in_samples, self._rest = True, data[at + 8 :]
                 return True
             if name == b"fmt " and len(data) >= at + 8 + size:

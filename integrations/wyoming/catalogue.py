@@ -41,7 +41,8 @@ class Catalogue:
         self.roles = roles
 
     def recognisers(self, language: str | None = None, name: str | None = None) -> list[Asr]:
-        """The recognisers to try, best first: of those that speak *language* the one called *name* before the others."""
+        """The recognisers to try, best first: of those that speak *language* the one called *name* before those that the owner has
+        chosen, and all others after them."""
         engines = self._chain(Role.ASR, "asr", self._hub.config.voice.asr, language, name)
         return [engine for engine in engines if isinstance(engine, Asr)]
 
@@ -58,9 +59,11 @@ class Catalogue:
         if part not in self.roles:
             return []
         chain = self._hub.engines.chain
-        engines = dict.fromkeys((*chain(role, [name] if name else [], language), *chain(role, names, language)))
-        own = [engine for engine in engines if not isinstance(engine, _BORROWED)]
-        return own or [engine for engine in chain(role, (), language) if not isinstance(engine, _BORROWED)]
+        chosen = [
+            engine for wanted in ([name] if name else [], names) if wanted for engine in chain(role, wanted, language)
+        ]
+        engines = dict.fromkeys((*chosen, *chain(role, (), language)))
+        return [engine for engine in engines if not isinstance(engine, _BORROWED)]
 
     def info(self) -> Info:
         """One program for each part, with a model or voice for each engine."""

@@ -36,6 +36,7 @@ def address(value: object) -> str:
             usable = not parts.netloc and parts.path.startswith("/") and not parts.query
         else:
             usable = parts.scheme == "tcp" and bool(parts.hostname and parts.port) and parts.path in ("", "/")
+            (parts.hostname or "").encode("idna")  # as whoever looks the name up will: UnicodeError for 192.168.1..30
     except ValueError:
         usable = False
     if not usable or "@" in text:

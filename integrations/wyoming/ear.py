@@ -34,7 +34,8 @@ FAINT = 0.2
 class Ear:
     """One utterance: trimmed of the silence around it, and recognised while it comes.
 
-    A recogniser that fails is replaced by the next, which hears everything from the beginning.
+    A recogniser that fails, or knows the hub's own sentences only and has heard none, is replaced by the next, which hears everything
+    from the beginning.
     """
 
     def __init__(self, recognisers: Sequence[Asr], vad: VadStream | None, request: AsrRequest, rate: int) -> None:
@@ -94,9 +95,13 @@ class Ear:
             try:
                 if self._stream is None:
                     self._stream = await self._opened()
-                return await self._stream.finish()
+                heard = await self._stream.finish()
             except HubError as error:
                 await self._replace(error)
+                continue
+            if heard.text or not self._recognisers[0].info.closed or len(self._recognisers) == 1:
+                return heard
+            await self._next()
 
     async def aclose(self) -> None:
         if self._stream is not None:
@@ -111,8 +116,11 @@ class Ear:
 
     async def _replace(self, error: HubError) -> None:
         """Go on with the next recogniser; raises *error* when there is none."""
-        failed = self._recognisers.pop(0)
-        log.warning("recogniser %s failed: %s", failed.info.id, error)
-        await self.aclose()
+        log.warning("recogniser %s failed: %s", self._recognisers[0].info.id, error)
+        await self._next()
         if not self._recognisers:
             raise error
+
+    async def _next(self) -> None:
+        del self._recognisers[0]
+        await self.aclose()

@@ -111,7 +111,7 @@ class Following:
             info = await service.describe()
         except StageError as error:
             followed.failures += 1
-            gone = error.code.endswith("unreachable") or followed.failures >= TRIES
+            gone = not followed.there or error.code.endswith("unreachable") or followed.failures >= TRIES
             if gone and followed.reason != error.message:
                 followed.reason = error.message
                 log.warning("%s %s", error.message, error.hint)

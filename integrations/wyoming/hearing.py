@@ -191,7 +191,7 @@ class _Utterance(AsrStream):
             await self._hang_up()
             raise
         if hearing.task.cancelled():
-            raise StageError(STAGE, f"{self._engine.service.name} is not used any more", code="asr-lost")
+            raise self._lost()
         result = hearing.task.result()
         if isinstance(result, StageError):
             raise result
@@ -204,8 +204,13 @@ class _Utterance(AsrStream):
 
     def _hear(self) -> _Hearing:
         if self._hearing is None:
+            if self._engine.scope.is_closed():
+                raise self._lost()
             self._hearing = _Hearing(self._engine, self._pieces, self._request, self._so_far)
         return self._hearing
+
+    def _lost(self) -> StageError:
+        return StageError(STAGE, f"{self._engine.service.name} is not used any more", code="asr-lost")
 
     def _so_far(self, transcript: Transcript) -> None:
         self.partial = transcript

@@ -48,6 +48,11 @@ class Pipeline:
         self._ms = 0.0
         self._news = asyncio.Event()
 
+    @property
+    def ended(self) -> bool:
+        """Nothing more belongs to it: the answer is there, or there will be none."""
+        return self.over or self.failure is not None or self.said == ""
+
     def take(self, event: Event) -> None:
         """Take in an event. Before the transcript it may still belong to an earlier question. Raises `ProtocolError`."""
         kind = event.type

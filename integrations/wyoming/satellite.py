@@ -119,7 +119,7 @@ class Satellite:
             self._let_go()
         elif TimerStarted.is_type(kind) or TimerFinished.is_type(kind):
             self._timer(event)
-        elif self.pipeline is not None and not self.pipeline.over:
+        elif self.pipeline is not None and not self.pipeline.ended:
             self.pipeline.take(event)
         elif AudioStop.is_type(kind):  # of an announcement, which is not played: the server need not wait for its end
             log.info("%s does not play what its Wyoming server announces", self.name)

@@ -20,7 +20,8 @@ DESCRIBE_S = 5.0
 MOST_BYTES = 4 * 2**20
 """Of one part of an event: some services list hundreds of voices."""
 MOST_CONVERSATIONS = 16
-"""At the same time, with one service."""
+"""At the same time, with one service. Whether it is there can be asked beside them: who is busy is not gone."""
+_LOOK = "wyoming"
 _MOST_TOLD = 200
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ class Service:
 
     async def describe(self) -> Info:
         """Ask what it can do. Raises `StageError`, soon."""
-        async with self.talk("wyoming") as talk:
+        async with self.talk(_LOOK) as talk:
             await talk.say(Describe())
             async with asyncio.timeout(DESCRIBE_S):
                 while True:
@@ -57,7 +58,7 @@ class Service:
         *program* is named where it is not the service's first. Whatever goes wrong with the service is a `StageError` of
         *stage*.
         """
-        if self._open >= MOST_CONVERSATIONS:
+        if stage != _LOOK and self._open >= MOST_CONVERSATIONS:
             raise StageError(stage, f"{self.name} is asked too much at once", code=f"{stage}-busy")
         self._open += 1
         connection: Connection | None = None

@@ -66,6 +66,8 @@ class _Listening(WakeStream):
             if not task.cancelled():
                 raise task.result()
         if self._task is None:
+            if self._engine.scope.is_closed():
+                raise StageError(STAGE, f"{self._engine.service.name} is not used any more", code="wake-lost")
             self._task = self._engine.scope.start(self._listen(), name="wake")
         self._waiting.append(raw(resample(chunk, RATE).samples))
         self._news.set()

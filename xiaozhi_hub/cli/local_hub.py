@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -64,12 +65,16 @@ class LocalHub:
                 try:
                     told = json.load(error)
                     raise HubError(told["error"], hint=told.get("hint", "")) from error
-                except (ValueError, KeyError, TypeError):
+                except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
                     raise HubError(
                         self.words("cli.hub.status", url=self._url, status=error.code),
                         hint=self.words("cli.hub.status_do"),
                     ) from error
-        except (OSError, ValueError) as error:
+        except (
+            OSError,
+            ValueError,
+            http.client.HTTPException,
+        ) as error:  # the last: what answers there is no web server
             raise HubError(
                 self.words("cli.hub.none", url=self._url), hint=self.words("cli.hub.none_do", why=self.words(why))
             ) from error

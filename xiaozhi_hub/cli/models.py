@@ -240,18 +240,22 @@ def _agree(models: list[CatalogueModel], words: Words, *, yes: bool) -> None:
     if yes:
         return
     for model in models:
-        answer = ""
-        if sys.stdin.isatty():
-            try:
-                answer = input(words("cli.models.agree", model=model.name, licence=model.licence))
-            except EOFError:
-                answer = ""
-        if answer.strip().lower() != "yes":
+        if not _says_yes(words("cli.models.agree", model=model.name, licence=model.licence)):
             raise HubError(
                 words("cli.models.licence_open", model=model.name, licence=model.licence),
                 code="licence-open",
                 hint=words("cli.models.licence_open_do"),
             )
+
+
+def _says_yes(question: str) -> bool:
+    """What the person at the terminal answers; no where there is none, and at the end of the input."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return input(question).strip().lower() == "yes"
+    except EOFError:
+        return False
 
 
 def _import(shelf: ModelShelf, known: Catalogue, hub: LocalHub, args: argparse.Namespace) -> int:
@@ -331,7 +335,7 @@ def _offer_runner(engine: str, words: Words) -> None:
     print(words("cli.models.compile"))
     if not sys.stdin.isatty():
         print(words("cli.models.run", command=f"{sys.executable} -m xiaozhi_hub.models.build_llama --install"))
-    elif input(words("cli.models.compile_now")).strip().lower() == "yes":
+    elif _says_yes(words("cli.models.compile_now")):
         build_llama.main(["--install"])
 
 

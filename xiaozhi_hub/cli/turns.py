@@ -78,6 +78,8 @@ async def _show_one(history: History, photos: Photos, args: argparse.Namespace, 
 
 
 async def _save_audio(history: History, turn_id: str, folder: Path, words: Words) -> None:
+    from xiaozhi_hub.errors import HubError
+
     audio = await history.audio(turn_id)
     found = [(path, name) for path, name in ((audio.heard, "heard"), (audio.said, "said")) if path is not None]
 
@@ -86,7 +88,10 @@ async def _save_audio(history: History, turn_id: str, folder: Path, words: Words
         for path, name in found:
             shutil.copyfile(path, folder / f"{turn_id}-{name}.ogg")
 
-    await asyncio.to_thread(copy)
+    try:
+        await asyncio.to_thread(copy)
+    except OSError as error:
+        raise HubError(words("cli.files.unwritable", file=folder, why=error.strerror)) from error
     if not found:
         print(words("cli.turns.no_sound"), file=sys.stderr)
     for _, name in found:

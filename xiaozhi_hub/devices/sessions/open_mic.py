@@ -91,7 +91,8 @@ class OpenMicSession(Session):
         await self.link.send(WakeWaiting(self._words))
 
     def _give_way(self) -> None:
-        self._scope.start(self._fall_asleep(), name="give-way")
+        if not self._scope.is_closed():
+            self._scope.start(self._fall_asleep(), name="give-way")
 
     def _end(self, reason: str = "") -> None:
         self._scope.start(self._fall_asleep(), name="end")

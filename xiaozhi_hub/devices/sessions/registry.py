@@ -182,4 +182,7 @@ class DeviceRegistry:
             await asyncio.sleep(TICK_SECONDS)
             self._conversations.forget(asyncio.get_running_loop().time())
             for session in tuple(self._sessions.values()):
-                await session.tick()
+                try:
+                    await session.tick()
+                except Exception:  # nobody else's link may be forgotten because of one
+                    log.exception("%s cannot be looked after", session.device_id)

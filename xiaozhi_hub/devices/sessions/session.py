@@ -351,6 +351,8 @@ class Session:
         except TimeoutError:
             log.info("%s talks on and on; ringing anyway", self.device_id)
         await self._interrupt()
+        if self._scope.is_closed():
+            return None
         turn = self._speaking_turn(self._info(Channel.ANNOUNCEMENT, language))
         self._start(turn, lambda turn: turn.announce(text, rounds, sound))
         assert self._now is not None
@@ -365,7 +367,8 @@ class Session:
         return Outcome.FAILED if task.exception() is not None else task.result()
 
     def _give_way(self) -> None:
-        self._scope.start(self.link.close("another device has heard the wake word better"), name="give-way")
+        if not self._scope.is_closed():  # it may have hung up by itself since
+            self._scope.start(self.link.close("another device has heard the wake word better"), name="give-way")
 
     def _end(self, reason: str = "the conversation is over") -> None:
         """Everything has been said. A line that is needed for something that is due stays open, and is quiet."""
@@ -396,7 +399,8 @@ class Session:
             if self._farewell and self._talked:
                 self._talked = False
                 await self._interrupt()
-                self._say_farewell()
+                if not self._scope.is_closed():
+                    self._say_farewell()
             else:
                 await self.link.close("nobody has spoken for a while")
         elif self._loop.time() - self.link.sent_at > KEEPALIVE_SECONDS:

@@ -11,7 +11,7 @@ from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Packet, PcmChunk
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.engines.wake import Wake
-from xiaozhi_hub.errors import HubError, ProtocolError
+from xiaozhi_hub.errors import HubError, ProtocolError, StageError
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +20,8 @@ MOST_MS = 2000.0
 AGAIN_SECONDS = 5.0
 """Until a missing or failed engine is looked for again."""
 RATE = 16000
+BUSY = "wake-busy"
+"""Code of the failure of an engine that waits in as many places as it can: nothing is wrong with it."""
 
 
 class Doze:
@@ -81,6 +83,21 @@ class Doze:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _until_word(self, engine: Wake) -> str:
+        """Return the word. An engine that fails is blamed for it, so that another one is asked before it; raises `HubError`."""
+        try:
+            word = await self._word_of(engine)
+        except HubError as error:
+            if error.code != BUSY:
+                engine.health.failed(error.message)
+            raise
+        except Exception as error:  # an engine is anybody's code, and the client would be deaf from now on
+            log.exception("%s %s failed", engine.info.role, engine.info.id)
+            engine.health.failed(type(error).__name__)
+            raise StageError("wake", f"{engine.info.id} has failed: {type(error).__name__}") from error
+        engine.health.succeeded()
+        return word
+
+    async def _word_of(self, engine: Wake) -> str:
         """Each time with a stream of its own: it must not hear the last word once more."""
         stream = engine.open()
         try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from xiaozhi_hub.core.characters import whole
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts, language_of
 from xiaozhi_hub.core.workers import Worker
 from xiaozhi_hub.errors import HubError
@@ -130,7 +131,7 @@ class Pages:
 
         values |= {"t": text, "known": known, "ago": ago, "left": left, "language": language, "languages": LANGUAGES}
         values |= {"version": self._version, "path": request.path, "code": code}
-        body = self._templates.get_template(template).render(values)
+        body = whole(self._templates.get_template(template).render(values))  # engines of other machines have any names
         return web.Response(status=code, text=body, content_type="text/html", headers=_HEADERS)
 
 
