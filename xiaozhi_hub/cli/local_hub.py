@@ -70,11 +70,8 @@ class LocalHub:
                         self.words("cli.hub.status", url=self._url, status=error.code),
                         hint=self.words("cli.hub.status_do"),
                     ) from error
-        except (
-            OSError,
-            ValueError,
-            http.client.HTTPException,
-        ) as error:  # the last: what answers there is no web server
+        # HTTPException: what answers there is no web server.
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise HubError(
                 self.words("cli.hub.none", url=self._url), hint=self.words("cli.hub.none_do", why=self.words(why))
             ) from error
