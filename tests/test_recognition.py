@@ -26,7 +26,9 @@ class Listener(Asr):
         self.info = EngineInfo(name, Role.ASR, name, closed=closed)
         self.says = says
         self.fails: set[str] = set()
-        """What goes wrong: ``feed``, ``guess``, ``finish``."""
+        """What goes wrong: ``open``, ``feed``, ``guess``, ``finish``, ``aclose``."""
+        self.bug = False
+        """It goes wrong with an error of its own, as a hobbyist's recogniser may."""
         self.asked: list[str] = []
         self.cancelled = 0
         self.open_streams = 0
@@ -36,7 +38,12 @@ class Listener(Asr):
         if at_once:
             self.go.set()
 
+    def fail(self, what: str) -> None:
+        if what in self.fails:
+            raise ValueError("not thought of") if self.bug else StageError("asr", f"{self.info.id} was told to fail")
+
     def open(self, request: AsrRequest) -> AsrStream:
+        self.fail("open")
         self.open_streams += 1
         self.fed.append(0)
         return ListenerStream(self)
@@ -48,8 +55,7 @@ class Listener(Asr):
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        if what in self.fails:
-            raise StageError("asr", f"{self.info.id} was told to fail")
+        self.fail(what)
 
 
 class ListenerStream(AsrStream):
@@ -58,8 +64,7 @@ class ListenerStream(AsrStream):
         self._open = True
 
     async def feed(self, chunk: PcmChunk) -> None:
-        if "feed" in self._engine.fails:
-            raise StageError("asr", "deaf")
+        self._engine.fail("feed")
         self._engine.fed[-1] += 1
 
     async def guess(self) -> Transcript:
@@ -73,6 +78,7 @@ class ListenerStream(AsrStream):
     async def aclose(self) -> None:
         self._engine.open_streams -= self._open
         self._open = False
+        self._engine.fail("aclose")
 
 
 @asynccontextmanager
@@ -203,6 +209,18 @@ async def test_the_next_one_takes_over_with_the_whole_utterance() -> None:
     async with hearing(first, second) as recognition:
         assert (await recognition.finish()).text == "hello"
     assert second.fed == [3]
+
+
+@pytest.mark.parametrize("bug", [False, True])
+@pytest.mark.parametrize("what", ["open", "feed", "guess", "finish", "aclose"])
+async def test_whatever_a_recogniser_does_wrong_the_next_one_hears_the_turn(what: str, bug: bool) -> None:
+    broken, sound = Listener("broken", "rubbish", closed=True), Listener("sound", "tell me a story")
+    broken.fails, broken.bug = {what}, bug
+    async with hearing(broken, sound) as recognition:
+        guessed = await recognition.guess()
+        heard = await recognition.finish()
+    assert "tell me a story" in (guessed.text, heard.text) or what == "aclose"
+    assert heard.text == ("tell me a story" if what in ("open", "feed", "finish") else "rubbish")
 
 
 async def test_when_all_fail_the_reason_is_told() -> None:

@@ -427,13 +427,15 @@ class Ear(Asr):
         name: str,
         *,
         fails_in: str = "",
+        breaks_in: str = "",
         hangs_in: str = "",
         remote: bool = True,
         closed: bool = False,
         slow_s: float = 0.0,
     ) -> None:
+        """*breaks_in* is where it fails as nobody has thought of."""
         self.info = info(name, Role.ASR, remote=remote, closed=closed)
-        self.fails_in, self.hangs_in, self.slow_s = fails_in, hangs_in, slow_s
+        self.fails_in, self.breaks_in, self.hangs_in, self.slow_s = fails_in, breaks_in, hangs_in, slow_s
         self.open_streams = 0
 
     def open(self, request: AsrRequest) -> AsrStream:
@@ -448,6 +450,8 @@ class EarStream(AsrStream):
     async def _act(self, where: str) -> None:
         if self.ear.fails_in == where:
             raise StageError("asr", "died")
+        if self.ear.breaks_in == where:
+            raise ValueError("not thought of")
         if self.ear.hangs_in == where:
             await asyncio.Event().wait()
 
@@ -470,7 +474,7 @@ class EarStream(AsrStream):
             self.ear.open_streams -= 1
 
 
-@pytest.mark.parametrize("how", ["fails_in", "hangs_in"])
+@pytest.mark.parametrize("how", ["fails_in", "breaks_in", "hangs_in"])
 @pytest.mark.parametrize("where", ["feed", "guess", "finish"])
 async def test_the_next_recogniser_hears_the_whole_utterance(
     how: str, where: str, monkeypatch: pytest.MonkeyPatch

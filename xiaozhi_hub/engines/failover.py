@@ -12,9 +12,9 @@ from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
 from xiaozhi_hub.engines.joint import Clauses, Joint, rest_of
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
-from xiaozhi_hub.engines.relay import Limits, itself, relay
+from xiaozhi_hub.engines.relay import Limits, itself, note_failure, relay
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
-from xiaozhi_hub.errors import HubError, StageError
+from xiaozhi_hub.errors import StageError
 
 Attempt = tuple[Tts, SpeechRequest]
 """Which voice is asked, and for what."""
@@ -153,8 +153,8 @@ class _Utterance(AsrStream):
         first = self._left[0]
         try:
             self.partial = await self._give(first)
-        except HubError as error:
-            first.health.failed(error.message)
+        except Exception as error:  # an engine is anybody's code
+            note_failure(first, error)
             await self._close(first)
             if len(self._left) == 1:
                 raise

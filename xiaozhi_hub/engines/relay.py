@@ -136,7 +136,7 @@ async def relay(
                     yield runner.whom, result
                     result = await runner.take(limits.stall_ms if waiting else None)
             except Exception as error:  # an engine is anybody's code
-                _note_failure(runner.engine, error)
+                note_failure(runner.engine, error)
                 _to_the_end(waiting, runner.engine, engine_of)
                 problem = error
                 runner.drop()
@@ -176,7 +176,7 @@ async def _first_to_begin(
             try:
                 first = await runner.take()
             except Exception as error:  # an engine is anybody's code
-                if _note_failure(runner.engine, error):
+                if note_failure(runner.engine, error):
                     _to_the_end(waiting, runner.engine, engine_of)
                 problem = error
                 continue
@@ -214,7 +214,7 @@ async def _wait(news: asyncio.Event, racing: Sequence[_Runner[W, T]], limits: Li
         pass
 
 
-def _note_failure(engine: Engine, error: Exception) -> bool:
+def note_failure(engine: Engine, error: Exception) -> bool:
     """Remember a failure; False when it says nothing against the engine."""
     if isinstance(error, HubError) and error.code in BLAMELESS:
         return False
@@ -224,4 +224,4 @@ def _note_failure(engine: Engine, error: Exception) -> bool:
     return True
 
 
-__all__ = ["Limits", "itself", "relay"]
+__all__ = ["Limits", "itself", "note_failure", "relay"]

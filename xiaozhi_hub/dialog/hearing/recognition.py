@@ -30,7 +30,12 @@ class Recognition:
         self._request = request
         self._scope = scope
         self._utterance: list[PcmChunk] = []
-        self._streams = {asr: asr.open(request) for asr in first_and_along(recognisers)}
+        self._streams: dict[Asr, AsrStream] = {}
+        for asr in first_and_along(recognisers):
+            try:
+                self._streams[asr] = asr.open(request)
+            except Exception as error:  # an engine is anybody's code; it is asked once more at the end
+                _noted(asr, error)
 
     async def feed(self, chunk: PcmChunk) -> None:
         """Take the next piece of the utterance."""
@@ -38,8 +43,8 @@ class Recognition:
         for asr, stream in tuple(self._streams.items()):
             try:
                 await stream.feed(chunk)
-            except HubError as error:
-                log.warning("recogniser %s failed in mid-sentence: %s", asr.info.id, error)
+            except Exception as error:
+                _noted(asr, error)
                 await self._drop(asr)
 
     @property
@@ -81,9 +86,8 @@ class Recognition:
             for asr in recognisers:
                 try:
                     transcript = await (_told(along[asr]) if asr in along else self._ask_one(asr, question))
-                except HubError as error:
-                    log.warning("recogniser %s failed: %s", asr.info.id, error)
-                    problem = error
+                except Exception as error:
+                    problem = _noted(asr, error)
                     await self._drop(asr)
                     continue
                 if transcript.text or not asr.info.closed:
@@ -108,8 +112,12 @@ class Recognition:
 
     async def _drop(self, asr: Asr) -> None:
         stream = self._streams.pop(asr, None)
-        if stream is not None:
+        if stream is None:
+            return
+        try:
             await stream.aclose()
+        except Exception as error:
+            _noted(asr, error)
 
 
 def first_and_along(recognisers: Iterable[Asr]) -> tuple[Asr, ...]:
@@ -123,14 +131,23 @@ def first_and_along(recognisers: Iterable[Asr]) -> tuple[Asr, ...]:
     return tuple(chosen)
 
 
-Answer = tuple[Transcript | None, HubError | None]
+def _noted(asr: Asr, error: Exception) -> HubError:
+    """Log what went wrong with *asr*; return it as a failure that a person can be told about."""
+    if isinstance(error, HubError):
+        log.warning("recogniser %s failed: %s", asr.info.id, error)
+        return error
+    log.error("recogniser %s failed", asr.info.id, exc_info=error)
+    return StageError("asr", f"{asr.info.id} has failed: {type(error).__name__}")
+
+
+Answer = tuple[Transcript | None, Exception | None]
 
 
 async def _caught(question: Question, stream: AsrStream) -> Answer:
     """A failure is a result: nobody may ask for it."""
     try:
         return await question(stream), None
-    except HubError as error:
+    except Exception as error:
         return None, error
 
 
