@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from dataclasses import replace
@@ -134,6 +135,40 @@ def test_the_eye_of_a_model_comes_with_it_where_it_is_clear_whose_it_is(shelf: M
     assert [len(found.files) for found in recognise(stick / "b", KNOWN, shelf)] == [1, 1]
     with pytest.raises(HubError, match="no model"):
         recognise(put(stick / "c", **eye), KNOWN, shelf)
+
+
+@pytest.mark.parametrize("name", ["sha256-d01c30", "Tiny.GGUF", "tiny.part", "tiny.gguf.part", "tiny.bin"])
+def test_a_language_model_is_found_by_its_engine_whatever_its_file_was_called(
+    shelf: ModelShelf, stick: Path, name: str
+) -> None:
+    (stick / name).write_bytes(GGUF + b"another")
+    installed = taken(shelf, stick)
+    assert installed.file("*.gguf").read_bytes() == GGUF + b"another"
+    assert [verdict.wrong for verdict in verify(installed, KNOWN, Silence())] == [""]
+
+
+def test_a_voice_with_large_letters_is_found_by_its_engine(shelf: ModelShelf, stick: Path) -> None:
+    (stick / "VOICE.ONNX").write_bytes(ONNX)
+    (stick / "VOICE.ONNX.json").write_bytes(VOICE)
+    sound = taken(shelf, stick).file("*.onnx")
+    assert sound.with_name(sound.name + ".json").read_bytes() == VOICE
+
+
+def test_what_a_mac_leaves_beside_files_hides_no_eye(shelf: ModelShelf, stick: Path) -> None:
+    put(stick, model__gguf=GGUF + b"x", mmproj__gguf=GGUF + b"y", **{"__" + "_model__gguf": b"Mac OS X"})
+    assert sorted(path.name for path in taken(shelf, stick).folder.glob("*.gguf")) == ["mmproj.gguf", "model.gguf"]
+
+
+def test_a_pipe_is_not_waited_for(shelf: ModelShelf, stick: Path) -> None:
+    os.mkfifo(stick / "pipe")
+    held = os.open(stick / "pipe", os.O_RDWR)  # so that a mistake here does not hang
+    try:
+        os.write(held, GGUF[:60_000])
+        with pytest.raises(HubError) as caught:
+            recognise(stick, KNOWN, shelf)
+    finally:
+        os.close(held)
+    assert caught.value.code == "model-unknown"
 
 
 def test_a_second_wake_word_hears_with_what_the_first_one_brought(shelf: ModelShelf, stick: Path) -> None:
