@@ -23,6 +23,8 @@ from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.models import board
 from xiaozhi_hub.models.board import Board
+from xiaozhi_hub.models.shelf import ModelShelf
+from xiaozhi_hub.models.stock import growing
 from xiaozhi_hub.testing import running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,6 +245,28 @@ async def test_what_takes_the_place_of_another_model_says_so(house: House, tmp_p
     (tmp_path / "mine.gguf").write_bytes(GGUF[:2000])
     told = await house.command("import", str(tmp_path / "mine.gguf"))
     assert told.code == 0 and "mine is here already: it is replaced" in told.out and "--name" in told.out
+
+
+async def test_what_a_broken_import_has_left_is_shown_and_can_be_deleted(house: House) -> None:
+    left = house.folder / "data" / "models" / "llama_cpp" / "mine.part"
+    left.mkdir(parents=True)
+    (left / "mine.gguf").write_bytes(GGUF)
+    listed = json.loads((await house.command("list", "--json")).out)["models"]
+    assert [(m["state"], m["bytes"]) for m in listed if m["name"] == "mine"] == [("partly", len(GGUF))]
+    assert "…  mine" in (await house.command("list")).out
+    with growing(ModelShelf(left.parent.parent), "llama_cpp", "mine"):
+        told = await house.command("remove", "mine")
+        assert told.code == 1 and "another command" in told.err and left.is_dir()
+    assert (await house.command("remove", "mine")).code == 0
+    assert not left.exists()
+
+
+async def test_only_models_can_be_deleted(house: House) -> None:
+    other = house.folder / "data" / "other.part"
+    other.mkdir(parents=True)
+    (house.folder / "data" / "models" / "llama_cpp").mkdir(parents=True)
+    assert (await house.command("remove", "../../other")).code == 1
+    assert other.is_dir()
 
 
 async def test_a_name_for_two_models_is_refused(house: House, tmp_path: Path) -> None:

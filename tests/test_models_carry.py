@@ -17,7 +17,7 @@ from xiaozhi_hub.models.carry import bring, recognise, renamed
 from xiaozhi_hub.models.catalogue import Catalogue, load_catalogue
 from xiaozhi_hub.models.progress import Silence
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
-from xiaozhi_hub.models.stock import SPARE_BYTES, origin_of, remove, verify
+from xiaozhi_hub.models.stock import SPARE_BYTES, growing, origin_of, remove, verify
 
 KNOWN = Catalogue((*load_catalogue().models, a_model()))
 WHISPER = struct.pack("<IH", 6, 12) + b"WhisperSpec\0" + bytes(500)
@@ -260,6 +260,37 @@ def test_a_stick_that_is_pulled_out_is_told(shelf: ModelShelf, stick: Path) -> N
         bring(found, shelf, Silence())
     assert caught.value.code == "path-unreadable"
     assert shelf.installed("llama_cpp") == ()
+
+
+def test_nobody_else_gets_at_a_model_until_it_has_its_name(
+    shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To have it all on the disk takes a Pi a minute: time enough for another command."""
+    put(stick, my__gguf=GGUF[:5000])
+    flush, told = os.fsync, []
+
+    def flushed(handle: int) -> None:
+        flush(handle)
+        if not shelf.installed("llama_cpp"):
+            with pytest.raises(HubError) as caught:
+                taken(shelf, stick)
+            told.append(caught.value.code)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    installed = taken(shelf, stick)
+    assert told == ["model-busy"] * 2, "of the model and its origin"
+    assert sorted(path.name for path in installed.folder.iterdir()) == ["my.gguf", "origin.yaml"]
+
+
+def test_what_is_being_fetched_anew_is_not_deleted_by_another_command(shelf: ModelShelf, stick: Path) -> None:
+    model = taken(shelf, put(stick, my__gguf=GGUF[:5000]))
+    with growing(shelf, "llama_cpp", "my") as part:
+        (part / "my.gguf").write_bytes(GGUF[:1000])
+        with pytest.raises(HubError) as caught:
+            remove(model)
+        assert caught.value.code == "model-busy" and (part / "my.gguf").is_file() and shelf.installed("llama_cpp")
+    remove(model)
+    assert list((shelf.folder / "llama_cpp").iterdir()) == []
 
 
 def test_no_room_is_told_before_the_copying(shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,13 +91,15 @@ def _progress(words: Words) -> TerminalProgress:
 
 def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -> int:
     from xiaozhi_hub.models.catalogue import RUNNERS
-    from xiaozhi_hub.models.stock import all_installed, shown_bytes, size_of, unfinished
+    from xiaozhi_hub.models.stock import all_installed, all_unfinished, shown_bytes, size_of
 
     here = {(model.engine, model.name): model for model in all_installed(shelf, tuple(RUNNERS))}
+    partly = {(engine, name): size for engine, name, size in all_unfinished(shelf, RUNNERS)}
     told = Words("en") if as_json else words  # what programs read is in one language
     rows: list[dict[str, Any]] = []
     for model in known.models:
         installed = here.pop((model.engine, model.name), None)
+        begun = partly.pop((model.engine, model.name), None)
         rows.append(
             {
                 "name": model.name,
@@ -114,7 +116,7 @@ def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -
                 "folder": model.source.folder,
                 "revision": model.source.revision,
                 "files": {file.name: {"bytes": file.size, "checked_by": file.known_by} for file in model.files},
-                "state": "here" if installed else "partly" if unfinished(shelf, model.engine, model.name) else "",
+                "state": "here" if installed else "partly" if begun is not None else "",
             }
         )
     rows += [
@@ -126,6 +128,11 @@ def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -
             "state": "here",
         }
         for model in here.values()
+    ]
+    rows += [
+        {"name": name, "engine": engine, "about": told("cli.models.own"), "bytes": size, "state": "partly"}
+        for (engine, name), size in partly.items()
+        if (engine, name) not in here
     ]
     if as_json:
         print(json.dumps({"folder": str(shelf.folder), "models": rows}, ensure_ascii=False, indent=1))
@@ -298,20 +305,18 @@ def _import(shelf: ModelShelf, known: Catalogue, hub: LocalHub, args: argparse.N
 
 
 def _remove(shelf: ModelShelf, known: Catalogue, hub: LocalHub, names: list[str]) -> int:
-    import shutil
-
-    from xiaozhi_hub.models.stock import remove, shown_bytes, unfinished
+    from xiaozhi_hub.models.catalogue import RUNNERS
+    from xiaozhi_hub.models.stock import all_unfinished, give_up, remove, shown_bytes
 
     words = hub.words
     gone = []
     for name in dict.fromkeys(names):
-        listed = known.get(name)
-        part = unfinished(shelf, listed.engine, name) if listed is not None else None
-        if part is not None:
-            shutil.rmtree(part)
+        begun = [engine for engine, each, _ in all_unfinished(shelf, RUNNERS) if each == name]
+        for engine in begun:
+            give_up(shelf, engine, name)
             print(words("cli.models.part_deleted", model=name))
-            if all(model.name != name for model in shelf.installed(part.parent.name)):
-                continue
+        if begun and all(model.name != name for engine in RUNNERS for model in shelf.installed(engine)):
+            continue
         model = _installed(shelf, words, name)
         print(words("cli.models.deleted", model=name, size=shown_bytes(remove(model))))
         gone.append(model.engine)
