@@ -251,6 +251,7 @@ async def test_what_a_broken_import_has_left_is_shown_and_can_be_deleted(house: 
     left = house.folder / "data" / "models" / "llama_cpp" / "mine.part"
     left.mkdir(parents=True)
     (left / "mine.gguf").write_bytes(GGUF)
+    (left.parent / "other.gguf.part").write_bytes(GGUF)  # of a browser
     listed = json.loads((await house.command("list", "--json")).out)["models"]
     assert [(m["state"], m["bytes"]) for m in listed if m["name"] == "mine"] == [("partly", len(GGUF))]
     assert "…  mine" in (await house.command("list")).out

@@ -413,6 +413,13 @@ async def test_a_disk_that_fails_before_the_first_byte_is_not_taken_for_the_line
     assert error.code == "disk-failed" and len(place.mirror.asked) == 1
 
 
+async def test_a_disk_that_does_not_give_back_what_came_is_told(place: Place) -> None:
+    with growing(place.shelf, "llama_cpp", "tiny"):
+        place.part.mkdir()  # which has a size, and cannot be read
+    error = await refused(place, a_model(bytes(place.part.stat().st_size)))
+    assert error.code == "disk-failed" and str(place.part) in error.message
+
+
 class SlowDisk(ThreadPoolExecutor):
     """Tells that something was written only when it is asked to go on."""
 

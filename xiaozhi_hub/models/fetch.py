@@ -100,7 +100,10 @@ class Fetcher:
                 progress.note(f"{trouble}; trying again in {pause:.0f} s")
                 await asyncio.sleep(pause)
                 continue
-            digests = await asyncio.to_thread(digests_of, target, progress)
+            try:
+                digests = await asyncio.to_thread(digests_of, target, progress)
+            except OSError as error:
+                raise disk_trouble(target, error) from error
             if not (wrong := digests.differs(file)):
                 _forget(target)
                 return digests

@@ -167,7 +167,7 @@ def give_up(shelf: ModelShelf, engine: str, name: str) -> None:
 def all_unfinished(shelf: ModelShelf, engines: Iterable[str]) -> Iterator[tuple[str, str, int]]:
     """Engine, name and bytes of everything that is not all there."""
     for engine in engines:
-        for part in sorted((shelf.folder / engine).glob("*" + UNFINISHED)):
+        for part in sorted(path for path in (shelf.folder / engine).glob("*" + UNFINISHED) if path.is_dir()):
             yield engine, part.name.removesuffix(UNFINISHED), size_of(InstalledModel(engine, part.name, part))
 
 
