@@ -18,7 +18,7 @@ import pytest
 from aiohttp import ClientSession
 from model_mirror import GGUF, PATH, Deed, Mirror, mirror, sha256
 
-from xiaozhi_hub.cli import main
+from xiaozhi_hub.cli import local_hub, main
 from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.models import board
@@ -303,6 +303,34 @@ async def test_a_hub_that_runs_looks_at_its_models_at_once(house: House, tmp_pat
         assert entry.state == "ready"
         told = await house.command("--port", str(hub.port), "remove", "tiny")
         assert "failed: There is no model for llama_cpp yet." in told.out
+
+
+async def test_a_model_that_takes_long_to_load_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = house.folder / "integrations" / "llama_cpp"
+    own.mkdir(parents=True)
+    (own / "manifest.json").write_text(
+        '{"domain": "llama_cpp", "name": "Mine", "version": "1", "kinds": ["engines"], "online": false}'
+    )
+    (own / "__init__.py").write_text(
+        "import asyncio\n"
+        "from contextlib import asynccontextmanager\n"
+        "from xiaozhi_hub.plugins.api import hookimpl\n\n\n"
+        "@hookimpl\n"
+        "@asynccontextmanager\n"
+        "async def entry_context(hub):\n"
+        "    hub.models.find('llama_cpp')\n"
+        "    await asyncio.sleep(1)\n"
+        "    yield\n"
+    )
+    off = "clock: false, demo: false, espeak: false, phrases: false, silero_vad: false"
+    configuration = f"models: {{mirror: '{house.mirror.url}'}}\nintegrations: {{{off}, llama_cpp: {{}}}}\n"
+    monkeypatch.setattr(local_hub, "SECONDS", 0.5)  # loading takes longer than anything else
+    async with running_hub(house.folder, configuration) as hub:
+        told = await house.command("--port", str(hub.port), "download", "tiny")
+        assert "looked at its llama_cpp models again: ready" in told.out
+        (house.folder / "configuration.yaml").write_text(configuration.replace("llama_cpp: {}", "llama_cpp: {a: 1}"))
+        arguments = ["reload", "-c", str(house.folder), "--port", str(hub.port)]
+        assert await asyncio.to_thread(main, arguments) == 0
 
 
 async def test_an_unknown_integration_is_told_and_nobody_else_may_ask(house: House) -> None:

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xiaozhi_hub.cli.local_hub import LocalHub
+from xiaozhi_hub.cli.local_hub import RESTART_SECONDS, LocalHub
 from xiaozhi_hub.cli.options import add_again, add_config, add_port
 from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.cli.table import print_table
@@ -349,7 +349,8 @@ def _tell(hub: LocalHub, engines: list[str]) -> None:
     words = hub.words
     for engine in dict.fromkeys(engines):
         try:
-            entry = hub.ask(f"/api/integrations/{engine}/reload", {}, "cli.models.hub_why")["entry"]
+            path = f"/api/integrations/{engine}/reload"
+            entry = hub.ask(path, {}, "cli.models.hub_why", within_s=RESTART_SECONDS)["entry"]
         except HubError:
             print(words("cli.models.hub_later", engine=engine))
             continue
