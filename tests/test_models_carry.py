@@ -13,7 +13,7 @@ import pytest
 from model_mirror import GGUF, a_model
 
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.models.carry import bring, recognise, renamed
+from xiaozhi_hub.models.carry import Found, bring, recognise, renamed
 from xiaozhi_hub.models.catalogue import Catalogue, load_catalogue
 from xiaozhi_hub.models.progress import Silence
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
@@ -260,6 +260,14 @@ def test_a_stick_that_is_pulled_out_is_told(shelf: ModelShelf, stick: Path) -> N
         bring(found, shelf, Silence())
     assert caught.value.code == "path-unreadable"
     assert shelf.installed("llama_cpp") == ()
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux")
+def test_a_stick_that_cannot_be_read_is_not_taken_for_the_hub_s_disk(shelf: ModelShelf, stick: Path) -> None:
+    (stick / "bad.gguf").symlink_to("/proc/self/mem")  # whose first page gives an input/output error
+    with pytest.raises(HubError) as caught:
+        bring(Found("llama_cpp", "bad", (stick / "bad.gguf",)), shelf, Silence())
+    assert caught.value.code == "path-unreadable" and str(stick / "bad.gguf") in caught.value.message
 
 
 def test_nobody_else_gets_at_a_model_until_it_has_its_name(

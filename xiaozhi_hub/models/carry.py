@@ -281,7 +281,7 @@ def _copy(source: Path, target: Path, progress: Progress) -> Digests:
         with source.open("rb") as given, target.open("wb") as taken:
             return read_through(given, source.name, progress, taken)
     except OSError as error:
-        if error.filename == str(source) or not source.exists():
+        if error.filename == str(source):
             raise _unreadable(source, error, "Is the stick still there?") from error
         raise disk_trouble(target, error) from error
 
