@@ -201,6 +201,27 @@ async def test_on_a_terminal_the_end_of_the_input_is_a_no(house: House, monkeypa
     assert told.code == 0 and "next start" in told.out, "the hub is told of the model all the same"
 
 
+async def test_a_hub_is_told_of_what_came_before_the_next_one_failed(house: House, tmp_path: Path) -> None:
+    other = OWN.format(licence="MIT", ask="false", size=len(GGUF), sha256=sha256(GGUF))
+    with (house.folder / "models.yaml").open("a") as listed:
+        listed.write(other.replace("tiny:", "other:", 1).replace("people/tiny", "people/other").replace("llm", "tts"))
+    told = await house.command("download", "tiny", "other")
+    assert told.code == 1 and "people/other" in told.err
+    assert "llama_cpp models at its next start" in told.out
+
+    told = await house.command("remove", "tiny", "nosuch")
+    assert told.code == 1 and "nosuch" in told.err
+    assert "llama_cpp models at its next start" in told.out
+
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "stick" / "a.gguf").write_bytes(GGUF[:500])
+    (tmp_path / "stick" / "b.gguf").write_bytes(GGUF[:600])
+    with growing(ModelShelf(house.model.parents[2]), "llama_cpp", "b"):
+        told = await house.command("import", str(tmp_path / "stick"))
+    assert told.code == 1 and "another command" in told.err
+    assert "llama_cpp models at its next start" in told.out
+
+
 async def test_without_a_mirror_the_setting_is_named(house: House) -> None:
     house.configure("{}\n")
     told = await house.command("download", "tiny")

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "import":
         return _import(shelf, known, hub, args)
     if args.action == "remove":
-        return _remove(shelf, known, hub, args.names)
+        return _remove(shelf, hub, args.names)
     return _verify(shelf, known, words, args.names)
 
 
@@ -229,16 +229,20 @@ def _download(config: Config, shelf: ModelShelf, known: Catalogue, hub: LocalHub
         if unchecked:
             print(words("cli.models.unchecked", files=words.joined(unchecked)))
     _agree([model for model in missing if model.ask], words, yes=args.yes)
-    for model in missing:
-        try:
+    came: list[str] = []
+    try:
+        for model in missing:
             installed = asyncio.run(download(model, shelf, config.models, _progress(words)))
-        except KeyboardInterrupt:
+            print(words("cli.models.is_in", model=model.name, folder=installed.folder))
+            came.append(model.engine)
+    except (HubError, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt):
             print(words("cli.models.stopped"), file=sys.stderr)
-            raise
-        print(words("cli.models.is_in", model=model.name, folder=installed.folder))
+        _tell(hub, came)  # the next command finds these here, and has nothing to tell of them
+        raise
     for model in wanted:
         _offer_runner(model.engine, words)
-    _tell(hub, [model.engine for model in missing])
+    _tell(hub, came)
     return 0
 
 
@@ -293,6 +297,7 @@ def _import(shelf: ModelShelf, known: Catalogue, hub: LocalHub, args: argparse.N
             installed = bring(each, shelf, _progress(words))
         except HubError as error:
             if error.code != "model-damaged":
+                _tell(hub, brought)
                 raise
             print(words("cli.models.left_out", model=each.name, why=error), file=sys.stderr)
             continue
@@ -304,23 +309,25 @@ def _import(shelf: ModelShelf, known: Catalogue, hub: LocalHub, args: argparse.N
     return 0 if len(brought) == len(found) else 1
 
 
-def _remove(shelf: ModelShelf, known: Catalogue, hub: LocalHub, names: list[str]) -> int:
+def _remove(shelf: ModelShelf, hub: LocalHub, names: list[str]) -> int:
     from xiaozhi_hub.models.catalogue import RUNNERS
     from xiaozhi_hub.models.stock import all_unfinished, give_up, remove, shown_bytes
 
     words = hub.words
-    gone = []
-    for name in dict.fromkeys(names):
-        begun = [engine for engine, each, _ in all_unfinished(shelf, RUNNERS) if each == name]
-        for engine in begun:
-            give_up(shelf, engine, name)
-            print(words("cli.models.part_deleted", model=name))
-        if begun and all(model.name != name for engine in RUNNERS for model in shelf.installed(engine)):
-            continue
-        model = _installed(shelf, words, name)
-        print(words("cli.models.deleted", model=name, size=shown_bytes(remove(model))))
-        gone.append(model.engine)
-    _tell(hub, gone)
+    gone: list[str] = []
+    try:
+        for name in dict.fromkeys(names):
+            begun = [engine for engine, each, _ in all_unfinished(shelf, RUNNERS) if each == name]
+            for engine in begun:
+                give_up(shelf, engine, name)
+                print(words("cli.models.part_deleted", model=name))
+            if begun and all(model.name != name for engine in RUNNERS for model in shelf.installed(engine)):
+                continue
+            model = _installed(shelf, words, name)
+            print(words("cli.models.deleted", model=name, size=shown_bytes(remove(model))))
+            gone.append(model.engine)
+    finally:
+        _tell(hub, gone)
     return 0
 
 
