@@ -492,7 +492,11 @@ def test_models_of_a_release_come_from_the_address_for_releases_if_there_is_one(
         ("mirror: 'https://me:hunter2@models.example'", "without user and password"),
         ("mirror: 'https://models.example/{repo}/{path}'", "{repository}, {revision} and {path}"),
         ("mirror: 'https://models.example/{repository}'", "{path} among them"),
+        ("mirror: https://models.example:99999", "a port up to 65535"),
+        ("mirror: 'https://[::1'", "a port up to 65535"),
+        ("releases: https://:80", "a port up to 65535"),
         ("proxy: 192.168.1.2:3128", "the address of a proxy"),
+        ("proxy: http://192.168.1.2:99999", "the address of a proxy"),
         ("miror: https://models.example", "mirror"),
     ],
 )
