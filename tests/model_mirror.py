@@ -67,7 +67,7 @@ class Mirror:
         headers = {"Content-Type": "application/octet-stream", **dict(deed.headers)}
         if self.tag is not None:
             headers["ETag"] = self.tag
-        if begin or deed.range_from is not None:
+        if (begin or deed.range_from is not None) and "Content-Range" not in headers:
             headers["Content-Range"] = f"bytes {begin}-{len(body) - 1}/{len(body)}"
         response = web.StreamResponse(status=206 if "Content-Range" in headers else 200, headers=headers)
         rest = body[begin:]

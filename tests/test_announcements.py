@@ -359,6 +359,7 @@ async def test_packets_longer_than_announced_are_cut_anew(hub: Hub, post: Post) 
         ({"text": "x" * 501, "room": "Office"}, 400, "FIELD_INVALID"),
         ({"text": "x", "room": "Office", "expires_s": 0}, 400, "FIELD_INVALID"),
         ({"text": "x", "room": "Office", "expires_s": "NaN"}, 400, "FIELD_INVALID"),
+        ({"text": "x", "room": "Office", "expires_s": 10**400}, 400, "FIELD_INVALID"),
         ({"text": "x", "everywhere": 1}, 400, "FIELD_INVALID"),
     ],
 )

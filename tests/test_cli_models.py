@@ -18,11 +18,13 @@ import pytest
 from aiohttp import ClientSession
 from model_mirror import GGUF, PATH, Deed, Mirror, mirror, sha256
 
-from xiaozhi_hub.cli import main
+from xiaozhi_hub.cli import local_hub, main
 from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.cli.words import Words
 from xiaozhi_hub.models import board
 from xiaozhi_hub.models.board import Board
+from xiaozhi_hub.models.shelf import ModelShelf
+from xiaozhi_hub.models.stock import growing
 from xiaozhi_hub.testing import running_hub
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -199,6 +201,27 @@ async def test_on_a_terminal_the_end_of_the_input_is_a_no(house: House, monkeypa
     assert told.code == 0 and "next start" in told.out, "the hub is told of the model all the same"
 
 
+async def test_a_hub_is_told_of_what_came_before_the_next_one_failed(house: House, tmp_path: Path) -> None:
+    other = OWN.format(licence="MIT", ask="false", size=len(GGUF), sha256=sha256(GGUF))
+    with (house.folder / "models.yaml").open("a") as listed:
+        listed.write(other.replace("tiny:", "other:", 1).replace("people/tiny", "people/other").replace("llm", "tts"))
+    told = await house.command("download", "tiny", "other")
+    assert told.code == 1 and "people/other" in told.err
+    assert "llama_cpp models at its next start" in told.out
+
+    told = await house.command("remove", "tiny", "nosuch")
+    assert told.code == 1 and "nosuch" in told.err
+    assert "llama_cpp models at its next start" in told.out
+
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "stick" / "a.gguf").write_bytes(GGUF[:500])
+    (tmp_path / "stick" / "b.gguf").write_bytes(GGUF[:600])
+    with growing(ModelShelf(house.model.parents[2]), "llama_cpp", "b"):
+        told = await house.command("import", str(tmp_path / "stick"))
+    assert told.code == 1 and "another command" in told.err
+    assert "llama_cpp models at its next start" in told.out
+
+
 async def test_without_a_mirror_the_setting_is_named(house: House) -> None:
     house.configure("{}\n")
     told = await house.command("download", "tiny")
@@ -245,6 +268,29 @@ async def test_what_takes_the_place_of_another_model_says_so(house: House, tmp_p
     assert told.code == 0 and "mine is here already: it is replaced" in told.out and "--name" in told.out
 
 
+async def test_what_a_broken_import_has_left_is_shown_and_can_be_deleted(house: House) -> None:
+    left = house.folder / "data" / "models" / "llama_cpp" / "mine.part"
+    left.mkdir(parents=True)
+    (left / "mine.gguf").write_bytes(GGUF)
+    (left.parent / "other.gguf.part").write_bytes(GGUF)  # of a browser
+    listed = json.loads((await house.command("list", "--json")).out)["models"]
+    assert [(m["state"], m["bytes"]) for m in listed if m["name"] == "mine"] == [("partly", len(GGUF))]
+    assert "…  mine" in (await house.command("list")).out
+    with growing(ModelShelf(left.parent.parent), "llama_cpp", "mine"):
+        told = await house.command("remove", "mine")
+        assert told.code == 1 and "another command" in told.err and left.is_dir()
+    assert (await house.command("remove", "mine")).code == 0
+    assert not left.exists()
+
+
+async def test_only_models_can_be_deleted(house: House) -> None:
+    other = house.folder / "data" / "other.part"
+    other.mkdir(parents=True)
+    (house.folder / "data" / "models" / "llama_cpp").mkdir(parents=True)
+    assert (await house.command("remove", "../../other")).code == 1
+    assert other.is_dir()
+
+
 async def test_a_name_for_two_models_is_refused(house: House, tmp_path: Path) -> None:
     for name in ("a.gguf", "b.gguf"):
         (tmp_path / name).write_bytes(GGUF[:100])
@@ -278,6 +324,34 @@ async def test_a_hub_that_runs_looks_at_its_models_at_once(house: House, tmp_pat
         assert entry.state == "ready"
         told = await house.command("--port", str(hub.port), "remove", "tiny")
         assert "failed: There is no model for llama_cpp yet." in told.out
+
+
+async def test_a_model_that_takes_long_to_load_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = house.folder / "integrations" / "llama_cpp"
+    own.mkdir(parents=True)
+    (own / "manifest.json").write_text(
+        '{"domain": "llama_cpp", "name": "Mine", "version": "1", "kinds": ["engines"], "online": false}'
+    )
+    (own / "__init__.py").write_text(
+        "import asyncio\n"
+        "from contextlib import asynccontextmanager\n"
+        "from xiaozhi_hub.plugins.api import hookimpl\n\n\n"
+        "@hookimpl\n"
+        "@asynccontextmanager\n"
+        "async def entry_context(hub):\n"
+        "    hub.models.find('llama_cpp')\n"
+        "    await asyncio.sleep(1)\n"
+        "    yield\n"
+    )
+    off = "clock: false, demo: false, espeak: false, phrases: false, silero_vad: false"
+    configuration = f"models: {{mirror: '{house.mirror.url}'}}\nintegrations: {{{off}, llama_cpp: {{}}}}\n"
+    monkeypatch.setattr(local_hub, "SECONDS", 0.5)  # loading takes longer than anything else
+    async with running_hub(house.folder, configuration) as hub:
+        told = await house.command("--port", str(hub.port), "download", "tiny")
+        assert "looked at its llama_cpp models again: ready" in told.out
+        (house.folder / "configuration.yaml").write_text(configuration.replace("llama_cpp: {}", "llama_cpp: {a: 1}"))
+        arguments = ["reload", "-c", str(house.folder), "--port", str(hub.port)]
+        assert await asyncio.to_thread(main, arguments) == 0
 
 
 async def test_an_unknown_integration_is_told_and_nobody_else_may_ask(house: House) -> None:

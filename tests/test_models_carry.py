@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 from dataclasses import replace
@@ -12,11 +13,11 @@ import pytest
 from model_mirror import GGUF, a_model
 
 from xiaozhi_hub.errors import HubError
-from xiaozhi_hub.models.carry import bring, recognise, renamed
+from xiaozhi_hub.models.carry import Found, bring, recognise, renamed
 from xiaozhi_hub.models.catalogue import Catalogue, load_catalogue
 from xiaozhi_hub.models.progress import Silence
 from xiaozhi_hub.models.shelf import InstalledModel, ModelShelf
-from xiaozhi_hub.models.stock import SPARE_BYTES, origin_of, remove, verify
+from xiaozhi_hub.models.stock import SPARE_BYTES, growing, origin_of, remove, verify
 
 KNOWN = Catalogue((*load_catalogue().models, a_model()))
 WHISPER = struct.pack("<IH", 6, 12) + b"WhisperSpec\0" + bytes(500)
@@ -136,6 +137,40 @@ def test_the_eye_of_a_model_comes_with_it_where_it_is_clear_whose_it_is(shelf: M
         recognise(put(stick / "c", **eye), KNOWN, shelf)
 
 
+@pytest.mark.parametrize("name", ["sha256-d01c30", "Tiny.GGUF", "tiny.part", "tiny.gguf.part", "tiny.bin"])
+def test_a_language_model_is_found_by_its_engine_whatever_its_file_was_called(
+    shelf: ModelShelf, stick: Path, name: str
+) -> None:
+    (stick / name).write_bytes(GGUF + b"another")
+    installed = taken(shelf, stick)
+    assert installed.file("*.gguf").read_bytes() == GGUF + b"another"
+    assert [verdict.wrong for verdict in verify(installed, KNOWN, Silence())] == [""]
+
+
+def test_a_voice_with_large_letters_is_found_by_its_engine(shelf: ModelShelf, stick: Path) -> None:
+    (stick / "VOICE.ONNX").write_bytes(ONNX)
+    (stick / "VOICE.ONNX.json").write_bytes(VOICE)
+    sound = taken(shelf, stick).file("*.onnx")
+    assert sound.with_name(sound.name + ".json").read_bytes() == VOICE
+
+
+def test_what_a_mac_leaves_beside_files_hides_no_eye(shelf: ModelShelf, stick: Path) -> None:
+    put(stick, model__gguf=GGUF + b"x", mmproj__gguf=GGUF + b"y", **{"__" + "_model__gguf": b"Mac OS X"})
+    assert sorted(path.name for path in taken(shelf, stick).folder.glob("*.gguf")) == ["mmproj.gguf", "model.gguf"]
+
+
+def test_a_pipe_is_not_waited_for(shelf: ModelShelf, stick: Path) -> None:
+    os.mkfifo(stick / "pipe")
+    held = os.open(stick / "pipe", os.O_RDWR)  # so that a mistake here does not hang
+    try:
+        os.write(held, GGUF[:60_000])
+        with pytest.raises(HubError) as caught:
+            recognise(stick, KNOWN, shelf)
+    finally:
+        os.close(held)
+    assert caught.value.code == "model-unknown"
+
+
 def test_a_second_wake_word_hears_with_what_the_first_one_brought(shelf: ModelShelf, stick: Path) -> None:
     taken(shelf, put(stick / "o", melspectrogram__onnx=ONNX, embedding_model__onnx=ONNX, hello__onnx=ONNX))
     word = taken(shelf, put(stick / "p", goodbye__onnx=ONNX) / "goodbye.onnx")
@@ -225,6 +260,45 @@ def test_a_stick_that_is_pulled_out_is_told(shelf: ModelShelf, stick: Path) -> N
         bring(found, shelf, Silence())
     assert caught.value.code == "path-unreadable"
     assert shelf.installed("llama_cpp") == ()
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs Linux")
+def test_a_stick_that_cannot_be_read_is_not_taken_for_the_hub_s_disk(shelf: ModelShelf, stick: Path) -> None:
+    (stick / "bad.gguf").symlink_to("/proc/self/mem")  # whose first page gives an input/output error
+    with pytest.raises(HubError) as caught:
+        bring(Found("llama_cpp", "bad", (stick / "bad.gguf",)), shelf, Silence())
+    assert caught.value.code == "path-unreadable" and str(stick / "bad.gguf") in caught.value.message
+
+
+def test_nobody_else_gets_at_a_model_until_it_has_its_name(
+    shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To have it all on the disk takes a Pi a minute: time enough for another command."""
+    put(stick, my__gguf=GGUF[:5000])
+    flush, told = os.fsync, []
+
+    def flushed(handle: int) -> None:
+        flush(handle)
+        if not shelf.installed("llama_cpp"):
+            with pytest.raises(HubError) as caught:
+                taken(shelf, stick)
+            told.append(caught.value.code)
+
+    monkeypatch.setattr(os, "fsync", flushed)
+    installed = taken(shelf, stick)
+    assert told == ["model-busy"] * 2, "of the model and its origin"
+    assert sorted(path.name for path in installed.folder.iterdir()) == ["my.gguf", "origin.yaml"]
+
+
+def test_what_is_being_fetched_anew_is_not_deleted_by_another_command(shelf: ModelShelf, stick: Path) -> None:
+    model = taken(shelf, put(stick, my__gguf=GGUF[:5000]))
+    with growing(shelf, "llama_cpp", "my") as part:
+        (part / "my.gguf").write_bytes(GGUF[:1000])
+        with pytest.raises(HubError) as caught:
+            remove(model)
+        assert caught.value.code == "model-busy" and (part / "my.gguf").is_file() and shelf.installed("llama_cpp")
+    remove(model)
+    assert list((shelf.folder / "llama_cpp").iterdir()) == []
 
 
 def test_no_room_is_told_before_the_copying(shelf: ModelShelf, stick: Path, monkeypatch: pytest.MonkeyPatch) -> None:

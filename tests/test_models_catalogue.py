@@ -107,6 +107,7 @@ def test_the_owner_s_own_list_adds_to_ours_and_wins(tmp_path: Path) -> None:
         ("  licence: mine\n", "", "mine → licence"),
         ("mine:", "../mine:", "no name for a model"),
         ("files: {mine.gguf: {size: 10}}", "files: {}", "mine → files"),
+        ("{mine.gguf: {size: 10}}", "{melspectrogram.onnx: {size: 10}}", "mine → files"),
         ("mine:", "mine: [", "cannot be read"),
     ],
 )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import pytest
@@ -18,7 +20,7 @@ from xiaozhi_hub.core.config import ModelsConfig, load_config
 from xiaozhi_hub.core.secret import Secret
 from xiaozhi_hub.errors import ConfigErrors, HubError
 from xiaozhi_hub.models.catalogue import CatalogueModel, ModelFile, Source
-from xiaozhi_hub.models.checks import digests_of
+from xiaozhi_hub.models.checks import PIECE_BYTES, digests_of
 from xiaozhi_hub.models.download import download
 from xiaozhi_hub.models.fetch import Stamina
 from xiaozhi_hub.models.progress import Silence
@@ -170,6 +172,15 @@ async def test_a_proxy_is_used_where_one_is_set(place: Place) -> None:
     assert installed.file("*.gguf").read_bytes() == GGUF
 
 
+async def test_a_proxy_of_the_environment_is_used_with_or_without_its_kind(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.setenv("http_proxy", place.mirror.url.removeprefix("http://"))
+    assert await place.get(mirror="http://models.invalid")
+
+
 # -- badly ----------------------------------------------------------------------------------------------------------
 
 
@@ -319,6 +330,53 @@ async def test_the_password_of_a_proxy_is_never_shown(place: Place, unused_tcp_p
     assert "hunter2" not in str(error) + "".join(place.told.notes)
 
 
+async def test_a_proxy_that_wants_a_login_for_https_is_told_as_that(place: Place) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as proxy:
+        port = proxy.sockets[0].getsockname()[1]
+        error = await refused(
+            place, mirror="https://models.invalid", proxy=Secret(f"http://me:hunter2@127.0.0.1:{port}")
+        )
+    assert error.code == "download-refused" and "proxy" in error.message and "407" in error.message
+    assert "hunter2" not in str(error) and not place.told.notes
+
+
+async def test_a_proxy_of_another_kind_is_told_as_that(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "no_proxy", "NO_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", "socks5://me:hunter2@127.0.0.1:1080")
+    error = await refused(place, mirror="http://models.invalid")
+    assert "socks5" in error.message and "models: proxy:" in error.hint
+    assert "hunter2" not in str(error)
+
+
+async def test_a_server_that_has_less_of_the_file_is_not_asked_for_ever(place: Place) -> None:
+    """It says no length, and refuses the rest: each time what has come is thrown away, and comes once more."""
+    place.mirror.deeds = [Deed(body=GGUF[:300_000], chunked=True)] * 50
+    error = await refused(place)
+    assert error.code == "download-broken"
+    assert place.mirror.deeds, "it must be given up"
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        Deed(status=503, headers=(("Retry-After", "²"),)),
+        Deed(location="http://[models"),
+        Deed(location="http://models:99999/"),
+        Deed(range_from=0, headers=(("Content-Range", f"bytes 0-1/{'9' * 5000}"),)),
+    ],
+)
+async def test_a_head_that_makes_no_sense_is_a_failure_like_others(place: Place, deed: Deed) -> None:
+    place.mirror.deeds = [deed]
+    assert (await place.get()).file("*.gguf").read_bytes() == GGUF
+
+
 # -- the disk -------------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +404,59 @@ async def test_a_disk_that_fills_up_meanwhile_is_told_and_what_came_is_kept(plac
         place.part.symlink_to("/dev/full")
     error = await refused(place)
     assert error.code == "disk-full" and "kept" in error.hint
+
+
+async def test_a_disk_that_fails_before_the_first_byte_is_not_taken_for_the_line(place: Place) -> None:
+    with growing(place.shelf, "llama_cpp", "tiny"):
+        place.part.with_name("tiny.gguf.resume").mkdir()
+    error = await refused(place)
+    assert error.code == "disk-failed" and len(place.mirror.asked) == 1
+
+
+async def test_a_disk_that_does_not_give_back_what_came_is_told(place: Place) -> None:
+    with growing(place.shelf, "llama_cpp", "tiny"):
+        place.part.mkdir()  # which has a size, and cannot be read
+    error = await refused(place, a_model(bytes(place.part.stat().st_size)))
+    assert error.code == "disk-failed" and str(place.part) in error.message
+
+
+class SlowDisk(ThreadPoolExecutor):
+    """Tells that something was written only when it is asked to go on."""
+
+    def __init__(self) -> None:
+        super().__init__(2)
+        self.written, self.go_on = Event(), Event()
+
+    def submit(self, work: Any, /, *args: Any, **keywords: Any) -> Future[Any]:
+        def slowly() -> Any:
+            result = work(*args, **keywords)
+            if isinstance(result, int) and result >= PIECE_BYTES:
+                self.written.set()
+                self.go_on.wait(20)
+            return result
+
+        return super().submit(slowly)
+
+
+async def test_who_stops_a_download_while_it_is_written_finds_it_whole_and_goes_on(place: Place) -> None:
+    data = GGUF * 3
+    place.mirror.files[PATH] = data
+    disk = SlowDisk()
+    asyncio.get_running_loop().set_default_executor(disk)
+    task = asyncio.ensure_future(place.get(a_model(data)))
+    try:
+        async with asyncio.timeout(20):
+            while not disk.written.is_set():
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait([task])
+    finally:
+        disk.go_on.set()
+    assert task.cancelled()
+    assert data.startswith(place.part.read_bytes()), "nothing may be written twice"
+    kept = place.part.stat().st_size
+    await place.get(a_model(data))
+    assert [began for _, began, _ in place.mirror.asked][1:] == [f"bytes={kept}-"]
 
 
 async def test_two_commands_do_not_fetch_the_same_model_at_once(place: Place) -> None:
@@ -381,7 +492,11 @@ def test_models_of_a_release_come_from_the_address_for_releases_if_there_is_one(
         ("mirror: 'https://me:hunter2@models.example'", "without user and password"),
         ("mirror: 'https://models.example/{repo}/{path}'", "{repository}, {revision} and {path}"),
         ("mirror: 'https://models.example/{repository}'", "{path} among them"),
+        ("mirror: https://models.example:99999", "a port up to 65535"),
+        ("mirror: 'https://[::1'", "a port up to 65535"),
+        ("releases: https://:80", "a port up to 65535"),
         ("proxy: 192.168.1.2:3128", "the address of a proxy"),
+        ("proxy: http://192.168.1.2:99999", "the address of a proxy"),
         ("miror: https://models.example", "mirror"),
     ],
 )

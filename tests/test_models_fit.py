@@ -9,7 +9,7 @@ import pytest
 
 from xiaozhi_hub.core.i18n import LANGUAGES, Texts
 from xiaozhi_hub.models.board import Board, measure, memory_mib
-from xiaozhi_hub.models.catalogue import load_catalogue
+from xiaozhi_hub.models.catalogue import Speed, load_catalogue
 from xiaozhi_hub.models.fit import BUDGET_SECONDS, REFERENCE, Basis, Fit, Timed, Verdict, expected_delay, fits
 
 KNOWN = load_catalogue()
@@ -116,6 +116,19 @@ def test_voices_are_honest_about_what_nobody_has_measured() -> None:
     assert judged["zh_CN-huayan-medium"].delay is None
     assert "not known" in why(judged["zh_CN-huayan-medium"])
     assert judge(PI4)["zh_CN-huayan-x_low"].verdict is Verdict.BEST
+
+
+@pytest.mark.parametrize(
+    ("model", "speed"),
+    [
+        ("qwen3-0.6b", Speed("measured")),
+        ("qwen3-0.6b", Speed("measured", reads=100.0)),
+        ("faster-whisper-tiny", Speed("measured")),
+    ],
+)
+def test_half_of_a_speed_is_none(model: str, speed: Speed) -> None:
+    """An owner's own list may leave out any of its figures."""
+    assert expected_delay(replace(KNOWN.find(model), speed=speed), PI5) is None
 
 
 def test_a_machine_is_measured_for_real() -> None:

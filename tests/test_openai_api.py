@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from xiaozhi_hub.hub import Hub
 from xiaozhi_hub.testing import running_hub
 from xiaozhi_hub.web.openai import api as openai_api
 from xiaozhi_hub.web.openai.talks import Talk, Talks
+from xiaozhi_hub.web.requests import streaming
 
 CONFIGURATION = """
 devices: {pairing: open}
@@ -561,3 +563,41 @@ async def test_one_client_cannot_take_all_the_places(tmp_path: Path) -> None:
         for task in asked:
             task.cancel()
         await asyncio.wait(asked)
+
+
+async def test_who_takes_nothing_of_an_answer_does_not_keep_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "STALLED_S", 0.5)
+    spoken = CONFIGURATION.replace("espeak: false", "espeak:").replace("tts: echo", "tts: espeak")
+    body = json.dumps({"input": "This goes on and on, for a good while. " * 100, "response_format": "pcm"}).encode()
+    async with running_hub(tmp_path, spoken) as hub, asyncio.timeout(60):
+        token = (await hub.device_management.invite("A program", "Kitchen")).token
+        head = (
+            f"POST /v1/audio/speech HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        ).encode()
+        asleep = [await asyncio.open_connection("127.0.0.1", hub.port, limit=1024) for _ in range(openai_api.AT_ONCE)]
+        try:
+            for _, writer in asleep:
+                writer.write(head + body)
+            for reader, _ in asleep:
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            async with client(hub, token) as program:
+                while True:
+                    try:
+                        await program.models.list()
+                        break
+                    except openai.RateLimitError:
+                        await asyncio.sleep(0.05)
+            ends = []
+            for reader, _ in asleep:
+                last = b""
+                with suppress(ConnectionError):
+                    while piece := await reader.read(65536):
+                        last = piece
+                ends.append(last[-5:])
+            assert any(end != b"0\r\n\r\n" for end in ends), "half of it must not look like the whole"
+        finally:
+            for _, writer in asleep:
+                writer.transport.abort()

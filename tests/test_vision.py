@@ -389,6 +389,14 @@ async def test_a_long_answer_is_cut_to_what_the_device_can_read(tmp_path: Path, 
         assert len(said) > 1000 and answer.startswith(said.removesuffix("…").rstrip())
 
 
+@pytest.mark.parametrize("keep", [True, False])
+async def test_half_a_character_of_the_model_costs_the_device_no_answer(tmp_path: Path, keep: bool) -> None:
+    more = f"history:\n  photos: {str(keep).lower()}\n"
+    async with seeing_hub(tmp_path, Server(answer="A mug \ud83d on a desk."), more=more) as hub:
+        status, _, answer = await post(hub, offered(hub), body_of(picture()))
+    assert (status, answer.get("response")) == (200, "A mug ? on a desk.")
+
+
 async def test_what_do_you_see_goes_from_the_person_to_the_model_and_back(tmp_path: Path) -> None:
     server = Server()
     async with seeing_hub(tmp_path, server) as hub:

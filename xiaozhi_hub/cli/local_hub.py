@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from xiaozhi_hub.core.config import Config
 
 SECONDS = 15.0
+RESTART_SECONDS = 60.0
+"""For what starts integrations anew: a model on a slow card takes its time, up to the 30 s that the hub gives it, after others have
+let go of theirs."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -50,14 +53,16 @@ class LocalHub:
         self._url = f"http://{f'[{ip}]' if ':' in ip else ip}:{port or config.server.http_port}"
         self.words = words_for(config)
 
-    def ask(self, path: str, values: dict[str, Any] | None, why: str) -> dict[str, Any]:
+    def ask(
+        self, path: str, values: dict[str, Any] | None, why: str, *, within_s: float | None = None
+    ) -> dict[str, Any]:
         """Return what the hub answers; *values* None only looks. `HubError` with its words, or when nobody answers: then the text
         *why* says what a running hub is needed for."""
         data = json.dumps(values).encode() if values is not None else None
         request = urllib.request.Request(f"{self._url}{path}", data=data, headers={"Content-Type": "application/json"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy has no business on this machine
         try:
-            with opener.open(request, timeout=SECONDS) as reply:
+            with opener.open(request, timeout=SECONDS if within_s is None else within_s) as reply:
                 answer: dict[str, Any] = json.load(reply)
                 return answer
         except urllib.error.HTTPError as error:

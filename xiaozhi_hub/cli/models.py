@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xiaozhi_hub.cli.local_hub import LocalHub
+from xiaozhi_hub.cli.local_hub import RESTART_SECONDS, LocalHub
 from xiaozhi_hub.cli.options import add_again, add_config, add_port
 from xiaozhi_hub.cli.progress import TerminalProgress
 from xiaozhi_hub.cli.table import print_table
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if args.action == "import":
         return _import(shelf, known, hub, args)
     if args.action == "remove":
-        return _remove(shelf, known, hub, args.names)
+        return _remove(shelf, hub, args.names)
     return _verify(shelf, known, words, args.names)
 
 
@@ -91,13 +91,15 @@ def _progress(words: Words) -> TerminalProgress:
 
 def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -> int:
     from xiaozhi_hub.models.catalogue import RUNNERS
-    from xiaozhi_hub.models.stock import all_installed, shown_bytes, size_of, unfinished
+    from xiaozhi_hub.models.stock import all_installed, all_unfinished, shown_bytes, size_of
 
     here = {(model.engine, model.name): model for model in all_installed(shelf, tuple(RUNNERS))}
+    partly = {(engine, name): size for engine, name, size in all_unfinished(shelf, RUNNERS)}
     told = Words("en") if as_json else words  # what programs read is in one language
     rows: list[dict[str, Any]] = []
     for model in known.models:
         installed = here.pop((model.engine, model.name), None)
+        begun = partly.pop((model.engine, model.name), None)
         rows.append(
             {
                 "name": model.name,
@@ -114,7 +116,7 @@ def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -
                 "folder": model.source.folder,
                 "revision": model.source.revision,
                 "files": {file.name: {"bytes": file.size, "checked_by": file.known_by} for file in model.files},
-                "state": "here" if installed else "partly" if unfinished(shelf, model.engine, model.name) else "",
+                "state": "here" if installed else "partly" if begun is not None else "",
             }
         )
     rows += [
@@ -126,6 +128,11 @@ def _list(shelf: ModelShelf, known: Catalogue, words: Words, *, as_json: bool) -
             "state": "here",
         }
         for model in here.values()
+    ]
+    rows += [
+        {"name": name, "engine": engine, "about": told("cli.models.own"), "bytes": size, "state": "partly"}
+        for (engine, name), size in partly.items()
+        if (engine, name) not in here
     ]
     if as_json:
         print(json.dumps({"folder": str(shelf.folder), "models": rows}, ensure_ascii=False, indent=1))
@@ -222,16 +229,20 @@ def _download(config: Config, shelf: ModelShelf, known: Catalogue, hub: LocalHub
         if unchecked:
             print(words("cli.models.unchecked", files=words.joined(unchecked)))
     _agree([model for model in missing if model.ask], words, yes=args.yes)
-    for model in missing:
-        try:
+    came: list[str] = []
+    try:
+        for model in missing:
             installed = asyncio.run(download(model, shelf, config.models, _progress(words)))
-        except KeyboardInterrupt:
+            print(words("cli.models.is_in", model=model.name, folder=installed.folder))
+            came.append(model.engine)
+    except (HubError, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt):
             print(words("cli.models.stopped"), file=sys.stderr)
-            raise
-        print(words("cli.models.is_in", model=model.name, folder=installed.folder))
+        _tell(hub, came)  # the next command finds these here, and has nothing to tell of them
+        raise
     for model in wanted:
         _offer_runner(model.engine, words)
-    _tell(hub, [model.engine for model in missing])
+    _tell(hub, came)
     return 0
 
 
@@ -286,6 +297,7 @@ def _import(shelf: ModelShelf, known: Catalogue, hub: LocalHub, args: argparse.N
             installed = bring(each, shelf, _progress(words))
         except HubError as error:
             if error.code != "model-damaged":
+                _tell(hub, brought)
                 raise
             print(words("cli.models.left_out", model=each.name, why=error), file=sys.stderr)
             continue
@@ -297,25 +309,25 @@ def _import(shelf: ModelShelf, known: Catalogue, hub: LocalHub, args: argparse.N
     return 0 if len(brought) == len(found) else 1
 
 
-def _remove(shelf: ModelShelf, known: Catalogue, hub: LocalHub, names: list[str]) -> int:
-    import shutil
-
-    from xiaozhi_hub.models.stock import remove, shown_bytes, unfinished
+def _remove(shelf: ModelShelf, hub: LocalHub, names: list[str]) -> int:
+    from xiaozhi_hub.models.catalogue import RUNNERS
+    from xiaozhi_hub.models.stock import all_unfinished, give_up, remove, shown_bytes
 
     words = hub.words
-    gone = []
-    for name in dict.fromkeys(names):
-        listed = known.get(name)
-        part = unfinished(shelf, listed.engine, name) if listed is not None else None
-        if part is not None:
-            shutil.rmtree(part)
-            print(words("cli.models.part_deleted", model=name))
-            if all(model.name != name for model in shelf.installed(part.parent.name)):
+    gone: list[str] = []
+    try:
+        for name in dict.fromkeys(names):
+            begun = [engine for engine, each, _ in all_unfinished(shelf, RUNNERS) if each == name]
+            for engine in begun:
+                give_up(shelf, engine, name)
+                print(words("cli.models.part_deleted", model=name))
+            if begun and all(model.name != name for engine in RUNNERS for model in shelf.installed(engine)):
                 continue
-        model = _installed(shelf, words, name)
-        print(words("cli.models.deleted", model=name, size=shown_bytes(remove(model))))
-        gone.append(model.engine)
-    _tell(hub, gone)
+            model = _installed(shelf, words, name)
+            print(words("cli.models.deleted", model=name, size=shown_bytes(remove(model))))
+            gone.append(model.engine)
+    finally:
+        _tell(hub, gone)
     return 0
 
 
@@ -344,7 +356,8 @@ def _tell(hub: LocalHub, engines: list[str]) -> None:
     words = hub.words
     for engine in dict.fromkeys(engines):
         try:
-            entry = hub.ask(f"/api/integrations/{engine}/reload", {}, "cli.models.hub_why")["entry"]
+            path = f"/api/integrations/{engine}/reload"
+            entry = hub.ask(path, {}, "cli.models.hub_why", within_s=RESTART_SECONDS)["entry"]
         except HubError:
             print(words("cli.models.hub_later", engine=engine))
             continue

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from xiaozhi_hub.cli.local_hub import add_options, local_hub
+from xiaozhi_hub.cli.local_hub import RESTART_SECONDS, add_options, local_hub
 from xiaozhi_hub.cli.table import print_table
 from xiaozhi_hub.cli.words import Words
 
@@ -25,7 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print what has changed, one key in a line, and how the integrations are that were started again."""
     hub = local_hub(args)
-    told = hub.ask("/api/configuration/reload", {}, WHY)
+    told = hub.ask("/api/configuration/reload", {}, WHY, within_s=RESTART_SECONDS)
     if args.json:
         print(json.dumps(told, ensure_ascii=False, indent=2))
         return 1 if told["trouble"] else 0

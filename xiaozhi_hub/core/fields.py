@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import voluptuous as vol
 
@@ -170,6 +171,8 @@ def model_source(value: object) -> str:
         raise Wrong("an address such as https://models.example", near)
     if "@" in match[1]:
         raise Wrong("an address without user and password")
+    if not _is_reachable(given):
+        raise Wrong("an address such as https://models.example, with a port up to 65535 if any")
     parts = re.findall(r"\{(.*?)\}", given)
     if set(parts) - {"repository", "revision", "path"} or (parts and "path" not in parts):
         raise Wrong("{repository}, {revision} and {path} for the parts of an address, {path} among them")
@@ -179,9 +182,18 @@ def model_source(value: object) -> str:
 def proxy_address(value: object) -> Secret:
     """A proxy: ``http://proxy.example:3128``, with user and password where it wants them."""
     given = text(value).rstrip("/")
-    if not re.fullmatch(r"https?://[^/?#\s]+", given):
+    if not re.fullmatch(r"https?://[^/?#\s]+", given) or not _is_reachable(given):
         raise Wrong("the address of a proxy, such as http://192.168.1.2:3128")
     return Secret(given)
+
+
+def _is_reachable(url: str) -> bool:
+    """Has it a host, and no port that there cannot be?"""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def hub_address(value: object) -> str:

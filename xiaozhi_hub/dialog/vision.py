@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
+from xiaozhi_hub.core.characters import whole
 from xiaozhi_hub.core.flow import Channel, TextDelta, TurnInfo
 from xiaozhi_hub.core.i18n import Texts
 from xiaozhi_hub.engines.relay import Limits, itself, relay
@@ -51,7 +52,7 @@ async def describe(engines: Sequence[Vision], request: VisionRequest) -> str:
                     break
     except Exception as error:  # an engine is anybody's code; the log knows
         raise NothingSeen("no engine could look at the picture") from error
-    return " ".join(said.split())
+    return whole(" ".join(said.split()))
 
 
 Keep = Callable[[TurnInfo, bytes, str, str], Awaitable[None]]

@@ -22,6 +22,8 @@ MOST_FILES = 20_000
 LARGEST_WORD = 20 * 2**20
 """A wake word is a small classifier; a larger ONNX file without settings is a voice that lost them, or something else."""
 _GLIMPSE = 2**16
+_GGUF_ENDS = re.compile(r"(\.gguf)?(\.part|\.bin)?$", re.IGNORECASE)
+_ONNX_END = re.compile(r"\.onnx(?=(\.json)?$)", re.IGNORECASE)
 _SPLIT = re.compile(r"-\d{5}-of-\d{5}\.gguf$", re.IGNORECASE)
 
 
@@ -115,12 +117,15 @@ def bring(found: Found, shelf: ModelShelf, progress: Progress) -> InstalledModel
         raise _unreadable(found.files[0], error, "Is the stick still there?") from error
     ensure_room(shelf.folder, needed - _written_over(found, shelf))
     with growing(shelf, found.engine, found.name) as part:
-        digests = {source.name: _copy(source, part / source.name, progress) for source in found.files}
+        names = {source: _name_of(found, source) for source in found.files}
+        digests = {name: _copy(source, part / name, progress) for source, name in names.items()}
         listed = found.listed
-        if listed is not None and (wrong := _main_of(found, listed, digests).differs(listed.main_file)):
+        if listed is not None and (
+            wrong := _main_of(names[_largest(found)], listed, digests).differs(listed.main_file)
+        ):
             if found.sure:
-                for source in found.files:
-                    (part / source.name).unlink()
+                for name in names.values():
+                    (part / name).unlink()
                 raise HubError(
                     f"{listed.main_file.name} in {found.files[0].parent} is damaged: {wrong}.",
                     code="model-damaged",
@@ -128,7 +133,7 @@ def bring(found: Found, shelf: ModelShelf, progress: Progress) -> InstalledModel
                 )
             listed = None
         if listed is not None and listed.main_file.name not in digests:
-            given = _largest(found)
+            given = names[_largest(found)]
             (part / given).rename(part / listed.main_file.name)
             digests[listed.main_file.name] = digests.pop(given)
         for file in listed.files if listed is not None else ():
@@ -146,17 +151,25 @@ def bring(found: Found, shelf: ModelShelf, progress: Progress) -> InstalledModel
 def _written_over(found: Found, shelf: ModelShelf) -> int:
     """Bytes that an import has left behind which broke off: they make room for the same files."""
     part = unfinished(shelf, found.engine, found.name)
-    left = [part / source.name for source in found.files] if part is not None else []
+    left = [part / _name_of(found, source) for source in found.files] if part is not None else []
     return sum(path.stat().st_size for path in left if path.is_file())
 
 
-def _main_of(found: Found, listed: CatalogueModel, digests: dict[str, Digests]) -> Digests:
+def _name_of(found: Found, source: Path) -> str:
+    """What *source* is called on the shelf, where engines look for ``.gguf`` and ``.onnx``: some systems write them large, and some
+    programs keep their models under other names."""
+    if found.engine == "llama_cpp":
+        return _GGUF_ENDS.sub("", source.name) + ".gguf"
+    return _ONNX_END.sub(".onnx", source.name)
+
+
+def _main_of(largest: str, listed: CatalogueModel, digests: dict[str, Digests]) -> Digests:
     """What the largest file adds up to, whatever it is called here."""
-    return digests.get(listed.main_file.name) or digests[_largest(found)]
+    return digests.get(listed.main_file.name) or digests[largest]
 
 
-def _largest(found: Found) -> str:
-    return max(found.files, key=lambda path: path.stat().st_size).name
+def _largest(found: Found) -> Path:
+    return max(found.files, key=lambda path: path.stat().st_size)
 
 
 def renamed(found: Found, name: str) -> Found:
@@ -174,7 +187,8 @@ def _folders(top: Path) -> Iterator[tuple[Path, list[Path]]]:
         count += len(names)
         if count > MOST_FILES:
             raise HubError(f"{top} holds too many files to look at.", hint="Name the folder of the model itself.")
-        yield here, [here / name for name in sorted(names) if not name.startswith(".")]
+        files = [here / name for name in sorted(names) if not name.startswith(".")]
+        yield here, [path for path in files if path.is_file()]  # to read a pipe would last for ever
 
 
 def _in_folder(folder: Path, files: list[Path], known: Catalogue, shelf: ModelShelf) -> list[Found]:
@@ -212,8 +226,10 @@ def _gguf(path: Path, known: Catalogue) -> Found:
     lacks = "it is one part of several; join them with llama-gguf-split first" if _SPLIT.search(path.name) else ""
     sure = listed is not None and listed.main_file.name.lower() == path.name.lower()
     name = listed.name if listed is not None and sure else _plain(path.stem)
-    eyes = [other for other in sorted(path.parent.glob("*.gguf")) if _is_eye(other) and is_gguf(other)]
-    alone = all(other == path or _is_eye(other) for other in path.parent.glob("*.gguf"))
+    # Macs leave a ``._model.gguf`` beside each file.
+    there = [other for other in sorted(path.parent.glob("*.gguf")) if not other.name.startswith(".")]
+    eyes = [other for other in there if _is_eye(other) and is_gguf(other)]
+    alone = all(other == path or _is_eye(other) for other in there)
     # Where several models lie together nobody knows whose eye it is.
     return Found("llama_cpp", name, (path, *eyes[:1]) if alone else (path,), listed, sure, lacks)
 
@@ -265,7 +281,7 @@ def _copy(source: Path, target: Path, progress: Progress) -> Digests:
         with source.open("rb") as given, target.open("wb") as taken:
             return read_through(given, source.name, progress, taken)
     except OSError as error:
-        if error.filename == str(source) or not source.exists():
+        if error.filename == str(source):
             raise _unreadable(source, error, "Is the stick still there?") from error
         raise disk_trouble(target, error) from error
 

@@ -234,6 +234,8 @@ def _model(path: Path, name: object, facts: object) -> CatalogueModel:
     except vol.Invalid as error:
         key = " → ".join(str(part) for part in (name, *error.path))
         raise ConfigError(error.error_message, Place(str(path), key=key)) from error
+    if not checked["files"].keys() - set(EARS):
+        raise ConfigError("expected a file of its own, too", Place(str(path), key=f"{name} → files"))
     speed = checked.get("speed")
     return CatalogueModel(
         name=name,

@@ -41,12 +41,12 @@ def digests_of(path: Path, progress: Progress) -> Digests:
 
 
 def read_through(file: BinaryIO, doing: str, progress: Progress, copy: BinaryIO | None = None) -> Digests:
-    """Read *file* to its end, and write what is read to *copy*. Blocks; OSError as it comes."""
+    """Read *file* to its end, and write what is read to *copy*. Blocks; OSError as it comes, with the name of *file* when it is its."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     size = 0
     progress.begin(doing, os.fstat(file.fileno()).st_size)
     try:
-        while piece := file.read(PIECE_BYTES):
+        while piece := _read(file):
             if copy is not None:
                 copy.write(piece)
             sha256.update(piece)
@@ -56,6 +56,14 @@ def read_through(file: BinaryIO, doing: str, progress: Progress, copy: BinaryIO 
     finally:
         progress.end()
     return Digests(size, sha256.hexdigest(), md5.hexdigest())
+
+
+def _read(file: BinaryIO) -> bytes:
+    try:
+        return file.read(PIECE_BYTES)
+    except OSError as error:
+        error.filename = file.name  # the system names only what cannot be opened
+        raise
 
 
 __all__ = ["PIECE_BYTES", "Digests", "digests_of", "read_through"]

@@ -28,9 +28,9 @@ from xiaozhi_hub.models.stock import RESUME, disk_trouble
 
 REDIRECTS = 6
 WORTH_BYTES = 2**16
-"""A try that brought so much was worth it: the count of failures begins anew."""
+"""A try that came so much further than those before was worth it: the count of failures begins anew."""
 LONGEST_PAUSE = 60.0
-_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +80,16 @@ class Fetcher:
         `HubError` says what is wrong, with the server, the line or the disk, and what to do about it.
         """
         host = URL(address).host or address
-        failures, spoiled = 0, False
+        failures, spoiled, furthest = 0, False, _size(target)
         while True:
             had = _size(target)
             try:
                 await self._complete(URL(address), target, file, progress)
             except Broken as trouble:
-                gained = _size(target) - had
-                failures = 1 if gained >= WORTH_BYTES else failures + 1
+                there = _size(target)
+                # What was thrown away and came once more is no gain: that could go on for ever.
+                failures = 1 if there - furthest >= WORTH_BYTES else failures + 1
+                furthest = max(furthest, there)
                 if failures > len(self._stamina.pauses):
                     raise HubError(
                         f"{file.name} could not be fetched from {host}: {trouble}, {failures} times in a row.",
@@ -98,7 +100,10 @@ class Fetcher:
                 progress.note(f"{trouble}; trying again in {pause:.0f} s")
                 await asyncio.sleep(pause)
                 continue
-            digests = await asyncio.to_thread(digests_of, target, progress)
+            try:
+                digests = await asyncio.to_thread(digests_of, target, progress)
+            except OSError as error:
+                raise disk_trouble(target, error) from error
             if not (wrong := digests.differs(file)):
                 _forget(target)
                 return digests
@@ -111,7 +116,7 @@ class Fetcher:
                     "it: try another address (models: mirror:).",
                 )
             # The beginning was from an earlier try: it may have been that which was spoiled.
-            spoiled = True
+            spoiled, furthest = True, 0
             progress.note(f"{file.name} is damaged ({wrong}); fetching it anew")
 
     async def _complete(self, address: URL, target: Path, file: ModelFile, progress: Progress) -> None:
@@ -141,6 +146,12 @@ class Fetcher:
                 hint="Is the clock of this machine right? Does the mirror have a certificate of its own that this machine "
                 "does not know?",
             ) from error
+        except (
+            aiohttp.ClientHttpProxyError
+        ) as error:  # of https: what a proxy says of http is looked at like any other answer
+            if error.status in _REFUSED:
+                raise _refused("the proxy", file, error.status) from error
+            raise Broken(f"the proxy answered with status {error.status}") from error
         except TimeoutError as error:
             raise Broken(f"the server was silent for {self._stamina.silence:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -154,7 +165,10 @@ class Fetcher:
             if response.status not in (301, 302, 303, 307, 308) or "Location" not in response.headers:
                 return response
             response.release()
-            onward = address.join(URL(response.headers["Location"]))
+            try:
+                onward = address.join(URL(response.headers["Location"]))
+            except ValueError as error:
+                raise Broken(f"{address.host} sends us on to what is no address") from error
             if onward.scheme not in ("http", "https") or (address.scheme == "https" and onward.scheme != "https"):
                 raise HubError(
                     f"{address.host} sends us on from {address.scheme} to {onward.scheme}, where nobody proves who they are.",
@@ -174,13 +188,8 @@ class Fetcher:
         if status == 416:
             _discard(target)
             raise Broken(f"{host} has less of the file than came before")
-        if status in (401, 403, 407):
-            raise HubError(
-                f"{host} does not give {file.name} to us (status {status}).",
-                code="download-refused",
-                hint="The mirror or proxy wants a login, or the publisher wants a licence accepted on their page first. Fetch "
-                "the files there with a browser and run: xiaozhi-hub models import PATH",
-            )
+        if status in _REFUSED:
+            raise _refused(host, file, status)
         if status in (404, 410):
             raise HubError(
                 f"{host} has no {response.url.path}.",
@@ -223,9 +232,10 @@ class Fetcher:
                             raise _other_file(response.url.host, file, f"more than {most} bytes")
                         pending += piece
                         if len(pending) >= PIECE_BYTES:
-                            await asyncio.to_thread(out.write, bytes(pending))
-                            done += len(pending)
-                            pending.clear()
+                            # Who is stopped here must not write it a second time: the thread is at it, and is not stopped.
+                            full, pending = bytes(pending), bytearray()
+                            await asyncio.to_thread(out.write, full)
+                            done += len(full)
                         progress.advance(done + len(pending))
                 finally:
                     out.write(pending)  # at most a megabyte, and it has come
@@ -241,6 +251,18 @@ class Fetcher:
 _LINE = {errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH,
          errno.EHOSTUNREACH, errno.ENETRESET, errno.ENOTCONN}  # fmt: skip
 """Failures of the line, not of the disk."""
+
+
+_REFUSED = (401, 403, 407)
+
+
+def _refused(host: str | None, file: ModelFile, status: int) -> HubError:
+    return HubError(
+        f"{host} does not give {file.name} to us (status {status}).",
+        code="download-refused",
+        hint="The mirror or proxy wants a login, or the publisher wants a licence accepted on their page first. Fetch "
+        "the files there with a browser and run: xiaozhi-hub models import PATH",
+    )
 
 
 def _other_file(host: str | None, file: ModelFile, size: str) -> HubError:
@@ -275,7 +297,10 @@ def _note_validator(target: Path, response: aiohttp.ClientResponse) -> None:
     tag = response.headers.get("ETag", "")
     validator = tag if tag.startswith('"') else response.headers.get("Last-Modified", "")
     if validator and validator.isascii() and len(validator) < 1000:
-        _beside(target).write_text(validator, encoding="ascii")
+        try:
+            _beside(target).write_text(validator, encoding="ascii")
+        except OSError as error:
+            raise disk_trouble(target, error) from error
     else:
         _forget(target)
 
@@ -291,7 +316,7 @@ def _discard(target: Path) -> None:
 
 def _retry_after(response: aiohttp.ClientResponse) -> float:
     written = response.headers.get("Retry-After", "")
-    return min(float(written), LONGEST_PAUSE) if written.isdigit() else 0.0
+    return min(float(written), LONGEST_PAUSE) if written.isascii() and written.isdigit() else 0.0
 
 
 def _told(error: Exception) -> str:

@@ -75,10 +75,10 @@ def expected_delay(model: CatalogueModel, board: Board) -> float | None:
     if speed is None or board.gflops <= 0 or board.gbps <= 0:
         return None
     multiply, memory = board.gflops / REFERENCE.gflops, board.gbps / REFERENCE.gbps
-    if model.role == "asr":
+    if model.role == "asr" and speed.seconds:
         threads = max(1, min(board.cores - 1, MOST_THREADS))  # one core is left to everything else
         return speed.seconds / multiply / (1 + THREAD_GAIN * (threads - 1))
-    if model.role == "llm":
+    if model.role == "llm" and speed.reads and speed.writes:
         more_cores = min(board.cores, MOST_THREADS) / REFERENCE.cores  # those figures were taken with both cores
         reading = QUESTION_TOKENS / (speed.reads * multiply * more_cores)
         # One core of a small board nearly fills its memory's line: more of them write no faster.

@@ -37,14 +37,26 @@ def address_of(settings: ModelsConfig, model: CatalogueModel, file: ModelFile) -
 
 
 def proxy_for(settings: ModelsConfig, address: str) -> str | None:
-    """The proxy to reach *address* through: the owner's, or the one that the environment names."""
+    """The proxy to reach *address* through: the owner's, or the one that the environment names; `HubError` when that is none for HTTP."""
     if settings.proxy:
         return settings.proxy.reveal()
     parts = urlsplit(address)
     if urllib.request.proxy_bypass(parts.hostname or ""):
         return None
     proxies = urllib.request.getproxies()
-    return proxies.get(parts.scheme) or proxies.get("all")
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    kind, there, _ = proxy.partition("://")
+    if not there:
+        return f"http://{proxy}"  # as curl takes it
+    if kind.lower() not in ("http", "https"):
+        raise HubError(
+            f"The proxy that the environment names is one for {kind}, and the hub goes through proxies for HTTP only.",
+            code="proxy-unknown",
+            hint="Write the address of one for HTTP into configuration.yaml as models: proxy:",
+        )
+    return proxy
 
 
 __all__ = ["address_of", "proxy_for"]

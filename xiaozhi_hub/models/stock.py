@@ -10,11 +10,11 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -29,6 +29,8 @@ ORIGIN = "origin.yaml"
 OLD = ".old"
 """How the name of a folder ends, before `UNFINISHED`, whose model is being replaced."""
 LOCK = "lock"
+_TRIES = 5
+"""To take a lock that others give back by finishing."""
 RESUME = ".resume"
 """How the name of the note beside an unfinished file ends, which says how to go on with it."""
 _LOOKED_AT = (".gguf", ".onnx", ".bin", ".json")
@@ -67,19 +69,31 @@ def ensure_room(folder: Path, needed: int) -> None:
 def growing(shelf: ModelShelf, engine: str, name: str) -> Iterator[Path]:
     """The folder in which the model grows, ours alone while the block is entered; what is in it stays for the next time."""
     part = shelf.folder / engine / (name + UNFINISHED)
-    try:
-        part.mkdir(parents=True, exist_ok=True)
-        lock = (part / LOCK).open("w")
-    except OSError as error:
-        raise disk_trouble(part, error) from error
-    with lock:
+    busy = HubError(f"{name} is being fetched already, by another command.", code="model-busy", hint="Let it finish.")
+    for left in reversed(range(_TRIES)):
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part.mkdir(parents=True, exist_ok=True)
+            lock = (part / LOCK).open("w")
         except OSError as error:
-            raise HubError(
-                f"{name} is being fetched already, by another command.", code="model-busy", hint="Let it finish."
-            ) from error
-        yield part
+            if left and isinstance(error, FileNotFoundError):
+                continue  # another command has finished in between
+            raise disk_trouble(part, error) from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise busy from error
+            if _lies_there(lock, part / LOCK):  # else it was that of another command, which has finished
+                yield part
+                return
+    raise busy
+
+
+def _lies_there(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def settle(part: Path, engine: str, origin: Origin, name: str) -> InstalledModel:
@@ -94,9 +108,9 @@ def settle(part: Path, engine: str, origin: Origin, name: str) -> InstalledModel
     try:
         (part / ORIGIN).write_text(yaml.safe_dump(facts, allow_unicode=True, sort_keys=False), encoding="utf-8")
         for path in part.iterdir():
-            if path.name not in {*origin.files, ORIGIN}:
+            if path.name not in {*origin.files, ORIGIN, LOCK}:
                 path.unlink()
-            else:
+            elif path.name != LOCK:  # which keeps others out until the end
                 _flush(path)
         old = part.with_name(name + OLD + UNFINISHED)
         if old.exists():  # the plug was pulled
@@ -104,6 +118,7 @@ def settle(part: Path, engine: str, origin: Origin, name: str) -> InstalledModel
         if final.exists():
             final.rename(old)
         part.rename(final)
+        (final / LOCK).unlink(missing_ok=True)
         _flush(final.parent)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
@@ -126,17 +141,34 @@ def all_installed(shelf: ModelShelf, engines: Iterator[str] | tuple[str, ...]) -
 
 
 def remove(model: InstalledModel) -> int:
-    """Take a model off the shelf; return how many bytes that freed. It is hidden before it is deleted."""
+    """Take a model off the shelf; return how many bytes that freed. It is hidden before it is deleted. `HubError` while another
+    command brings it anew."""
     size = size_of(model)
     gone = model.folder.with_name(model.folder.name + UNFINISHED)
+    if gone.exists():
+        give_up(ModelShelf(model.folder.parent.parent), model.engine, model.folder.name)
     try:
-        if gone.exists():
-            shutil.rmtree(gone)
         model.folder.rename(gone)
         shutil.rmtree(gone)
     except OSError as error:
         raise disk_trouble(model.folder, error) from error
     return size
+
+
+def give_up(shelf: ModelShelf, engine: str, name: str) -> None:
+    """Delete what has come of a model that is not all there; `HubError` while another command brings more of it."""
+    with growing(shelf, engine, name) as part:
+        try:
+            shutil.rmtree(part)
+        except OSError as error:
+            raise disk_trouble(part, error) from error
+
+
+def all_unfinished(shelf: ModelShelf, engines: Iterable[str]) -> Iterator[tuple[str, str, int]]:
+    """Engine, name and bytes of everything that is not all there."""
+    for engine in engines:
+        for part in sorted(path for path in (shelf.folder / engine).glob("*" + UNFINISHED) if path.is_dir()):
+            yield engine, part.name.removesuffix(UNFINISHED), size_of(InstalledModel(engine, part.name, part))
 
 
 def unfinished(shelf: ModelShelf, engine: str, name: str) -> Path | None:
@@ -233,8 +265,10 @@ __all__ = [
     "Origin",
     "Verdict",
     "all_installed",
+    "all_unfinished",
     "disk_trouble",
     "ensure_room",
+    "give_up",
     "growing",
     "origin_of",
     "remove",

@@ -105,7 +105,7 @@ def _seconds(values: dict[str, Any]) -> float | None:
         return None
     try:
         seconds = float("nan") if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = float("nan")
     if not 1 <= seconds <= LONGEST_LIFE:
         raise ProtocolError(f"'expires_s' must be 1 to {LONGEST_LIFE:.0f} seconds.", code="field-invalid")

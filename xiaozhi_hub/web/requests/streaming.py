@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -12,6 +13,8 @@ from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.web.requests.failures import Rejected
 
 log = logging.getLogger(__name__)
+STALLED_S = 60.0
+"""Who takes nothing for so long is gone, or asleep: what is made for it, and its place, are for others."""
 
 
 async def send_pieces(
@@ -28,10 +31,14 @@ async def send_pieces(
         response = web.StreamResponse(headers=headers)
         try:
             await response.prepare(request)
-            await response.write(first)
+            await _write(response, first)
             async for piece in pieces:
-                await response.write(piece)
+                await _write(response, piece)
             await response.write_eof()
+        except _Stalled:
+            log.info("%s broke off: nothing was taken of it for %g s", request.path, STALLED_S)
+            if request.transport is not None:
+                request.transport.abort()
         except ConnectionResetError:
             log.debug("%s: the client has gone", request.path)
         except Exception as error:  # the border of the HTTP request: its status has been sent, nothing else can be said
@@ -40,6 +47,18 @@ async def send_pieces(
             if request.transport is not None:
                 request.transport.abort()
     return response
+
+
+class _Stalled(Exception):
+    """Nobody takes what is sent."""
+
+
+async def _write(response: web.StreamResponse, piece: bytes) -> None:
+    try:
+        async with asyncio.timeout(STALLED_S):
+            await response.write(piece)
+    except TimeoutError as error:
+        raise _Stalled from error
 
 
 __all__ = ["send_pieces"]
