@@ -146,9 +146,7 @@ class Fetcher:
                 hint="Is the clock of this machine right? Does the mirror have a certificate of its own that this machine "
                 "does not know?",
             ) from error
-        except (
-            aiohttp.ClientHttpProxyError
-        ) as error:  # of https: what a proxy says of http is looked at like any other answer
+        except aiohttp.ClientHttpProxyError as error:  # for https; for http it answers like any other server
             if error.status in _REFUSED:
                 raise _refused("the proxy", file, error.status) from error
             raise Broken(f"the proxy answered with status {error.status}") from error
