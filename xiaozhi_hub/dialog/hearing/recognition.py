@@ -43,7 +43,7 @@ class Recognition:
         for asr, stream in tuple(self._streams.items()):
             try:
                 await stream.feed(chunk)
-            except Exception as error:
+            except Exception as error:  # an engine is anybody's code
                 _noted(asr, error)
                 await self._drop(asr)
 
@@ -86,7 +86,7 @@ class Recognition:
             for asr in recognisers:
                 try:
                     transcript = await (_told(along[asr]) if asr in along else self._ask_one(asr, question))
-                except Exception as error:
+                except Exception as error:  # an engine is anybody's code
                     problem = _noted(asr, error)
                     await self._drop(asr)
                     continue
@@ -116,7 +116,7 @@ class Recognition:
             return
         try:
             await stream.aclose()
-        except Exception as error:
+        except Exception as error:  # an engine is anybody's code
             _noted(asr, error)
 
 
@@ -147,7 +147,7 @@ async def _caught(question: Question, stream: AsrStream) -> Answer:
     """A failure is a result: nobody may ask for it."""
     try:
         return await question(stream), None
-    except Exception as error:
+    except Exception as error:  # an engine is anybody's code
         return None, error
 
 
