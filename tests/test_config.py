@@ -833,6 +833,7 @@ def test_help_and_version_load_nothing_heavy(tmp_path: Path) -> None:
         )  # fmt: skip
         assert run.returncode == 0, run.stderr
         assert "xiaozhi-hub" in run.stdout or "XiaoZhi Hub" in run.stdout
+        assert run.stderr == ""
 
 
 def test_a_wrong_command_is_refused_with_the_list(capsys: pytest.CaptureFixture[str]) -> None:

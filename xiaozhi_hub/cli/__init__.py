@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from xiaozhi_hub import __version__
-from xiaozhi_hub.cli.parser import Parser
+from xiaozhi_hub.cli.parser import Parser, Saying
 from xiaozhi_hub.errors import HubError
 
 COMMANDS = (
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     called = next((word for word in given if not word.startswith("-")), "")
     parser = Parser(prog="xiaozhi-hub", description="cli.about", allow_abbrev=False)
-    parser.add_argument("--version", action="version", version=f"XiaoZhi Hub {__version__}", help="cli.options.version")
+    parser.add_argument("--version", action=Saying, const=f"XiaoZhi Hub {__version__}", help="cli.options.version")
     subparsers = parser.add_subparsers(title="cli.options.commands", dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
         if name == called:

@@ -31,6 +31,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, words_for()("cli.options.error", command=self.prog, message=message) + "\n")
 
 
+class Saying(argparse.Action):
+    """An option that says its ``const`` as it is, and nothing else is done: argparse would write it as help, whose texts are keys."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(self.const)
+        parser.exit()
+
+
 class _Help(argparse.HelpFormatter):
     """Puts words in the place of keys."""
 
@@ -90,4 +101,4 @@ def _pieces(text: str) -> Iterator[str]:
         yield piece
 
 
-__all__ = ["Parser", "wrapped"]
+__all__ = ["Parser", "Saying", "wrapped"]
