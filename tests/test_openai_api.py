@@ -581,8 +581,8 @@ async def test_who_takes_nothing_of_an_answer_does_not_keep_its_place(
         try:
             for _, writer in asleep:
                 writer.write(head + body)
-            for reader, _ in asleep:
-                assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+            begun = await asyncio.gather(*(reader.readline() for reader, _ in asleep))
+            assert all(line.startswith(b"HTTP/1.1 200") for line in begun)
             async with client(hub, token) as program:
                 while True:
                     try:
