@@ -8,8 +8,7 @@ Into each recording a pause of 100 to 800 ms of a quiet room is put, at the quie
 recogniser and sentences hear it through the hub's own listening (`dialog/hearing/hearing.py`), in virtual time
 (`virtual_listening.py`). The same is done with a fixed silence that ends every turn. A turn that ends before the last word was said is
 *cut*; the wait is counted from the end of the last sound. Something is *lost* in those that are answered otherwise than the whole
-sentence; of "turn on the TV … in the kitchen" nothing is, where there is one TV. With fixed silences nothing is recognised, so what is
-lost there is not known.
+sentence. With fixed silences nothing is recognised, so what is lost there is not known.
 
 The rows of the hub differ in how long it waits after a command that may go on; `Patience` has what is shipped.
 """
