@@ -298,35 +298,8 @@ async def test_a_name_for_two_models_is_refused(house: House, tmp_path: Path) ->
     assert told.code == 1 and "there are 2" in told.err
 
 
-async def test_a_hub_that_runs_looks_at_its_models_at_once(house: House, tmp_path: Path) -> None:
-    own = house.folder / "integrations" / "llama_cpp"
-    own.mkdir(parents=True)
-    (own / "manifest.json").write_text(
-        '{"domain": "llama_cpp", "name": "Mine", "version": "1", "kinds": ["engines"], "online": false}'
-    )
-    (own / "__init__.py").write_text(
-        "from contextlib import asynccontextmanager\n"
-        "from xiaozhi_hub.plugins.api import hookimpl\n\n\n"
-        "@hookimpl\n"
-        "@asynccontextmanager\n"
-        "async def entry_context(hub):\n"
-        "    hub.models.find('llama_cpp')\n"
-        "    yield\n"
-    )
-    off = "clock: false, demo: false, espeak: false, phrases: false, silero_vad: false"
-    configuration = f"models: {{mirror: '{house.mirror.url}'}}\nintegrations: {{{off}, llama_cpp: {{}}}}\n"
-    async with running_hub(house.folder, configuration) as hub:
-        entry = next(entry for entry in hub.plugins.entries if entry.domain == "llama_cpp")
-        assert entry.state == "failed" and "models recommend" in entry.hint
-        told = await house.command("--port", str(hub.port), "download", "tiny")
-        assert told.code == 0, told.err
-        assert "looked at its llama_cpp models again: ready" in told.out
-        assert entry.state == "ready"
-        told = await house.command("--port", str(hub.port), "remove", "tiny")
-        assert "failed: There is no model for llama_cpp yet." in told.out
-
-
-async def test_a_model_that_takes_long_to_load_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_a_runner(house: House, loading_s: float = 0.0) -> str:
+    """Give the house an integration that wants a model of llama_cpp, and takes so long to load it; return the configuration."""
     own = house.folder / "integrations" / "llama_cpp"
     own.mkdir(parents=True)
     (own / "manifest.json").write_text(
@@ -340,11 +313,28 @@ async def test_a_model_that_takes_long_to_load_is_waited_for(house: House, monke
         "@asynccontextmanager\n"
         "async def entry_context(hub):\n"
         "    hub.models.find('llama_cpp')\n"
-        "    await asyncio.sleep(1)\n"
+        f"    await asyncio.sleep({loading_s})\n"
         "    yield\n"
     )
     off = "clock: false, demo: false, espeak: false, phrases: false, silero_vad: false"
-    configuration = f"models: {{mirror: '{house.mirror.url}'}}\nintegrations: {{{off}, llama_cpp: {{}}}}\n"
+    return f"models: {{mirror: '{house.mirror.url}'}}\nintegrations: {{{off}, llama_cpp: {{}}}}\n"
+
+
+async def test_a_hub_that_runs_looks_at_its_models_at_once(house: House) -> None:
+    configuration = with_a_runner(house)
+    async with running_hub(house.folder, configuration) as hub:
+        entry = next(entry for entry in hub.plugins.entries if entry.domain == "llama_cpp")
+        assert entry.state == "failed" and "models recommend" in entry.hint
+        told = await house.command("--port", str(hub.port), "download", "tiny")
+        assert told.code == 0, told.err
+        assert "looked at its llama_cpp models again: ready" in told.out
+        assert entry.state == "ready"
+        told = await house.command("--port", str(hub.port), "remove", "tiny")
+        assert "failed: There is no model for llama_cpp yet." in told.out
+
+
+async def test_a_model_that_takes_long_to_load_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = with_a_runner(house, loading_s=1.0)
     monkeypatch.setattr(local_hub, "SECONDS", 0.5)  # loading takes longer than anything else
     async with running_hub(house.folder, configuration) as hub:
         told = await house.command("--port", str(hub.port), "download", "tiny")
