@@ -10,9 +10,10 @@ from itertools import groupby
 
 from xiaozhi_hub.core.flow import PcmChunk, TextDelta, Transcript
 from xiaozhi_hub.engines.asr import Asr, AsrRequest, AsrStream
+from xiaozhi_hub.engines.failures import note_failure
 from xiaozhi_hub.engines.joint import Clauses, Joint, rest_of
 from xiaozhi_hub.engines.llm import ChatRequest, Llm, Message, ToolRequest
-from xiaozhi_hub.engines.relay import Limits, itself, note_failure, relay
+from xiaozhi_hub.engines.relay import Limits, itself, relay
 from xiaozhi_hub.engines.tts import SpeechRequest, Tts
 from xiaozhi_hub.errors import StageError
 

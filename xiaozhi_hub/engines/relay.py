@@ -12,8 +12,8 @@ from typing import Generic, TypeVar
 
 from xiaozhi_hub.core.tasks import TaskScope
 from xiaozhi_hub.engines.base import Engine
-from xiaozhi_hub.engines.llm import NOT_RECOGNISED
-from xiaozhi_hub.errors import HubError, StageError
+from xiaozhi_hub.engines.failures import note_failure
+from xiaozhi_hub.errors import StageError
 
 log = logging.getLogger(__name__)
 W = TypeVar("W")
@@ -23,8 +23,6 @@ T = TypeVar("T")
 
 AHEAD = 16
 """Results that an engine may be ahead of who takes them."""
-BLAMELESS = ("voice-unknown", NOT_RECOGNISED)
-"""Codes of failures that say nothing against an engine: it has not what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +212,4 @@ async def _wait(news: asyncio.Event, racing: Sequence[_Runner[W, T]], limits: Li
         pass
 
 
-def note_failure(engine: Engine, error: Exception) -> bool:
-    """Remember a failure; False when it says nothing against the engine."""
-    if isinstance(error, HubError) and error.code in BLAMELESS:
-        return False
-    known = isinstance(error, HubError)
-    log.warning("%s %s failed: %s", engine.info.role, engine.info.id, error, exc_info=None if known else error)
-    engine.health.failed(error.message if isinstance(error, HubError) else type(error).__name__)
-    return True
-
-
-__all__ = ["Limits", "itself", "note_failure", "relay"]
+__all__ = ["Limits", "itself", "relay"]

@@ -7,6 +7,9 @@ from abc import ABC, abstractmethod
 from xiaozhi_hub.core.flow import PcmChunk
 from xiaozhi_hub.engines.base import Engine
 
+WAKE_BUSY = "wake-busy"
+"""Code of the failure of an engine that listens in as many places as it can: nothing is wrong with it."""
+
 
 class WakeStream(ABC):
     """Wake-word detection on one microphone."""
@@ -33,7 +36,7 @@ class Wake(Engine):
 
     @abstractmethod
     def open(self) -> WakeStream:
-        """Begin to listen to one microphone; close the stream when done. `StageError` when there are too many."""
+        """Begin to listen to one microphone; close the stream when done. `StageError` with `WAKE_BUSY` when there are too many."""
 
     async def likelihood(self, word: str, sound: PcmChunk) -> float | None:
         """How surely (0…1) *word*, one of `words`, is in *sound* (16 kHz), a whole recording. `StageError` when there is no
@@ -45,4 +48,4 @@ def _bare(text: str) -> str:
     return "".join(char for char in text.casefold() if char.isalnum())
 
 
-__all__ = ["Wake", "WakeStream"]
+__all__ = ["WAKE_BUSY", "Wake", "WakeStream"]

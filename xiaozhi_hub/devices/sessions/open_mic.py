@@ -9,6 +9,7 @@ from xiaozhi_hub.core.flow import Packet
 from xiaozhi_hub.devices.sessions.session import BEFORE_MS, Session
 from xiaozhi_hub.devices.waking.arbiter import Wake
 from xiaozhi_hub.devices.waking.doze import Doze
+from xiaozhi_hub.engines.wake import WAKE_BUSY
 from xiaozhi_hub.errors import HubError
 from xiaozhi_hub.protocol.client import ClientError, WakeHeard, WakeWaiting
 from xiaozhi_hub.protocol.device_messages import DeviceMessage, ListenStart
@@ -65,7 +66,7 @@ class OpenMicSession(Session):
         await self.link.send(WakeWaiting(words))
 
     async def _is_deaf(self, failure: HubError | None) -> None:
-        if failure is not None and failure.code == "wake-busy":
+        if failure is not None and failure.code == WAKE_BUSY:
             code, key = failure.code, "client.wake_busy"
         else:
             code, key = "wake-missing", "client.wake_missing"

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from xiaozhi_hub.audio.opus import OpusDecoder
 from xiaozhi_hub.core.flow import Packet, PcmChunk
+from xiaozhi_hub.engines.failures import note_failure
 from xiaozhi_hub.engines.registry import EngineRegistry
 from xiaozhi_hub.engines.wake import Wake
 from xiaozhi_hub.errors import HubError, ProtocolError, StageError
@@ -20,8 +21,6 @@ MOST_MS = 2000.0
 AGAIN_SECONDS = 5.0
 """Until a missing or failed engine is looked for again."""
 RATE = 16000
-BUSY = "wake-busy"
-"""Code of the failure of an engine that waits in as many places as it can: nothing is wrong with it."""
 
 
 class Doze:
@@ -86,13 +85,10 @@ class Doze:
         """Return the word. An engine that fails is blamed for it, so that another one is asked before it; raises `HubError`."""
         try:
             word = await self._word_of(engine)
-        except HubError as error:
-            if error.code != BUSY:
-                engine.health.failed(error.message)
-            raise
         except Exception as error:  # an engine is anybody's code, and the client would be deaf from now on
-            log.exception("%s %s failed", engine.info.role, engine.info.id)
-            engine.health.failed(type(error).__name__)
+            note_failure(engine, error)
+            if isinstance(error, HubError):
+                raise
             raise StageError("wake", f"{engine.info.id} has failed: {type(error).__name__}") from error
         engine.health.succeeded()
         return word
